@@ -1,0 +1,1 @@
+//! Tests that start real containers with the gpurun binary.

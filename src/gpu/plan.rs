@@ -1,0 +1,169 @@
+//! The plan: what will be done to one container, decided on the host.
+//!
+//! Pure data. A plan can be printed (`gpurun explain`), compared in a test and merged into a spec;
+//! it has no side effects. Paths named `destination` are absolute inside the container.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// Everything that a container's GPU request leads to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The GPUs that the container gets, in the order in which it asked.
+    pub grants: Vec<Grant>,
+    /// Device nodes to create, each with the access that its device rule allows.
+    pub devices: Vec<DeviceNode>,
+    /// Files and directories of the host to bind into the container.
+    pub files: Vec<FileMount>,
+    /// Symbolic links to create.
+    pub links: Vec<Link>,
+    /// Files with made-up content, mounted read-only over a path that must exist (in `/proc`).
+    pub masks: Vec<Mask>,
+    /// Environment variables to set, replacing a variable of the same name.
+    pub env: Vec<(String, String)>,
+    /// Supplementary groups for the container's user.
+    pub gids: Vec<u32>,
+    /// Hooks of the spec that are not run, because the plan does their work.
+    pub absorbed_hooks: Vec<AbsorbedHook>,
+    /// What was left out or looked unusual, for `explain` and the log.
+    pub notes: Vec<String>,
+}
+
+/// One GPU given to the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Grant {
+    /// The vendor's CDI name, such as `nvidia.com/gpu`.
+    pub kind: String,
+    /// The vendor's index of the GPU.
+    pub index: u32,
+    /// The GPU's UUID.
+    pub uuid: String,
+    /// The PCI bus id, such as `0000:65:00.0`.
+    pub bus_id: String,
+    /// The product name.
+    pub model: String,
+    /// The part of the request that asked for it, such as `0` or `all`.
+    pub asked_as: String,
+}
+
+/// Character or block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// A character device.
+    Char,
+    /// A block device.
+    Block,
+}
+
+/// A device node in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceNode {
+    /// Where it appears in the container.
+    pub destination: PathBuf,
+    /// The node on the host, bound where mknod is not allowed (a user namespace). `None`: the
+    /// host has no such node and it can only be made.
+    pub host_path: Option<PathBuf>,
+    /// Character or block.
+    pub kind: DeviceKind,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owning user on the host's side of the spec (container id).
+    pub uid: u32,
+    /// Owning group.
+    pub gid: u32,
+    /// The device rule's access: some of `r`, `w`, `m`.
+    pub access: String,
+    /// Why it is there, in a few words.
+    pub why: String,
+}
+
+/// The instruction set that a library is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Abi {
+    /// The machine's own 64-bit ABI.
+    Native,
+    /// 32-bit x86 on a 64-bit host.
+    I386,
+}
+
+/// Where something goes in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// This path.
+    Path(PathBuf),
+    /// In the directory where the container's distribution keeps libraries of this ABI: the
+    /// path is relative to it (`libcuda.so.1`, `vdpau/libvdpau_nvidia.so.1`).
+    Library(Abi, PathBuf),
+}
+
+/// A file, directory or socket of the host, bound into the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileMount {
+    /// The path on the host, links resolved.
+    pub source: PathBuf,
+    /// Where it appears.
+    pub destination: Place,
+    /// What it is.
+    pub kind: FileKind,
+    /// Why it is there, in a few words.
+    pub why: String,
+}
+
+/// What a [`FileMount`] is, which decides its mount flags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    /// A shared library: read-only, nosuid, nodev. It is entered in the loader cache under its
+    /// SONAME and its own name.
+    Library {
+        /// The `DT_SONAME`, where the library has one.
+        soname: Option<String>,
+    },
+    /// A program: read-only, nosuid, nodev.
+    Binary,
+    /// Data (firmware, configuration): read-only, nosuid, nodev, noexec.
+    Data,
+    /// A socket or a directory of sockets and pipes: writable, nosuid, nodev, noexec.
+    Ipc,
+}
+
+/// A symbolic link in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// Where the link is.
+    pub destination: Place,
+    /// Its text.
+    pub target: PathBuf,
+    /// Why it is there, in a few words.
+    pub why: String,
+}
+
+/// A file with made-up content over an existing path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mask {
+    /// The path, which must exist in the container's own proc.
+    pub destination: PathBuf,
+    /// What is read there.
+    pub content: String,
+    /// Why it is there, in a few words.
+    pub why: String,
+}
+
+/// A hook of the spec whose work the plan does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AbsorbedHook {
+    /// The hook's phase as in the spec: `prestart`, `createContainer`, ….
+    pub phase: String,
+    /// The hook's path.
+    pub path: PathBuf,
+    /// What gpurun does instead.
+    pub instead: String,
+}

@@ -1,0 +1,4 @@
+//! What runs inside the container, from the clone to the exec of the user's program.
+
+pub mod journal;
+pub mod root;

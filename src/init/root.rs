@@ -1,0 +1,295 @@
+//! The container's root directory as a descriptor, and every way to walk and change it.
+//!
+//! Nothing in a rootfs is trusted. A path inside it is resolved exactly once, by the kernel, with
+//! `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`: symbolic links are followed as the
+//! container would follow them, never out of it. What comes back is a descriptor, and everything
+//! after that works on the descriptor. See [openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html).
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::journal::{Created, Journal};
+
+/// How often a resolution is repeated when the kernel says that the tree changed under it.
+const RETRIES: usize = 128;
+
+/// The root directory of a container that is being set up.
+#[derive(Debug)]
+pub struct Root(OwnedFd);
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Root {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl Root {
+    /// Opens `path` on the host as a root.
+    ///
+    /// # Errors
+    /// When it is not a directory that can be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Resolves `path` inside the root to an `O_PATH` descriptor, following links inside the root.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ELOOP` (a loop or a magic link), `EAGAIN` (someone renames without
+    /// end), and other errors of openat2.
+    pub fn resolve(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_in(path, OFlags::PATH, Mode::empty())
+    }
+
+    /// As [`Root::resolve`], but the last component itself may be a link and is not followed.
+    ///
+    /// # Errors
+    /// As [`Root::resolve`].
+    pub fn resolve_nofollow(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_in(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+    }
+
+    /// As [`Root::resolve`], with `None` for a path that does not exist.
+    ///
+    /// # Errors
+    /// As [`Root::resolve`], without `ENOENT` and `ENOTDIR`.
+    pub fn find(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        absent_is_none(self.resolve(path))
+    }
+
+    /// Opens `path` with any flags, resolved inside the root.
+    ///
+    /// # Errors
+    /// As [`Root::resolve`].
+    pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        for _ in 0..RETRIES {
+            match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Ok(fd) => return Ok(fd),
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+
+    /// Reads a regular file of at most `limit` bytes. `None`: it does not exist, or is something
+    /// else than a regular file (a FIFO or a device is never opened).
+    ///
+    /// # Errors
+    /// `EFBIG` for a larger file, and read errors.
+    pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(handle) = self.find(path)? else { return Ok(None) };
+        if FileType::from_raw_mode(fs::fstat(&handle)?.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let Some(fd) = absent_is_none(self.open_in(path, flags, Mode::empty()))? else {
+            return Ok(None);
+        };
+        // The name was resolved a second time to get a readable descriptor, so look again.
+        let stat = fs::fstat(&fd)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > limit {
+            return Err(Errno::FBIG.into());
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(Errno::FBIG.into());
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Resolves `path` to a directory, creating it and its parents (mode 0755) where missing.
+    ///
+    /// # Errors
+    /// `ENOTDIR` when something else is in the way; `EROFS`; errors of the journal.
+    pub fn ensure_dir(&self, path: &Path, journal: &mut Journal) -> io::Result<OwnedFd> {
+        let directory = OFlags::PATH | OFlags::DIRECTORY;
+        match self.open_in(path, directory, Mode::empty()) {
+            Err(err) if err.raw_os_error() == Some(libc::ENOENT) => {}
+            done => return done,
+        }
+        let mut walked = PathBuf::from("/");
+        let mut dir = self.open_in(&walked, directory, Mode::empty())?;
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => walked.push(name),
+                Component::ParentDir => {
+                    walked.pop();
+                    dir = self.open_in(&walked, directory, Mode::empty())?;
+                    continue;
+                }
+                _ => continue,
+            }
+            dir = match self.open_in(&walked, directory, Mode::empty()) {
+                Ok(fd) => fd,
+                Err(err) if err.raw_os_error() == Some(libc::ENOENT) => {
+                    let Some(Component::Normal(name)) = walked.components().next_back() else {
+                        return Err(err);
+                    };
+                    journal.record(Created::Dir, &walked)?;
+                    match fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
+                        // A dangling link is EEXIST here and ENOENT below: refused.
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(err) => return Err(err.into()),
+                    }
+                    self.open_in(&walked, directory, Mode::empty())?
+                }
+                Err(err) => return Err(err),
+            };
+        }
+        Ok(dir)
+    }
+
+    /// Resolves `path` to something that a file can be mounted on, creating an empty file (and
+    /// its parents) where nothing is.
+    ///
+    /// # Errors
+    /// `EISDIR` when a directory is there; `ENOENT` for a dangling link; `EROFS`.
+    pub fn ensure_file(&self, path: &Path, journal: &mut Journal) -> io::Result<OwnedFd> {
+        if let Some(fd) = self.find(path)? {
+            if FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) == FileType::Directory {
+                return Err(Errno::ISDIR.into());
+            }
+            return Ok(fd);
+        }
+        let (parent, name) = self.ensure_parent(path, journal)?;
+        journal.record(Created::MountPoint, path)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        match fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
+            // A mount target is an O_PATH descriptor: one that is open for writing would keep
+            // the filesystem from being remounted read-only.
+            Ok(fd) => Ok(drop_to_path(&parent, name, &fd)?),
+            Err(Errno::EXIST) => self.resolve(path),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// The directory that holds the last component of `path` (created where missing) and that
+    /// component's name.
+    ///
+    /// # Errors
+    /// `EINVAL` for a path without a last component; otherwise as [`Root::ensure_dir`].
+    pub fn ensure_parent<'p>(
+        &self,
+        path: &'p Path,
+        journal: &mut Journal,
+    ) -> io::Result<(OwnedFd, &'p OsStr)> {
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        Ok((self.ensure_dir(parent, journal)?, name))
+    }
+
+    /// Puts a file with the given content at `path`, replacing what is there in one step; a link
+    /// there is replaced, not followed.
+    ///
+    /// # Errors
+    /// `EROFS`, `EISDIR`, `EBUSY` (a mount point), `ENOSPC` and the like; nothing is left behind.
+    pub fn replace_file(
+        &self,
+        path: &Path,
+        content: &[u8],
+        mode: u32,
+        journal: &mut Journal,
+    ) -> io::Result<()> {
+        let (parent, name) = self.ensure_parent(path, journal)?;
+        let temporary = temporary_name(name);
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        journal.record(Created::File, &path.with_file_name(&temporary))?;
+        let fd = match fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode)) {
+            Err(Errno::EXIST) => {
+                // Left by an earlier run that was killed; the name is ours alone.
+                fs::unlinkat(&parent, &temporary, AtFlags::empty())?;
+                fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode))?
+            }
+            other => other?,
+        };
+        let written = (|| {
+            use std::io::Write;
+            fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+            std::fs::File::from(fd).write_all(content)?;
+            fs::renameat(&parent, &temporary, &parent, name)?;
+            Ok(())
+        })();
+        if written.is_err() {
+            let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        }
+        written
+    }
+
+    /// Makes `path` a symbolic link with the text `target`. A link with that text stays as it is;
+    /// any other link or file is replaced.
+    ///
+    /// # Errors
+    /// `EISDIR`/`ENOTEMPTY` when a directory is there, `EBUSY` for a mount point, `EROFS`.
+    pub fn replace_link(
+        &self,
+        path: &Path,
+        target: &Path,
+        journal: &mut Journal,
+    ) -> io::Result<()> {
+        let (parent, name) = self.ensure_parent(path, journal)?;
+        match fs::readlinkat(&parent, name, Vec::new()) {
+            Ok(text) if text.as_bytes() == target.as_os_str().as_bytes() => return Ok(()),
+            Err(Errno::NOENT) => journal.record(Created::Link, path)?,
+            _ => {}
+        }
+        match fs::symlinkat(target, &parent, name) {
+            Err(Errno::EXIST) => {}
+            done => return Ok(done?),
+        }
+        let temporary = temporary_name(name);
+        let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        fs::symlinkat(target, &parent, &temporary)?;
+        let renamed = fs::renameat(&parent, &temporary, &parent, name);
+        if renamed.is_err() {
+            let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        }
+        Ok(renamed?)
+    }
+}
+
+/// Turns "there is nothing" into `None`.
+fn absent_is_none(result: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+    match result {
+        Ok(fd) => Ok(Some(fd)),
+        Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// An `O_PATH` descriptor on the file `name` in `parent`, checked to be the one open as `fd`.
+fn drop_to_path(parent: &OwnedFd, name: &OsStr, fd: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let path = fs::openat(parent, name, flags, Mode::empty())?;
+    let (opened, made) = (fs::fstat(&path)?, fs::fstat(fd)?);
+    if (opened.st_dev, opened.st_ino) != (made.st_dev, made.st_ino) {
+        return Err(Errno::AGAIN.into());
+    }
+    Ok(path)
+}
+
+/// The name under which a file is prepared before it is renamed into place.
+fn temporary_name(name: &OsStr) -> PathBuf {
+    let mut temporary = std::ffi::OsString::from(".gpurun-");
+    temporary.push(name);
+    PathBuf::from(temporary)
+}

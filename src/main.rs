@@ -1,0 +1,2 @@
+//! The gpurun program.
+fn main() {}
