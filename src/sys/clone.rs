@@ -5,6 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::check;
 
+/// Start the child in the cgroup of `clone_args.cgroup` (linux/sched.h).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// What [`clone3`] is to do beyond a plain fork.
 #[derive(Debug, Default)]
 pub struct CloneArgs<'a> {
@@ -59,7 +62,7 @@ pub fn clone3(args: &CloneArgs<'_>) -> io::Result<Forked> {
         ..RawArgs::default()
     };
     if let Some(cgroup) = args.cgroup {
-        raw.flags |= libc::CLONE_INTO_CGROUP as u64;
+        raw.flags |= CLONE_INTO_CGROUP;
         raw.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM the child gets a copy of the memory and goes on on its own copy of
