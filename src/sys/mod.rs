@@ -5,7 +5,11 @@
 #![allow(unsafe_code)]
 
 pub mod clone;
+pub mod fd;
+pub mod keyring;
 pub mod mount;
+pub mod process;
+pub mod signal;
 
 use std::io;
 
