@@ -4,6 +4,7 @@
 //! borrows the descriptors that it is given and owns the ones that it returns.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod fd;
 pub mod keyring;
