@@ -5,4 +5,5 @@
 //! environment and groups join the in-memory spec; what needs the container's filesystem is
 //! carried out by `crate::init::gpu`. Nothing outside this folder names a vendor.
 
+pub mod loader;
 pub mod plan;
