@@ -6,12 +6,7 @@
 //! filesystem is carried out by `crate::init::gpu`. Nothing outside this folder names a vendor;
 //! each vendor is one folder, listed once, in [`vendor`].
 
-pub mod absorb;
-pub mod error;
-pub mod explain;
-pub mod merge;
-pub mod nvidia;
-pub mod pci;
+pub mod loader;
 pub mod plan;
 pub mod request;
 pub mod vendor;
