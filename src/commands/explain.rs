@@ -26,10 +26,10 @@ impl Explain {
     /// The bundle cannot be read, or the request cannot be met: the error of `create`.
     pub fn run(self) -> Result<()> {
         let mut bundle = Bundle::load(&self.bundle)?;
-        let plan = gpu::plan_for(&mut bundle.spec)?;
+        let decision = gpu::plan_for(&mut bundle.spec)?;
         let text = match self.json {
-            true => gpu::explain::json(plan.as_ref())?,
-            false => gpu::explain::table(plan.as_ref()),
+            true => gpu::explain::json(decision.as_ref())?,
+            false => gpu::explain::table(decision.as_ref()),
         };
         println!("{}", text.trim_end());
         Ok(())

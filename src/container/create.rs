@@ -22,6 +22,7 @@ use crate::cgroup::Cgroup;
 use crate::cgroup::devices::DeviceRules;
 use crate::gpu;
 use crate::gpu::plan::Plan;
+use crate::log;
 use crate::init::channel::Channel;
 use crate::init::journal::Journal;
 use crate::init::namespaces::Namespaces;
@@ -107,7 +108,13 @@ pub fn create(
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
 fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
-    let plan = gpu::plan_for(&mut bundle.spec)?;
+    let plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
+    if let Some(plan) = &plan {
+        for note in &plan.notes {
+            log::warn(note);
+        }
+        plan.merge_into(&mut bundle.spec);
+    }
     let spec = &bundle.spec;
     let process = spec.process().as_ref().context("the spec has no process")?;
     let program = Program::new(process)?;
@@ -125,7 +132,10 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         options.systemd_cgroup,
     )?;
     let rules = linux.resources().as_ref().and_then(|resources| resources.devices().as_deref());
-    let devices = DeviceRules::from_spec(rules.unwrap_or_default())?;
+    let devices = DeviceRules::for_container(
+        rules.unwrap_or_default(),
+        linux.devices().as_deref().unwrap_or_default(),
+    )?;
     Ok(Decided { plan, program, seccomp, namespaces, cgroup, devices, bundle })
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
+use oci_spec::runtime::ContainerState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
 
@@ -52,7 +53,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
     match spec {
         Some(Ok(spec)) => {
             let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
-            let document = report.document("stopped", None);
+            let document = report.document(ContainerState::Stopped, None);
             let failed = hooks::run_all("poststop", list.unwrap_or_default(), &document);
             left.extend(failed.into_iter().map(Error::new));
         }

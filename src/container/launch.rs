@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::{ContainerState, LinuxSeccomp, Spec};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, WaitOptions};
 
 use super::idmap;
 use crate::cgroup::Cgroup;
 use crate::init::channel::{Channel, FromInit, FromParent};
 use crate::init::hooks::{self, HookState};
-use crate::seccomp;
+use crate::seccomp::notify;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
 
 /// A child of ours.
@@ -164,7 +164,7 @@ impl Launch<'_> {
 
     fn run_host_hooks(&self) -> Result<()> {
         let Some(all) = self.spec.hooks() else { return Ok(()) };
-        let state = self.hook_state.document("creating", Some(self.child.pid));
+        let state = self.hook_state.document(ContainerState::Creating, Some(self.child.pid));
         #[allow(deprecated, reason = "prestart is what Docker still uses")]
         let prestart = all.prestart().as_deref().unwrap_or_default();
         hooks::run("prestart", prestart, &state)?;
@@ -174,10 +174,14 @@ impl Launch<'_> {
 
     fn hand_on(&self, listener: &OwnedFd) -> Result<()> {
         let profile = self.seccomp.context("a seccomp listener without a profile")?;
-        let state = self.hook_state.document("creating", Some(self.child.pid));
-        let state = serde_json::to_value(state).context("cannot write the container's state")?;
-        seccomp::notify::send(profile, listener.as_fd(), self.child.pid, state)?;
-        Ok(())
+        let path = profile
+            .listener_path()
+            .as_deref()
+            .context("linux.seccomp.listenerPath is missing: nobody answers SCMP_ACT_NOTIFY")?;
+        let state = self.hook_state.document(ContainerState::Creating, Some(self.child.pid));
+        let metadata = profile.listener_metadata().as_deref();
+        let message = notify::message(self.child.pid, metadata, &state)?;
+        Ok(notify::send(path, &message, listener.as_fd())?)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::{Context, Result, bail};
+use oci_spec::runtime::ContainerState;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::state::{Container, Status};
@@ -51,7 +52,7 @@ fn poststart(container: &Container) -> Result<Vec<hooks::HookError>> {
     let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_deref());
     let state = hook_state(container);
     let pid = container.state.init.map(|init| init.pid);
-    let document = state.document("running", pid);
+    let document = state.document(ContainerState::Running, pid);
     Ok(hooks::run_all("poststart", list.unwrap_or_default(), &document))
 }
 

@@ -8,11 +8,11 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{ContainerState, Hook, State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags};
@@ -32,20 +32,6 @@ pub struct HookState {
     pub bundle: PathBuf,
     /// The spec's annotations.
     pub annotations: HashMap<String, String>,
-}
-
-/// The JSON on a hook's stdin (runtime.md, "State").
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Document<'a> {
-    oci_version: &'a str,
-    id: &'a str,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<i32>,
-    bundle: &'a Path,
-    #[serde(skip_serializing_if = "HashMap::is_empty")]
-    annotations: &'a HashMap<String, String>,
 }
 
 /// A hook that did not do its work.
@@ -97,29 +83,30 @@ pub enum HookError {
 }
 
 impl HookState {
-    /// The state of a container with this status and init.
+    /// The JSON on a hook's stdin (runtime.md, "State"): a container with this status and init.
     #[must_use]
-    pub fn document(&self, status: &'static str, pid: Option<i32>) -> impl Serialize + '_ {
-        Document {
-            oci_version: &self.oci_version,
-            id: &self.id,
-            status,
-            pid,
-            bundle: &self.bundle,
-            annotations: &self.annotations,
-        }
+    pub fn document(&self, status: ContainerState, pid: Option<i32>) -> State {
+        let mut state = State::default();
+        state
+            .set_version(self.oci_version.clone())
+            .set_id(self.id.clone())
+            .set_status(status)
+            .set_pid(pid)
+            .set_bundle(self.bundle.clone())
+            .set_annotations(Some(self.annotations.clone()).filter(|all| !all.is_empty()));
+        state
     }
 
     /// As seen by the init itself while it is being set up.
     #[must_use]
-    pub fn creating_here(&self) -> impl Serialize + '_ {
-        self.document("creating", own_pid())
+    pub fn creating_here(&self) -> State {
+        self.document(ContainerState::Creating, own_pid())
     }
 
     /// As seen by the init itself when it has been started.
     #[must_use]
-    pub fn created_here(&self) -> impl Serialize + '_ {
-        self.document("created", own_pid())
+    pub fn created_here(&self) -> State {
+        self.document(ContainerState::Created, own_pid())
     }
 }
 
@@ -242,7 +229,7 @@ mod tests {
         let good = hook(serde_json::json!({
             "path": "/bin/sh", "args": ["sh", "-c", check], "env": ["A=1", "PATH=/usr/bin:/bin"]
         }));
-        run("prestart", &[good], &state.document("creating", Some(7))).expect("hook");
+        run("prestart", &[good], &state.document(ContainerState::Creating, Some(7))).expect("hook");
     }
 
     #[test]

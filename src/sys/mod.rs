@@ -9,7 +9,9 @@ pub mod clone;
 pub mod fd;
 pub mod keyring;
 pub mod mount;
+pub mod process;
 pub mod seccomp;
+pub mod signal;
 
 use std::io;
 
