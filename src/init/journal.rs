@@ -5,6 +5,7 @@
 //! again, also after a crash at any moment. The journal is an append-only file in the state
 //! directory, opened by the parent and inherited by the init.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -41,15 +42,9 @@ impl Created {
     /// The reverse of [`Created::letter`].
     #[must_use]
     pub fn from_letter(letter: char) -> Option<Self> {
-        [
-            Self::Dir,
-            Self::MountPoint,
-            Self::Link,
-            Self::File,
-            Self::Node,
-        ]
-        .into_iter()
-        .find(|kind| kind.letter() == letter)
+        [Self::Dir, Self::MountPoint, Self::Link, Self::File, Self::Node]
+            .into_iter()
+            .find(|kind| kind.letter() == letter)
     }
 }
 
@@ -75,9 +70,7 @@ impl Journal {
     /// # Errors
     /// When the state directory cannot be written; the caller must then not create anything.
     pub fn record(&mut self, kind: Created, path: &Path) -> io::Result<()> {
-        let Some(file) = &mut self.0 else {
-            return Ok(());
-        };
+        let Some(file) = &mut self.0 else { return Ok(()) };
         // One write per record: a record is either there as a whole or not at all. NUL ends a
         // record because a path may contain any other byte.
         let mut record = Vec::with_capacity(path.as_os_str().len() + 3);
@@ -86,5 +79,17 @@ impl Journal {
         record.extend_from_slice(path.as_os_str().as_bytes());
         record.push(0);
         file.write_all(&record)
+    }
+
+    /// The records in the bytes of a journal file, in the order in which they were made. What is
+    /// damaged, or was cut off in the middle, is left out.
+    pub fn records(bytes: &[u8]) -> impl Iterator<Item = (Created, &Path)> {
+        let whole = bytes.iter().rposition(|byte| *byte == 0).unwrap_or(0);
+        bytes.get(..whole).unwrap_or_default().split(|byte| *byte == 0).filter_map(|record| {
+            let (letter, rest) = record.split_first()?;
+            let path = rest.strip_prefix(b" ")?;
+            let kind = Created::from_letter(char::from(*letter))?;
+            Some((kind, Path::new(OsStr::from_bytes(path))))
+        })
     }
 }

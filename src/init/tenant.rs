@@ -14,7 +14,7 @@ use rustix::process::{DumpableBehavior, Signal};
 use super::channel::{Channel, FromInit, FromParent};
 use super::program::Program;
 use super::root::Root;
-use super::sequence::load_seccomp;
+use super::sequence::{load_seccomp, reset_signals};
 use super::{console, executable, user};
 use crate::seccomp::Filter;
 use crate::sys;
@@ -99,7 +99,7 @@ impl Tenant<'_> {
         if self.detached {
             let _ = rustix::process::set_parent_process_death_signal(None);
         }
-        sys::signal::default_sigpipe()?;
+        reset_signals()?;
         Err(executable::exec(&path, &self.program).into())
     }
 }
