@@ -89,7 +89,6 @@ impl Exec {
             console: None,
             pid_file: self.pid_file,
             preserve_fds: self.preserve_fds,
-            detached: self.detach,
             ignore_paused: self.ignore_paused,
             sub_cgroup: self.cgroup,
         };

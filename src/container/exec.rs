@@ -29,8 +29,6 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// Descriptors after stderr that the program keeps.
     pub preserve_fds: u32,
-    /// The process lives on without us.
-    pub detached: bool,
     /// Join even if the container is paused; the process then waits with it.
     pub ignore_paused: bool,
     /// A cgroup below the container's.
@@ -172,7 +170,6 @@ pub fn exec(
         console,
         channel: theirs,
         preserve_fds: options.preserve_fds,
-        detached: options.detached,
     };
     // A pid namespace takes effect on children only: enter it, clone, and come back.
     let own = fs::File::open("/proc/self/ns/pid").context("cannot open our own pid namespace")?;

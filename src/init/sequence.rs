@@ -255,11 +255,13 @@ impl Init<'_> {
             load_seccomp(self.seccomp, &self.channel)?;
         }
 
+        // The parent may end the moment it has said "commit". Until then its death is an end of
+        // file on the channel, and there is nothing left to do here that could hang.
+        rustix::process::set_parent_process_death_signal(None)
+            .context("cannot outlive the parent")?;
         self.channel.report(&FromInit::Ready)?;
         self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
-        // From here on the container outlives the command that created it.
         self.committed = true;
-        let _ = rustix::process::set_parent_process_death_signal(None);
         wait_for_start(self.fifo.as_fd()).context("cannot wait for start")?;
         let hooks = self.spec.hooks().as_ref();
         let at_start = hooks.and_then(|hooks| hooks.start_container().as_deref());
