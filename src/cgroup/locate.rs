@@ -12,7 +12,7 @@ use super::{Cgroup, CgroupError, Driver, Hierarchy, Mode, file};
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
-const CGROUP2_MAGIC: i64 = 0x6367_7270;
+const CGROUP2_MAGIC: i128 = 0x6367_7270;
 
 impl Cgroup {
     /// The place of a container's cgroup, by runc's rules for the cgroupfs driver: an absolute
@@ -100,9 +100,8 @@ pub(super) fn relative(path: &Path) -> Result<PathBuf, String> {
 }
 
 fn is_cgroup2(path: &Path) -> bool {
-    // The field's type differs between architectures.
-    #[allow(clippy::useless_conversion, clippy::cast_lossless)]
-    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as i64 == CGROUP2_MAGIC)
+    // The field's type differs between architectures; this one holds them all.
+    rustix::fs::statfs(path).is_ok_and(|stat| i128::from(stat.f_type) == CGROUP2_MAGIC)
 }
 
 fn locate_v2(root: &Path, wanted: &Wanted, own: &str) -> Result<Cgroup, CgroupError> {

@@ -98,7 +98,8 @@ fn load(dir: &Path, insns: &[Insn]) -> Result<OwnedFd, DeviceError> {
         Err(err) => err,
         Ok(program) => return Ok(program),
     };
-    if is_permission(&err) {
+    // EACCES is the verifier's.
+    if err.raw_os_error() == Some(libc::EPERM) {
         let action = "load";
         return Err(DeviceError::NotPermitted {
             action,
