@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
@@ -161,7 +162,7 @@ fn open_dir(dir: &Path) -> Result<OwnedFd, CgroupError> {
 
 /// Makes `dir` and what is missing between it and `mount`. Returns whether `dir` is new.
 fn make_dirs(dir: &Path, mount: &Path, made: &mut Made) -> Result<bool, CgroupError> {
-    match fs::create_dir(dir) {
+    match make_dir(dir) {
         Ok(()) => {
             made.0.push(dir.to_owned());
             Ok(true)
@@ -171,7 +172,7 @@ fn make_dirs(dir: &Path, mount: &Path, made: &mut Made) -> Result<bool, CgroupEr
             if let Some(parent) = dir.parent() {
                 make_dirs(parent, mount, made)?;
             }
-            match fs::create_dir(dir) {
+            match make_dir(dir) {
                 Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(false),
                 Err(source) => Err(failed(dir, source)),
                 Ok(()) => {
@@ -182,6 +183,11 @@ fn make_dirs(dir: &Path, mount: &Path, made: &mut Made) -> Result<bool, CgroupEr
         }
         Err(source) => Err(failed(dir, source)),
     }
+}
+
+/// Engines start a runtime with any umask, also 0; a cgroup must not be everybody's.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o755).create(dir)
 }
 
 fn failed(dir: &Path, source: io::Error) -> CgroupError {
