@@ -9,7 +9,7 @@ use super::config::Config;
 use super::driver::Driver;
 use super::error::Error;
 use crate::gpu::plan::{FileKind, FileMount, Place, Plan};
-use crate::host::tree::Found;
+use crate::host::tree::{Found, Status};
 use crate::host::{Host, HostError};
 
 const UTILITY: Capabilities = Capabilities::UTILITY;
@@ -252,7 +252,7 @@ fn ipc(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Hos
         }
     }
     // /tmp is for everyone: a link that another user put there must not be followed.
-    let is_directory = |status: crate::host::tree::Status| status.kind == FileType::Directory;
+    let is_directory = |status: Status| status.kind == FileType::Directory;
     if wanted.any(COMPUTE)
         && driver.tree.link_status(MPS)?.is_some_and(is_directory)
         && let Some(found) = driver.tree.find(MPS)?
