@@ -1,4 +1,6 @@
 //! What runs inside the container, from the clone to the exec of the user's program.
 
+pub mod gpu;
 pub mod journal;
 pub mod root;
+pub mod undo;

@@ -11,10 +11,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::journal::{Created, Journal};
+
+/// The start of the name under which a file is prepared; no image has a reason to use it.
+pub const TEMPORARY_PREFIX: &str = ".gpurun-";
 
 /// How often a resolution is repeated when the kernel says that the tree changed under it.
 const RETRIES: usize = 128;
@@ -75,8 +78,18 @@ impl Root {
     /// # Errors
     /// As [`Root::resolve`].
     pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        self.open_with(path, flags, mode, ResolveFlags::empty())
+    }
+
+    fn open_with(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+        resolve: ResolveFlags,
+    ) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RETRIES {
             match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -85,6 +98,26 @@ impl Root {
             }
         }
         Err(Errno::AGAIN.into())
+    }
+
+    /// Whether what `fd` refers to is on the root's own mount, not on something that is mounted
+    /// inside the root (a volume of the user may be a directory of the host).
+    ///
+    /// # Errors
+    /// Of statx.
+    pub fn is_own_mount(&self, fd: impl AsFd) -> io::Result<bool> {
+        let mount_of = |fd: BorrowedFd<'_>| {
+            fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
+        };
+        Ok(mount_of(self.as_fd())? == mount_of(fd.as_fd())?)
+    }
+
+    /// The directory at `path`, or an error where the way leads over another mount.
+    ///
+    /// # Errors
+    /// As [`Root::resolve`], and `EXDEV`.
+    pub fn dir_on_own_mount(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty(), ResolveFlags::NO_XDEV)
     }
 
     /// Reads a regular file of at most `limit` bytes. `None`: it does not exist, or is something
@@ -257,6 +290,7 @@ impl Root {
             done => return Ok(done?),
         }
         let temporary = temporary_name(name);
+        journal.record(Created::Link, &path.with_file_name(&temporary))?;
         let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
         fs::symlinkat(target, &parent, &temporary)?;
         let renamed = fs::renameat(&parent, &temporary, &parent, name);
@@ -289,7 +323,7 @@ fn drop_to_path(parent: &OwnedFd, name: &OsStr, fd: &OwnedFd) -> io::Result<Owne
 
 /// The name under which a file is prepared before it is renamed into place.
 fn temporary_name(name: &OsStr) -> PathBuf {
-    let mut temporary = std::ffi::OsString::from(".gpurun-");
+    let mut temporary = std::ffi::OsString::from(TEMPORARY_PREFIX);
     temporary.push(name);
     PathBuf::from(temporary)
 }
