@@ -78,12 +78,18 @@ impl Root {
     /// # Errors
     /// As [`Root::resolve`].
     pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() {
-            Path::new("/")
-        } else {
-            path
-        };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.open_with(path, flags, mode, ResolveFlags::empty())
+    }
+
+    fn open_with(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+        resolve: ResolveFlags,
+    ) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+        let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RETRIES {
             match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -290,7 +296,7 @@ impl Root {
             done => return Ok(done?),
         }
         let temporary = temporary_name(name);
-        self.note(&parent, Created::Link, &path.with_file_name(&temporary), journal)?;
+        journal.record(Created::Link, &path.with_file_name(&temporary))?;
         let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
         fs::symlinkat(target, &parent, &temporary)?;
         let renamed = fs::renameat(&parent, &temporary, &parent, name);

@@ -2,7 +2,6 @@
 
 mod fixture;
 mod hostile;
-mod trial;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
