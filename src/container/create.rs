@@ -19,9 +19,9 @@ use super::state::{Container, State};
 use super::store::Store;
 use super::{console, delete, idmap, start};
 use crate::cgroup::{Cgroup, ContainerMounts};
-use crate::cgroup::devices::DeviceRules;
+use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::gpu;
-use crate::gpu::plan::Plan;
+use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
 use crate::log;
 use crate::init::channel::Channel;
 use crate::init::journal::Journal;
@@ -94,6 +94,7 @@ pub fn create(
         decided.devices.clone(),
     );
     let mut container = Container { dir, state };
+    container.state.gpu_rules = gpu_rules(decided.plan.as_ref())?;
     match build(&mut container, decided, options) {
         Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
         Err(error) => {
@@ -142,6 +143,23 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         linux.devices().as_deref().unwrap_or_default(),
     )?;
     Ok(Decided { plan, program, seccomp, namespaces, cgroup, devices, bundle })
+}
+
+/// The rules that the plan's devices need, for every later `update`.
+fn gpu_rules(plan: Option<&Plan>) -> Result<Vec<DeviceRule>> {
+    let devices = plan.map(|plan| plan.devices.as_slice()).unwrap_or_default();
+    let rule = |device: &DeviceNode| {
+        Ok(DeviceRule {
+            kind: match device.kind {
+                DeviceKind::Char => DeviceType::Char,
+                DeviceKind::Block => DeviceType::Block,
+            },
+            major: Some(device.major),
+            minor: Some(device.minor),
+            access: device.access.parse().map_err(|err| anyhow!("{err}"))?,
+        })
+    };
+    devices.iter().map(rule).collect()
 }
 
 fn compile_seccomp(profile: &LinuxSeccomp) -> Result<Filter> {

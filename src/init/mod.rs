@@ -6,9 +6,17 @@
 //! parent over a [`channel`]. Whatever can be decided or checked on the host was decided before
 //! the clone and arrives as plain data.
 
+pub mod channel;
+pub mod console;
+pub mod executable;
 pub mod gpu;
+pub mod hooks;
 pub mod journal;
 pub mod namespaces;
 pub mod program;
 pub mod root;
+pub mod rootfs;
+pub mod sequence;
+pub mod tenant;
 pub mod undo;
+pub mod user;

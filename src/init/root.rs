@@ -209,7 +209,7 @@ impl Root {
             return Ok(fd);
         }
         let (parent, name) = self.ensure_parent(path, journal)?;
-        journal.record(Created::MountPoint, path)?;
+        self.note(&parent, Created::MountPoint, path, journal)?;
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         match fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
@@ -252,7 +252,7 @@ impl Root {
         let temporary = temporary_name(name);
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        journal.record(Created::File, &path.with_file_name(&temporary))?;
+        self.note(&parent, Created::File, &path.with_file_name(&temporary), journal)?;
         let fd = match fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode)) {
             Err(Errno::EXIST) => {
                 // Left by an earlier run that was killed; the name is ours alone.
@@ -296,7 +296,7 @@ impl Root {
             done => return Ok(done?),
         }
         let temporary = temporary_name(name);
-        journal.record(Created::Link, &path.with_file_name(&temporary))?;
+        self.note(&parent, Created::Link, &path.with_file_name(&temporary), journal)?;
         let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
         fs::symlinkat(target, &parent, &temporary)?;
         let renamed = fs::renameat(&parent, &temporary, &parent, name);
