@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::journal::{Created, Journal};
@@ -75,7 +75,11 @@ impl Root {
     /// # Errors
     /// As [`Root::resolve`].
     pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new("/")
+        } else {
+            path
+        };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RETRIES {
             match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
@@ -93,7 +97,9 @@ impl Root {
     /// # Errors
     /// `EFBIG` for a larger file, and read errors.
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some(handle) = self.find(path)? else { return Ok(None) };
+        let Some(handle) = self.find(path)? else {
+            return Ok(None);
+        };
         if FileType::from_raw_mode(fs::fstat(&handle)?.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
@@ -110,7 +116,9 @@ impl Root {
             return Err(Errno::FBIG.into());
         }
         let mut bytes = Vec::new();
-        std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;
+        std::fs::File::from(fd)
+            .take(limit + 1)
+            .read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(Errno::FBIG.into());
         }
@@ -145,7 +153,7 @@ impl Root {
                     let Some(Component::Normal(name)) = walked.components().next_back() else {
                         return Err(err);
                     };
-                    journal.record(Created::Dir, &walked)?;
+                    self.note(&dir, Created::Dir, &walked, journal)?;
                     match fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
                         // A dangling link is EEXIST here and ENOENT below: refused.
                         Ok(()) | Err(Errno::EXIST) => {}
@@ -172,8 +180,9 @@ impl Root {
             return Ok(fd);
         }
         let (parent, name) = self.ensure_parent(path, journal)?;
-        journal.record(Created::MountPoint, path)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        self.note(&parent, Created::MountPoint, path, journal)?;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         match fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
             // A mount target is an O_PATH descriptor: one that is open for writing would keep
             // the filesystem from being remounted read-only.
@@ -212,8 +221,14 @@ impl Root {
     ) -> io::Result<()> {
         let (parent, name) = self.ensure_parent(path, journal)?;
         let temporary = temporary_name(name);
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        journal.record(Created::File, &path.with_file_name(&temporary))?;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        self.note(
+            &parent,
+            Created::File,
+            &path.with_file_name(&temporary),
+            journal,
+        )?;
         let fd = match fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode)) {
             Err(Errno::EXIST) => {
                 // Left by an earlier run that was killed; the name is ours alone.
@@ -249,7 +264,7 @@ impl Root {
         let (parent, name) = self.ensure_parent(path, journal)?;
         match fs::readlinkat(&parent, name, Vec::new()) {
             Ok(text) if text.as_bytes() == target.as_os_str().as_bytes() => return Ok(()),
-            Err(Errno::NOENT) => journal.record(Created::Link, path)?,
+            Err(Errno::NOENT) => self.note(&parent, Created::Link, path, journal)?,
             _ => {}
         }
         match fs::symlinkat(target, &parent, name) {
@@ -264,6 +279,33 @@ impl Root {
             let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
         }
         Ok(renamed?)
+    }
+
+    /// Whether `fd` is in the same mount as the root directory itself, and so in the image. What
+    /// is created anywhere else (a tmpfs on /dev) goes away with its mount.
+    ///
+    /// # Errors
+    /// Those of statx(2).
+    pub fn is_own_mount(&self, fd: impl AsFd) -> io::Result<bool> {
+        let id = |fd: BorrowedFd<'_>| {
+            fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|it| it.stx_mnt_id)
+        };
+        Ok(id(fd.as_fd())? == id(self.as_fd())?)
+    }
+
+    /// Notes in the journal what is about to be created in `parent`, if that is in the image.
+    fn note(
+        &self,
+        parent: &OwnedFd,
+        kind: Created,
+        path: &Path,
+        journal: &mut Journal,
+    ) -> io::Result<()> {
+        if self.is_own_mount(parent)? {
+            journal.record(kind, path)
+        } else {
+            Ok(())
+        }
     }
 }
 
