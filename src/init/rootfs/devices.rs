@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
 use rustix::fs::{
@@ -203,7 +204,7 @@ impl Node {
 #[derive(Debug)]
 struct Dev<'a> {
     root: &'a Root,
-    dir: OwnedFd,
+    dir: Rc<OwnedFd>,
     bind: bool,
     in_image: bool,
     journal: &'a mut Journal,
@@ -231,7 +232,7 @@ impl<'a> Dev<'a> {
         let in_image = root.is_own_mount(&dir).map_err(failed)?;
         Ok(Self {
             root,
-            dir,
+            dir: Rc::new(dir),
             bind,
             in_image,
             journal,
@@ -260,7 +261,7 @@ impl<'a> Dev<'a> {
     }
 
     /// The directory that a node is created in and its name there.
-    fn parent(&mut self, node: &Node) -> Result<(OwnedFd, PathBuf), DeviceError> {
+    fn parent(&mut self, node: &Node) -> Result<(Rc<OwnedFd>, PathBuf), DeviceError> {
         let invalid = DeviceError::Invalid {
             path: node.path.clone(),
             what: "this is not a path",
@@ -272,24 +273,24 @@ impl<'a> Dev<'a> {
         let failed = node.failed::<std::io::Error>("open its directory");
         let dir = match parent.strip_prefix("/dev") {
             Ok(below) => self.below(below),
-            Err(_) => self.root.ensure_dir(parent, self.journal),
+            Err(_) => self.root.ensure_dir(parent, self.journal).map(Rc::new),
         };
         Ok((dir.map_err(failed)?, name))
     }
 
     /// The directory `below` inside /dev, created where missing, without links on the way.
-    fn below(&mut self, below: &Path) -> std::io::Result<OwnedFd> {
+    fn below(&mut self, below: &Path) -> std::io::Result<Rc<OwnedFd>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let mut dir = openat(&self.dir, c".", flags, Mode::empty())?;
+        let mut dir = Rc::clone(&self.dir);
         let mut path = PathBuf::from("/dev");
         for component in below.components() {
             let Component::Normal(name) = component else {
                 return Err(Errno::INVAL.into());
             };
             path.push(name);
-            dir = match openat2(&dir, name, flags, Mode::empty(), resolve) {
+            dir = Rc::new(match openat2(&dir, name, flags, Mode::empty(), resolve) {
                 Err(Errno::NOENT) => {
                     let in_image = self.root.is_own_mount(&dir)?;
                     note(
@@ -307,7 +308,7 @@ impl<'a> Dev<'a> {
                     openat2(&dir, name, flags, Mode::empty(), resolve)?
                 }
                 other => other?,
-            };
+            });
         }
         Ok(dir)
     }
