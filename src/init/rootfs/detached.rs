@@ -123,7 +123,7 @@ impl Blueprint<'_> {
         }
         fsconfig_create(&context).map_err(explain)?;
         let attrs = MountAttrFlags::from_bits_retain(u32::try_from(self.attrs).unwrap_or(0));
-        Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attrs).map_err(explain)?)
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attrs).map_err(explain)
     }
 
     /// mount(2), which takes a path: a directory of a private tmpfs on top of `target`, from

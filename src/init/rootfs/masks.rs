@@ -77,10 +77,10 @@ impl Covers {
 }
 
 /// What is in `slot`, put there by `make` the first time.
-fn kept<'a>(
-    slot: &'a mut Option<OwnedFd>,
+fn kept(
+    slot: &mut Option<OwnedFd>,
     make: impl FnOnce() -> Result<OwnedFd, Reason>,
-) -> Result<&'a OwnedFd, Reason> {
+) -> Result<&OwnedFd, Reason> {
     Ok(match slot {
         Some(made) => made,
         None => slot.insert(make()?),

@@ -42,9 +42,9 @@ pub fn reopen_null(root: &Root) -> io::Result<()> {
             },
         };
         match number {
-            0 => dup2_stdin(&*null)?,
-            1 => dup2_stdout(&*null)?,
-            _ => dup2_stderr(&*null)?,
+            0 => dup2_stdin(null)?,
+            1 => dup2_stdout(null)?,
+            _ => dup2_stderr(null)?,
         }
     }
     Ok(())
