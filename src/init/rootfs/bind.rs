@@ -17,8 +17,7 @@ use super::target;
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// The attributes that a bind mount has only if its options ask for them.
-const PLAIN: u64 =
-    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+const PLAIN: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 /// Mounts a bind mount of the spec.
 pub fn mount(one: &mut OneMount<'_>) -> Result<OwnedFd, Cause> {
@@ -30,12 +29,11 @@ pub fn mount(one: &mut OneMount<'_>) -> Result<OwnedFd, Cause> {
 }
 
 /// Shows the host's `source` at the destination of `one`, with the attributes of `one`.
-pub fn from_host(
-    one: &mut OneMount<'_>,
-    source: &Path,
-    recursive: bool,
-) -> Result<OwnedFd, Cause> {
-    let unopened = |err: Reason| Cause::Source { path: source.to_owned(), reason: err };
+pub fn from_host(one: &mut OneMount<'_>, source: &Path, recursive: bool) -> Result<OwnedFd, Cause> {
+    let unopened = |err: Reason| Cause::Source {
+        path: source.to_owned(),
+        reason: err,
+    };
     let tree = detached::clone_path(source, recursive).map_err(|err| unopened(err.into()))?;
     let stat = fstat(&tree).map_err(|err| unopened(err.into()))?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -70,15 +68,22 @@ pub fn set_exactly(mount: BorrowedFd<'_>, attrs: Attrs) -> Result<(), Cause> {
         clear: attrs.clear | (PLAIN & !attrs.set),
         ..MountAttr::default()
     };
-    let Err(err) = mount_setattr(mount, &exact, false) else { return Ok(()) };
+    let Err(err) = mount_setattr(mount, &exact, false) else {
+        return Ok(());
+    };
     let doing = "set the attributes";
     if err.raw_os_error() != Some(Errno::PERM.raw_os_error()) {
         return Err(Cause::system(doing)(err));
     }
-    let asked = MountAttr { clear: attrs.clear, ..exact };
+    let asked = MountAttr {
+        clear: attrs.clear,
+        ..exact
+    };
     mount_setattr(mount, &asked, false).map_err(|err| {
         if err.raw_os_error() == Some(Errno::PERM.raw_os_error()) && attrs.clear != 0 {
-            Cause::Locked { option: option_that_clears(attrs.clear) }
+            Cause::Locked {
+                option: option_that_clears(attrs.clear),
+            }
         } else {
             Cause::system(doing)(err)
         }

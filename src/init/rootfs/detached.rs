@@ -23,18 +23,25 @@ pub fn clone_path(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
 
 /// A copy of the mount that `fd` is in, rooted at `fd`.
 pub fn clone_fd(fd: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
-    Ok(open_tree(fd, c"", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)?)
+    Ok(open_tree(
+        fd,
+        c"",
+        clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH,
+    )?)
 }
 
 fn clone_flags(recursive: bool) -> OpenTreeFlags {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
+    if recursive {
+        flags | OpenTreeFlags::AT_RECURSIVE
+    } else {
+        flags
+    }
 }
 
 /// Puts `tree` on `target`, on top of what may be mounted there. `tree` goes on referring to it.
 pub fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
-    let flags =
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(tree, c"", target, c"", flags)?)
 }
 
@@ -74,9 +81,14 @@ impl Blueprint<'_> {
     /// # Errors
     /// The kernel's, with its explanation where it gives one.
     pub fn make(&self, target: BorrowedFd<'_>) -> Result<OwnedFd, Reason> {
-        let unnamed = NAMED.iter().fold(self.superblock, |flags, (flag, _)| flags & !flag);
+        let unnamed = NAMED
+            .iter()
+            .fold(self.superblock, |flags, (flag, _)| flags & !flag);
         let length = self.data.iter().map(|item| item.len() + 1).sum::<usize>();
-        let long = self.data.iter().any(|item| value(item).len() > LONGEST_PARAMETER);
+        let long = self
+            .data
+            .iter()
+            .any(|item| value(item).len() > LONGEST_PARAMETER);
         if unnamed == 0 && (!long || length > LONGEST_DATA) {
             return self.make_detached();
         }
@@ -111,7 +123,7 @@ impl Blueprint<'_> {
         }
         fsconfig_create(&context).map_err(explain)?;
         let attrs = MountAttrFlags::from_bits_retain(u32::try_from(self.attrs).unwrap_or(0));
-        Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attrs).map_err(explain)?)
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attrs).map_err(explain)
     }
 
     /// mount(2), which takes a path: a directory of a private tmpfs on top of `target`, from
@@ -197,7 +209,9 @@ pub fn classic_flags(attrs: u64) -> u64 {
 /// The kernel's own words about a failed fsconfig or fsmount, which it keeps in the context.
 fn explained(context: &OwnedFd, errno: Errno) -> Reason {
     let mut message = [0; 256];
-    let Ok(length) = rustix::io::read(context, &mut message) else { return errno.into() };
+    let Ok(length) = rustix::io::read(context, &mut message) else {
+        return errno.into();
+    };
     let message = String::from_utf8_lossy(message.get(..length).unwrap_or_default()).into_owned();
     // "e " for an error, "w " for a warning, "i " for information.
     match message.trim_end().strip_prefix("e ") {
@@ -218,6 +232,9 @@ mod tests {
     #[test]
     fn attributes_become_the_flags_of_mount_2() {
         let attrs = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NOATIME;
-        assert_eq!(classic_flags(attrs), libc::MS_RDONLY | libc::MS_NOEXEC | libc::MS_NOATIME);
+        assert_eq!(
+            classic_flags(attrs),
+            libc::MS_RDONLY | libc::MS_NOEXEC | libc::MS_NOATIME
+        );
     }
 }

@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
 use rustix::fs::{
@@ -44,7 +45,9 @@ const ANYONE: u32 = 0o666;
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// /dev is a link or a file of the image.
-    #[error("\"/dev\" of the rootfs is not a directory (a link there is refused); mount a tmpfs on /dev")]
+    #[error(
+        "\"/dev\" of the rootfs is not a directory (a link there is refused); mount a tmpfs on /dev"
+    )]
     DevIsNotADirectory,
     /// Numbers or a type that no device node has.
     #[error("device {path:?}: {what}")]
@@ -88,7 +91,9 @@ pub fn needs_dev(mounts: &[Mount]) -> bool {
     !mounts.iter().any(|mount| {
         let options = mount.options().as_deref().unwrap_or_default();
         let bind = mount.typ().as_deref() == Some("bind")
-            || options.iter().any(|option| option == "bind" || option == "rbind");
+            || options
+                .iter()
+                .any(|option| option == "bind" || option == "rbind");
         bind && target::clean(mount.destination()) == Path::new("/dev")
     })
 }
@@ -110,12 +115,23 @@ pub fn create_devices(
     let _umask = NoUmask::set();
     let mut dev = Dev::open(root, bind, journal)?;
     for (path, major, minor) in DEFAULT {
-        if devices.iter().any(|device| device.path().as_path() == Path::new(path)) {
+        if devices
+            .iter()
+            .any(|device| device.path().as_path() == Path::new(path))
+        {
             continue;
         }
         let kind = FileType::CharacterDevice;
         let path = PathBuf::from(path);
-        dev.create(&Node { path, kind, major, minor, mode: ANYONE, uid: 0, gid: 0 })?;
+        dev.create(&Node {
+            path,
+            kind,
+            major,
+            minor,
+            mode: ANYONE,
+            uid: 0,
+            gid: 0,
+        })?;
     }
     for device in devices {
         // A device without a path is in the spec for its cgroup rule.
@@ -140,7 +156,10 @@ struct Node {
 
 impl Node {
     fn of(device: &LinuxDevice) -> Result<Self, DeviceError> {
-        let invalid = |what| DeviceError::Invalid { path: device.path().clone(), what };
+        let invalid = |what| DeviceError::Invalid {
+            path: device.path().clone(),
+            what,
+        };
         let kind = match device.typ() {
             LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
             LinuxDeviceType::B => FileType::BlockDevice,
@@ -173,7 +192,11 @@ impl Node {
 
     fn failed<E: Into<Reason>>(&self, doing: &'static str) -> impl FnOnce(E) -> DeviceError {
         let path = self.path.clone();
-        move |err| DeviceError::System { doing, path, reason: err.into() }
+        move |err| DeviceError::System {
+            doing,
+            path,
+            reason: err.into(),
+        }
     }
 }
 
@@ -181,7 +204,7 @@ impl Node {
 #[derive(Debug)]
 struct Dev<'a> {
     root: &'a Root,
-    dir: OwnedFd,
+    dir: Rc<OwnedFd>,
     bind: bool,
     in_image: bool,
     journal: &'a mut Journal,
@@ -207,7 +230,13 @@ impl<'a> Dev<'a> {
             return Err(DeviceError::DevIsNotADirectory);
         }
         let in_image = root.is_own_mount(&dir).map_err(failed)?;
-        Ok(Self { root, dir, bind, in_image, journal })
+        Ok(Self {
+            root,
+            dir: Rc::new(dir),
+            bind,
+            in_image,
+            journal,
+        })
     }
 
     fn create(&mut self, node: &Node) -> Result<(), DeviceError> {
@@ -217,43 +246,61 @@ impl<'a> Dev<'a> {
         }
         self.note(node, Created::Node, &parent, &name)?;
         let mode = Mode::from_raw_mode(node.mode);
-        match mknodat(&parent, &name, node.kind, mode, makedev(node.major, node.minor)) {
+        match mknodat(
+            &parent,
+            &name,
+            node.kind,
+            mode,
+            makedev(node.major, node.minor),
+        ) {
             Ok(()) if node.uid == 0 && node.gid == 0 => Ok(()),
             Ok(()) | Err(Errno::EXIST) => settle(node, &parent, &name),
-            Err(Errno::PERM) if node.kind != FileType::Fifo => {
-                self.bind_node(node, &parent, &name)
-            }
+            Err(Errno::PERM) if node.kind != FileType::Fifo => self.bind_node(node, &parent, &name),
             Err(err) => Err(node.failed("create it")(err)),
         }
     }
 
     /// The directory that a node is created in and its name there.
-    fn parent(&mut self, node: &Node) -> Result<(OwnedFd, PathBuf), DeviceError> {
-        let invalid = DeviceError::Invalid { path: node.path.clone(), what: "this is not a path" };
-        let Some(name) = node.path.file_name().map(PathBuf::from) else { return Err(invalid) };
+    fn parent(&mut self, node: &Node) -> Result<(Rc<OwnedFd>, PathBuf), DeviceError> {
+        let invalid = DeviceError::Invalid {
+            path: node.path.clone(),
+            what: "this is not a path",
+        };
+        let Some(name) = node.path.file_name().map(PathBuf::from) else {
+            return Err(invalid);
+        };
         let parent = node.path.parent().unwrap_or(Path::new("/"));
         let failed = node.failed::<std::io::Error>("open its directory");
         let dir = match parent.strip_prefix("/dev") {
             Ok(below) => self.below(below),
-            Err(_) => self.root.ensure_dir(parent, self.journal),
+            Err(_) => self.root.ensure_dir(parent, self.journal).map(Rc::new),
         };
         Ok((dir.map_err(failed)?, name))
     }
 
     /// The directory `below` inside /dev, created where missing, without links on the way.
-    fn below(&mut self, below: &Path) -> std::io::Result<OwnedFd> {
+    fn below(&mut self, below: &Path) -> std::io::Result<Rc<OwnedFd>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let mut dir = openat(&self.dir, c".", flags, Mode::empty())?;
+        let mut dir = Rc::clone(&self.dir);
         let mut path = PathBuf::from("/dev");
         for component in below.components() {
-            let Component::Normal(name) = component else { return Err(Errno::INVAL.into()) };
+            let Component::Normal(name) = component else {
+                return Err(Errno::INVAL.into());
+            };
             path.push(name);
-            dir = match openat2(&dir, name, flags, Mode::empty(), resolve) {
+            dir = Rc::new(match openat2(&dir, name, flags, Mode::empty(), resolve) {
                 Err(Errno::NOENT) => {
                     let in_image = self.root.is_own_mount(&dir)?;
-                    note(in_image, self.journal, Created::Dir, &path, &dir, Path::new(name))?;
+                    note(
+                        in_image,
+                        self.journal,
+                        Created::Dir,
+                        &path,
+                        &dir,
+                        Path::new(name),
+                    )?;
                     match mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(err) => return Err(err.into()),
@@ -261,27 +308,27 @@ impl<'a> Dev<'a> {
                     openat2(&dir, name, flags, Mode::empty(), resolve)?
                 }
                 other => other?,
-            };
+            });
         }
         Ok(dir)
     }
 
     /// Mounts the host's node of the same path over an empty file.
-    fn bind_node(
-        &mut self,
-        node: &Node,
-        parent: &OwnedFd,
-        name: &Path,
-    ) -> Result<(), DeviceError> {
-        let tree = detached::clone_path(&node.path, false)
-            .map_err(node.failed("open the host's node"))?;
+    fn bind_node(&mut self, node: &Node, parent: &OwnedFd, name: &Path) -> Result<(), DeviceError> {
+        let tree =
+            detached::clone_path(&node.path, false).map_err(node.failed("open the host's node"))?;
         if !node.is(&fstat(&tree).map_err(node.failed("examine the host's node"))?) {
             let (path, major, minor) = (node.path.clone(), node.major, node.minor);
             return Err(DeviceError::OtherOnHost { path, major, minor });
         }
         self.note(node, Created::MountPoint, parent, name)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY;
-        match openat(parent, name, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o644)) {
+        match openat(
+            parent,
+            name,
+            flags | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o644),
+        ) {
             Ok(_) | Err(Errno::EXIST) => {}
             Err(err) => return Err(node.failed("create the mount point")(err)),
         }
@@ -291,9 +338,12 @@ impl<'a> Dev<'a> {
             FileType::from_raw_mode(stat.st_mode),
             FileType::Symlink | FileType::Directory
         ) {
-            return Err(DeviceError::Occupied { path: node.path.clone() });
+            return Err(DeviceError::Occupied {
+                path: node.path.clone(),
+            });
         }
-        detached::attach(tree.as_fd(), target.as_fd()).map_err(node.failed("attach the host's node"))
+        detached::attach(tree.as_fd(), target.as_fd())
+            .map_err(node.failed("attach the host's node"))
     }
 
     /// The links in /dev. What the image has under these names stays, but /dev/ptmx, which must
@@ -306,7 +356,8 @@ impl<'a> Dev<'a> {
             self.link("core", "/proc/kcore")?;
         }
         let text = "pts/ptmx";
-        if readlinkat(&self.dir, c"ptmx", Vec::new()).is_ok_and(|it| it.as_bytes() == text.as_bytes())
+        if readlinkat(&self.dir, c"ptmx", Vec::new())
+            .is_ok_and(|it| it.as_bytes() == text.as_bytes())
         {
             return Ok(());
         }
@@ -322,9 +373,20 @@ impl<'a> Dev<'a> {
 
     fn link(&mut self, name: &str, text: &str) -> Result<(), DeviceError> {
         let path = Path::new("/dev").join(name);
-        let failed = |reason| DeviceError::System { doing: "link it", path: path.clone(), reason };
-        note(self.in_image, self.journal, Created::Link, &path, &self.dir, Path::new(name))
-            .map_err(|err| failed(err.into()))?;
+        let failed = |reason| DeviceError::System {
+            doing: "link it",
+            path: path.clone(),
+            reason,
+        };
+        note(
+            self.in_image,
+            self.journal,
+            Created::Link,
+            &path,
+            &self.dir,
+            Path::new(name),
+        )
+        .map_err(|err| failed(err.into()))?;
         match symlinkat(text, &self.dir, name) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(err) => Err(failed(err.into())),
@@ -373,7 +435,9 @@ fn settle(node: &Node, parent: &OwnedFd, name: &Path) -> Result<(), DeviceError>
     let fd = open_nofollow(node, parent, name)?;
     let stat = fstat(&fd).map_err(node.failed("examine it"))?;
     if !node.is(&stat) {
-        return Err(DeviceError::Occupied { path: node.path.clone() });
+        return Err(DeviceError::Occupied {
+            path: node.path.clone(),
+        });
     }
     if (stat.st_uid, stat.st_gid) != (node.uid, node.gid) {
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
@@ -382,7 +446,7 @@ fn settle(node: &Node, parent: &OwnedFd, name: &Path) -> Result<(), DeviceError>
     }
     if stat.st_mode & 0o7777 != node.mode {
         // fchmod takes no O_PATH descriptor; this is before pivot_root, so /proc is the host's.
-        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let path = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
         chmod(path, Mode::from_raw_mode(node.mode)).map_err(node.failed("set its mode"))?;
     }
     Ok(())

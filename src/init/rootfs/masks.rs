@@ -17,16 +17,23 @@ use crate::sys::mount::{MountAttr, mount_setattr};
 /// Makes each of `paths` read-only by a bind mount of itself. What does not exist is skipped.
 pub fn readonly(root: &Root, paths: &[String]) -> Result<(), FinishError> {
     for path in paths {
-        one_readonly(root, Path::new(path))
-            .map_err(|reason| FinishError::Readonly { path: PathBuf::from(path), reason })?;
+        one_readonly(root, Path::new(path)).map_err(|reason| FinishError::Readonly {
+            path: PathBuf::from(path),
+            reason,
+        })?;
     }
     Ok(())
 }
 
 fn one_readonly(root: &Root, path: &Path) -> Result<(), Reason> {
-    let Some(target) = find(root, path)? else { return Ok(()) };
+    let Some(target) = find(root, path)? else {
+        return Ok(());
+    };
     let tree = detached::clone_fd(target.as_fd(), true)?;
-    let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    let attr = MountAttr {
+        set: MOUNT_ATTR_RDONLY,
+        ..MountAttr::default()
+    };
     mount_setattr(&tree, &attr, false)?;
     Ok(detached::attach(tree.as_fd(), target.as_fd())?)
 }
@@ -38,7 +45,10 @@ pub fn mask(root: &Root, paths: &[String]) -> Result<(), FinishError> {
     for path in paths {
         covers
             .cover(root, Path::new(path))
-            .map_err(|reason| FinishError::Mask { path: PathBuf::from(path), reason })?;
+            .map_err(|reason| FinishError::Mask {
+                path: PathBuf::from(path),
+                reason,
+            })?;
     }
     Ok(())
 }
@@ -52,7 +62,9 @@ struct Covers {
 
 impl Covers {
     fn cover(&mut self, root: &Root, path: &Path) -> Result<(), Reason> {
-        let Some(target) = find(root, path)? else { return Ok(()) };
+        let Some(target) = find(root, path)? else {
+            return Ok(());
+        };
         let kind = FileType::from_raw_mode(fstat(&target)?.st_mode);
         let cover = if kind == FileType::Directory {
             kept(&mut self.directory, empty_directory)?
@@ -65,10 +77,10 @@ impl Covers {
 }
 
 /// What is in `slot`, put there by `make` the first time.
-fn kept<'a>(
-    slot: &'a mut Option<OwnedFd>,
+fn kept(
+    slot: &mut Option<OwnedFd>,
     make: impl FnOnce() -> Result<OwnedFd, Reason>,
-) -> Result<&'a OwnedFd, Reason> {
+) -> Result<&OwnedFd, Reason> {
     Ok(match slot {
         Some(made) => made,
         None => slot.insert(make()?),
@@ -80,7 +92,14 @@ fn empty_directory() -> Result<OwnedFd, Reason> {
     let attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let source = Some(Path::new("tmpfs"));
     let data = &["nr_blocks=1", "nr_inodes=1"];
-    Blueprint { fstype: "tmpfs", source, data, attrs, superblock: 0 }.make_detached()
+    Blueprint {
+        fstype: "tmpfs",
+        source,
+        data,
+        attrs,
+        superblock: 0,
+    }
+    .make_detached()
 }
 
 /// The thing at `path`, if there is one; never the root directory.

@@ -40,4 +40,6 @@ pub use options::MountOptions;
 pub use pivot::{PivotError, pivot};
 pub use prepare::{PrepareError, Propagation, prepare_root};
 pub use sysctl::{SysctlError, write_sysctls};
-pub use validate::{InvalidMount, InvalidSysctl, SysctlNamespaces, validate_mounts, validate_sysctls};
+pub use validate::{
+    InvalidMount, InvalidSysctl, SysctlNamespaces, validate_mounts, validate_sysctls,
+};

@@ -19,18 +19,24 @@ use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// Moves `root` over `/` and makes it the root directory.
 pub fn move_root(root: &Root) -> Result<(), PivotError> {
-    let own = std::fs::read_link(format!("/proc/self/fd/{}", root.as_fd().as_raw_fd()))
+    let own = std::fs::read_link(format!("/proc/thread-self/fd/{}", root.as_fd().as_raw_fd()))
         .map_err(PivotError::at("find the path of the new root"))?;
-    let mounts = std::fs::read("/proc/self/mountinfo")
-        .map_err(PivotError::at("read /proc/self/mountinfo"))?;
+    let mounts = std::fs::read("/proc/thread-self/mountinfo")
+        .map_err(PivotError::at("read /proc/thread-self/mountinfo"))?;
     // Whoever has the host's whole procfs or sysfs in reach, even below the new root, may mount
     // a new one without the masks. Unmount them in the order opposite to that of mounting.
     for mount in full_proc_and_sys(&mounts, &own).iter().rev() {
         take_away(mount).map_err(PivotError::at("take the host's /proc and /sys away"))?;
     }
     fchdir(root).map_err(PivotError::at("enter the new root"))?;
-    move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(PivotError::at("move the new root over /"))?;
+    move_mount(
+        root,
+        c"",
+        CWD,
+        c"/",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .map_err(PivotError::at("move the new root over /"))?;
     chroot(c".").map_err(PivotError::at("chroot"))?;
     chdir(c"/").map_err(PivotError::at("enter /"))
 }
@@ -44,13 +50,21 @@ fn take_away(path: &Path) -> Result<(), Reason> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         Err(err) => return Err(err.into()),
     };
-    let slave = MountAttr { propagation: MS_SLAVE, ..MountAttr::default() };
+    let slave = MountAttr {
+        propagation: MS_SLAVE,
+        ..MountAttr::default()
+    };
     mount_setattr(&mounted, &slave, true)?;
     match unmount(path, UnmountFlags::DETACH) {
         Ok(()) => Ok(()),
         Err(Errno::INVAL | Errno::PERM) => {
-            let empty =
-                Blueprint { fstype: "tmpfs", source: None, data: &[], attrs: 0, superblock: 0 };
+            let empty = Blueprint {
+                fstype: "tmpfs",
+                source: None,
+                data: &[],
+                attrs: 0,
+                superblock: 0,
+            };
             let cover = empty.make_detached()?;
             Ok(detached::attach(cover.as_fd(), mounted.as_fd())?)
         }
@@ -64,9 +78,13 @@ fn full_proc_and_sys(mountinfo: &[u8], own: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in mountinfo.split(|&byte| byte == b'\n') {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
-        let Some(dash) = fields.iter().position(|&field| field == b"-") else { continue };
+        let Some(dash) = fields.iter().position(|&field| field == b"-") else {
+            continue;
+        };
         let fstype = fields.get(dash + 1).copied().unwrap_or_default();
-        let (Some(&root), Some(&point)) = (fields.get(3), fields.get(4)) else { continue };
+        let (Some(&root), Some(&point)) = (fields.get(3), fields.get(4)) else {
+            continue;
+        };
         if root != b"/" || !(fstype == b"proc" || fstype == b"sysfs") {
             continue;
         }

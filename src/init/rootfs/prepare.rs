@@ -27,7 +27,9 @@ impl Propagation {
     /// # Errors
     /// [`PrepareError::Propagation`] for a word that the spec does not have.
     pub fn parse(text: Option<&str>) -> Result<Option<Self>, PrepareError> {
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
         let (kind, recursive) = match text {
             "shared" => (MS_SHARED, false),
             "rshared" => (MS_SHARED, true),
@@ -44,7 +46,10 @@ impl Propagation {
 
     /// As the kernel takes it.
     pub(super) fn attr(self) -> MountAttr {
-        MountAttr { propagation: self.kind, ..MountAttr::default() }
+        MountAttr {
+            propagation: self.kind,
+            ..MountAttr::default()
+        }
     }
 }
 
@@ -52,7 +57,9 @@ impl Propagation {
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// An unknown word.
-    #[error("rootfsPropagation={0} is not supported; use shared, slave, private or unbindable, or one of them with r in front")]
+    #[error(
+        "rootfsPropagation={0} is not supported; use shared, slave, private or unbindable, or one of them with r in front"
+    )]
     Propagation(String),
     /// A system call failed.
     #[error("preparing rootfs {path:?}: cannot {doing}: {reason}")]
@@ -81,16 +88,22 @@ pub fn prepare_root(rootfs: &Path, propagation: Option<&str>) -> Result<Root, Pr
     let everything = Propagation::parse(propagation)?
         // `unbindable` would forbid the bind mounts that follow; it is set after pivot_root.
         .filter(|propagation| propagation.kind != MS_UNBINDABLE)
-        .unwrap_or(Propagation { kind: MS_SLAVE, recursive: true });
+        .unwrap_or(Propagation {
+            kind: MS_SLAVE,
+            recursive: true,
+        });
     let failed = |doing| {
-        move |reason: Reason| PrepareError::System { doing, path: rootfs.to_owned(), reason }
+        move |reason: Reason| PrepareError::System {
+            doing,
+            path: rootfs.to_owned(),
+            reason,
+        }
     };
     mount_setattr_at(CWD, c"/", &everything.attr(), everything.recursive)
         .map_err(|err| failed("change the propagation of the host's mounts")(err.into()))?;
 
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let below = open(rootfs, flags, Mode::empty())
-        .map_err(|err| failed("open it")(err.into()))?;
+    let below = open(rootfs, flags, Mode::empty()).map_err(|err| failed("open it")(err.into()))?;
     make_parent_private(&below).map_err(failed("make the mount that it is in private"))?;
 
     let tree = detached::clone_fd(below.as_fd(), true)
@@ -103,7 +116,10 @@ pub fn prepare_root(rootfs: &Path, propagation: Option<&str>) -> Result<Root, Pr
 /// Makes the mount private that `dir` is in: walks up to its root, which is the first directory
 /// that mount_setattr(2) accepts.
 fn make_parent_private(dir: &OwnedFd) -> Result<(), Reason> {
-    let private = MountAttr { propagation: MS_PRIVATE, ..MountAttr::default() };
+    let private = MountAttr {
+        propagation: MS_PRIVATE,
+        ..MountAttr::default()
+    };
     let mut here = openat(dir, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     for _ in 0..DEEPEST {
         match mount_setattr(&here, &private, false) {

@@ -17,7 +17,11 @@ use crate::init::root::Root;
 pub fn dev_null(root: &Root) -> io::Result<OwnedFd> {
     let path = Path::new("/dev/null");
     let fd = root.resolve_nofollow(path)?;
-    if is_null(&fd)? { Ok(fd) } else { Err(Errno::NODEV.into()) }
+    if is_null(&fd)? {
+        Ok(fd)
+    } else {
+        Err(Errno::NODEV.into())
+    }
 }
 
 /// Replaces those of stdin, stdout and stderr that are the host's /dev/null by the container's,
@@ -38,9 +42,9 @@ pub fn reopen_null(root: &Root) -> io::Result<()> {
             },
         };
         match number {
-            0 => dup2_stdin(&*null)?,
-            1 => dup2_stdout(&*null)?,
-            _ => dup2_stderr(&*null)?,
+            0 => dup2_stdin(null)?,
+            1 => dup2_stdout(null)?,
+            _ => dup2_stderr(null)?,
         }
     }
     Ok(())
