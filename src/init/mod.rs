@@ -16,3 +16,7 @@ pub mod namespaces;
 pub mod program;
 pub mod root;
 pub mod rootfs;
+pub mod sequence;
+pub mod tenant;
+pub mod undo;
+pub mod user;

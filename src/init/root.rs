@@ -78,12 +78,18 @@ impl Root {
     /// # Errors
     /// As [`Root::resolve`].
     pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() {
-            Path::new("/")
-        } else {
-            path
-        };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.open_with(path, flags, mode, ResolveFlags::empty())
+    }
+
+    fn open_with(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+        resolve: ResolveFlags,
+    ) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+        let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RETRIES {
             match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -246,12 +252,7 @@ impl Root {
         let temporary = temporary_name(name);
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        self.note(
-            &parent,
-            Created::File,
-            &path.with_file_name(&temporary),
-            journal,
-        )?;
+        self.note(&parent, Created::File, &path.with_file_name(&temporary), journal)?;
         let fd = match fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode)) {
             Err(Errno::EXIST) => {
                 // Left by an earlier run that was killed; the name is ours alone.
@@ -305,19 +306,8 @@ impl Root {
         Ok(renamed?)
     }
 
-    /// Whether `fd` is in the same mount as the root directory itself, and so in the image. What
-    /// is created anywhere else (a tmpfs on /dev) goes away with its mount.
-    ///
-    /// # Errors
-    /// Those of statx(2).
-    pub fn is_own_mount(&self, fd: impl AsFd) -> io::Result<bool> {
-        let id = |fd: BorrowedFd<'_>| {
-            fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|it| it.stx_mnt_id)
-        };
-        Ok(id(fd.as_fd())? == id(self.as_fd())?)
-    }
-
-    /// Notes in the journal what is about to be created in `parent`, if that is in the image.
+    /// Notes in the journal what is about to be created in `parent`, if that is in the image:
+    /// what is created in a mount of the container (a tmpfs on /dev) goes away with it.
     fn note(
         &self,
         parent: &OwnedFd,
@@ -325,11 +315,7 @@ impl Root {
         path: &Path,
         journal: &mut Journal,
     ) -> io::Result<()> {
-        if self.is_own_mount(parent)? {
-            journal.record(kind, path)
-        } else {
-            Ok(())
-        }
+        if self.is_own_mount(parent)? { journal.record(kind, path) } else { Ok(()) }
     }
 }
 
