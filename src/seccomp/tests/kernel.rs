@@ -147,6 +147,28 @@ fn child_that_is_killed() {
     let _ = raw(libc::SYS_getppid, [0; 6]);
 }
 
+#[test]
+fn tsync_goes_together_with_a_listener() {
+    assert!(run_again("child_with_tsync", "").success());
+}
+
+#[test]
+fn child_with_tsync() {
+    if std::env::var_os("SECCOMP_TEST_CHILD").is_none() {
+        return;
+    }
+    // The other threads of the test harness are bound as well, so this is a process of its own.
+    let profile = profile(
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent",
+            "flags": ["SECCOMP_FILTER_FLAG_TSYNC"],
+            "syscalls": [{"names": ["getppid"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+    );
+    let filter = compile(&profile).expect("compiles");
+    filter.check_kernel().expect("supported");
+    rustix::thread::set_no_new_privs(true).expect("no_new_privs");
+    assert!(filter.load().expect("loads").is_some());
+}
+
 /// Runs one test of this binary in a process of its own.
 fn run_again(test: &str, what: &str) -> ExitStatus {
     Command::new(std::env::current_exe().expect("own path"))
@@ -283,16 +305,10 @@ fn a_notified_call_waits_for_the_agent_that_got_the_descriptor() {
     let agent = std::os::unix::net::UnixListener::bind(&path).expect("bind");
     let profile = profile(&format!(
         r#"{{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "{}",
-            "flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+            "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
             "syscalls": [{{"names": ["getppid"], "action": "SCMP_ACT_NOTIFY"}}]}}"#,
         path.display()
     ));
-    // TSYNC reaches every thread of the process, so that a process of its own is needed.
-    let profile_alone = {
-        let mut profile = profile.clone();
-        profile.set_flags(Some(Vec::new()));
-        profile
-    };
     let filter = compile(&profile).expect("compiles");
     filter.check_kernel().expect("supported");
 
@@ -300,7 +316,6 @@ fn a_notified_call_waits_for_the_agent_that_got_the_descriptor() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let caller = scope.spawn(move || {
             rustix::thread::set_no_new_privs(true).expect("no_new_privs");
-            let filter = compile(&profile_alone).expect("compiles");
             sender
                 .send(filter.load().expect("loads").expect("listener"))
                 .expect("send");
