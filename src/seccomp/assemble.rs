@@ -38,7 +38,7 @@ pub(super) fn assemble(resolved: &Resolved<'_>) -> Result<Vec<sock_filter>, Secc
     {
         let after = code.0.len();
         let runs = runs(table, resolved);
-        code.search(&runs, table.arch.is_64_bit(), resolved.default)?;
+        code.search(&runs, resolved.default)?;
         code.load(NR);
         let body = code.0.len() - after;
         code.0.push(statement(JA, body as u32));
@@ -100,22 +100,17 @@ impl Reversed {
     }
 
     /// A binary search for the run that the accumulator is in.
-    fn search(
-        &mut self,
-        runs: &[(u32, Verdict<'_>)],
-        wide: bool,
-        default: u32,
-    ) -> Result<(), SeccompError> {
+    fn search(&mut self, runs: &[(u32, Verdict<'_>)], default: u32) -> Result<(), SeccompError> {
         let (low, high) = runs.split_at(runs.len() / 2);
         let Some((first, verdict)) = high.first() else {
             return Ok(());
         };
         if low.is_empty() {
-            return self.verdict(verdict, wide, default);
+            return self.verdict(verdict, default);
         }
-        self.search(high, wide, default)?;
+        self.search(high, default)?;
         let after = self.0.len();
-        self.search(low, wide, default)?;
+        self.search(low, default)?;
         let distance = self.0.len() - after;
         match u8::try_from(distance) {
             Ok(jt) => self.0.push(sock_filter {
@@ -137,12 +132,7 @@ impl Reversed {
         Ok(())
     }
 
-    fn verdict(
-        &mut self,
-        verdict: &Verdict<'_>,
-        wide: bool,
-        default: u32,
-    ) -> Result<(), SeccompError> {
+    fn verdict(&mut self, verdict: &Verdict<'_>, default: u32) -> Result<(), SeccompError> {
         let rules = match verdict {
             Verdict::Return(value) => {
                 self.ret(*value);
@@ -153,7 +143,7 @@ impl Reversed {
         self.ret(default);
         for rule in rules.rules.iter().rev() {
             self.ret(rule.action);
-            let code = condition::code(rules.syscall, &rule.conditions, wide)?;
+            let code = condition::code(rules.syscall, &rule.conditions, rules.wide)?;
             self.0
                 .extend(code.iter().rev().map(|instruction| sock_filter {
                     code: instruction.code,

@@ -46,6 +46,8 @@ pub(super) struct Table<'p> {
 pub(super) struct Rules<'p> {
     /// The call, for error messages.
     pub syscall: &'p str,
+    /// Whether arguments have 64 bits.
+    pub wide: bool,
     /// The strictest action first.
     pub rules: Vec<Rule>,
 }
@@ -201,15 +203,16 @@ impl<'p> Table<'p> {
                 *slot = Slot::Conditional(index as u16);
                 self.conditional.push(Rules {
                     syscall,
+                    wide: self.arch.is_64_bit(),
                     rules: Vec::new(),
                 });
                 index
             }
         };
-        let Some(Rules { rules, .. }) = self.conditional.get_mut(index) else {
+        let Some(Rules { rules, wide, .. }) = self.conditional.get_mut(index) else {
             return Ok(());
         };
-        let conditions: Vec<_> = if self.arch.is_64_bit() {
+        let conditions: Vec<_> = if *wide {
             conditions.to_vec()
         } else {
             conditions

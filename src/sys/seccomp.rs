@@ -55,10 +55,11 @@ pub fn set_filter(flags: u64, program: &[libc::sock_filter]) -> io::Result<Optio
     Ok(Some(unsafe { OwnedFd::from_raw_fd(ret as i32) }))
 }
 
-/// Whether the kernel knows the filter return value `action` (`SECCOMP_GET_ACTION_AVAIL`, Linux
-/// 4.14).
+/// Whether the kernel knows the filter return value `action`, whose data part does not count
+/// (`SECCOMP_GET_ACTION_AVAIL`, Linux 4.14).
 #[must_use]
 pub fn action_available(action: u32) -> bool {
+    let action = action & libc::SECCOMP_RET_ACTION_FULL;
     // SAFETY: the kernel reads 4 bytes at the given address.
     let ret = unsafe {
         libc::syscall(

@@ -8,6 +8,8 @@ mod table;
 use super::arch::Arch;
 
 pub use table::KERNEL;
+#[cfg(test)]
+pub(super) use table::SYSCALLS as TABLE;
 
 /// ARM's private calls are stored as 0xf000 + n and are 0xf0000 + n in the kernel.
 pub(super) const ARM_PRIVATE: u32 = 0x000f_0000;
