@@ -162,8 +162,12 @@ fn gpu_rules(plan: Option<&Plan>) -> Result<Vec<DeviceRule>> {
     devices.iter().map(rule).collect()
 }
 
-fn compile_seccomp(profile: &LinuxSeccomp) -> Result<Filter> {
-    Ok(seccomp::compile(profile)?)
+/// Compiled here, where an error can still be told; an action or flag that this kernel lacks is
+/// one.
+pub(super) fn compile_seccomp(profile: &LinuxSeccomp) -> Result<Filter> {
+    let filter = seccomp::compile(profile)?;
+    filter.check_kernel()?;
+    Ok(filter)
 }
 
 fn check_terminal(program: &Program, options: &Options) -> Result<()> {
@@ -259,7 +263,9 @@ fn build(
 /// What the cgroup room knows, in the words of the init.
 fn cgroup_view(mounts: ContainerMounts) -> CgroupView {
     match mounts {
-        ContainerMounts::V2 { cgroup_dir, .. } => CgroupView::V2 { own: cgroup_dir },
+        ContainerMounts::V2 { cgroup_dir, host_mount } => {
+            CgroupView::V2 { own: cgroup_dir, all: host_mount }
+        }
         ContainerMounts::V1 { mounts, links } => {
             let hierarchies = mounts.into_iter().map(|mount| Hierarchy {
                 links: links

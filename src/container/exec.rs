@@ -9,14 +9,13 @@ use nix::sched::{self, CloneFlags};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::create::write_pid_file;
+use super::create::{compile_seccomp, write_pid_file};
 use super::launch::{self, Child, Launch};
 use super::state::{Container, Status};
 use super::{console, start};
 use crate::init::channel::Channel;
 use crate::init::program::Program;
 use crate::init::tenant::Tenant;
-use crate::seccomp;
 
 /// What the caller wants beyond the process itself.
 #[derive(Debug, Default)]
@@ -154,7 +153,7 @@ pub fn exec(
         None => options.console.take(),
     };
     let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let filter = profile.map(seccomp::compile).transpose()?;
+    let filter = profile.map(compile_seccomp).transpose()?;
     let cgroup = match &options.sub_cgroup {
         Some(name) => container.state.cgroup.child(name)?,
         None => container.state.cgroup.clone(),

@@ -1,12 +1,14 @@
 //! The parent's half of starting a process in a container: the clone, and the talk with the
 //! child until it is ready. `crate::init::sequence` and `crate::init::tenant` are the other half.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{ContainerState, LinuxSeccomp, Spec};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, WaitOptions};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, WaitOptions, pidfd_getfd,
+};
 
 use super::idmap;
 use crate::cgroup::Cgroup;
@@ -120,7 +122,7 @@ impl Launch<'_> {
                     self.channel.tell(FromParent::Done).context("the init has gone")?;
                 }
                 Some(FromInit::SeccompListener(listener)) => {
-                    self.hand_on(&listener)?;
+                    self.hand_on(listener)?;
                     self.channel.tell(FromParent::Done).context("the init has gone")?;
                 }
                 Some(FromInit::Ready) => return self.set_rlimits(),
@@ -172,7 +174,9 @@ impl Launch<'_> {
         Ok(())
     }
 
-    fn hand_on(&self, listener: &OwnedFd) -> Result<()> {
+    fn hand_on(&self, listener: RawFd) -> Result<()> {
+        let listener = pidfd_getfd(&self.child.pidfd, listener, PidfdGetfdFlags::empty())
+            .context("cannot fetch the seccomp listener")?;
         let profile = self.seccomp.context("a seccomp listener without a profile")?;
         let path = profile
             .listener_path()

@@ -4,14 +4,11 @@
 //! side is an end of file. Both sides are the same program image: a message is one letter and,
 //! where needed, a few bytes; nothing is serialised.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::net::{
-    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 /// The longest text of an error that crosses the line; more is cut.
 const MAX_TEXT: usize = 3000;
@@ -23,8 +20,8 @@ pub enum FromInit {
     Pid(i32),
     /// The mounts are there, the root is not yet changed: time for prestart and createRuntime.
     RunHooks,
-    /// A seccomp listener to hand on.
-    SeccompListener(OwnedFd),
+    /// The init's descriptor of a seccomp listener, to fetch and hand on.
+    SeccompListener(RawFd),
     /// Everything is done; waiting for [`FromParent::Commit`].
     Ready,
     /// A step failed; the init exits.
@@ -69,11 +66,7 @@ impl Channel {
     /// `EPIPE` when the parent is gone.
     pub fn report(&self, message: &FromInit) -> io::Result<()> {
         match message {
-            FromInit::Pid(pid) => {
-                let mut bytes = [b'P'; 5];
-                bytes[1..].copy_from_slice(&pid.to_ne_bytes());
-                self.write(&bytes)
-            }
+            FromInit::Pid(pid) => self.write(&numbered(b'P', *pid)),
             FromInit::RunHooks => self.write(b"H"),
             FromInit::Ready => self.write(b"R"),
             FromInit::Failed(text) => {
@@ -83,15 +76,9 @@ impl Channel {
                 }
                 self.write(&[b"E", &text.as_bytes()[..end]].concat())
             }
-            FromInit::SeccompListener(fd) => {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-                let mut control = SendAncillaryBuffer::new(&mut space);
-                let fds = [fd.as_fd()];
-                control.push(SendAncillaryMessage::ScmRights(&fds));
-                let bytes = [IoSlice::new(b"L")];
-                net::sendmsg(&self.0, &bytes, &mut control, SendFlags::NOSIGNAL)?;
-                Ok(())
-            }
+            // A number, not the descriptor: the new filter may hold back sendmsg(2) until its
+            // agent answers, and the agent is who the descriptor is for. write(2) it cannot.
+            FromInit::SeccompListener(fd) => self.write(&numbered(b'L', *fd)),
         }
     }
 
@@ -101,29 +88,23 @@ impl Channel {
     /// `EPROTO` for what no init of this program sends.
     pub fn next(&self) -> io::Result<Option<FromInit>> {
         let mut bytes = [0u8; MAX_TEXT + 1];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
-            let mut buffers = [IoSliceMut::new(&mut bytes)];
-            match net::recvmsg(&self.0, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
+            match rustix::io::read(&self.0, &mut bytes) {
+                Err(Errno::INTR) => {}
                 // The init was killed with unread messages of ours in its queue.
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-                other => break other?.bytes,
+                Err(Errno::CONNRESET) => return Ok(None),
+                other => break other?,
             }
         };
-        let listener = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
         let protocol = || io::Error::from_raw_os_error(libc::EPROTO);
+        let number = |rest: &[u8]| rest.try_into().map(i32::from_ne_bytes).map_err(|_| protocol());
         let Some((letter, rest)) = bytes[..received].split_first() else { return Ok(None) };
         Ok(Some(match letter {
-            b'P' => FromInit::Pid(i32::from_ne_bytes(rest.try_into().map_err(|_| protocol())?)),
+            b'P' => FromInit::Pid(number(rest)?),
             b'H' => FromInit::RunHooks,
             b'R' => FromInit::Ready,
             b'E' => FromInit::Failed(String::from_utf8_lossy(rest).into_owned()),
-            b'L' => FromInit::SeccompListener(listener.ok_or_else(protocol)?),
+            b'L' => FromInit::SeccompListener(number(rest)?),
             _ => return Err(protocol()),
         }))
     }
@@ -148,7 +129,7 @@ impl Channel {
         let mut byte = [0u8; 1];
         let received = loop {
             match rustix::io::read(&self.0, &mut byte) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 other => break other?,
             }
         };
@@ -170,4 +151,11 @@ impl Channel {
         rustix::io::write(&self.0, bytes)?;
         Ok(())
     }
+}
+
+/// A message with a number.
+fn numbered(letter: u8, number: i32) -> [u8; 5] {
+    let mut bytes = [letter; 5];
+    bytes[1..].copy_from_slice(&number.to_ne_bytes());
+    bytes
 }

@@ -78,8 +78,18 @@ impl Root {
     /// # Errors
     /// As [`Root::resolve`].
     pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        self.open_with(path, flags, mode, ResolveFlags::empty())
+    }
+
+    fn open_with(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+        resolve: ResolveFlags,
+    ) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RETRIES {
             match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -116,7 +126,9 @@ impl Root {
     /// # Errors
     /// `EFBIG` for a larger file, and read errors.
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some(handle) = self.find(path)? else { return Ok(None) };
+        let Some(handle) = self.find(path)? else {
+            return Ok(None);
+        };
         if FileType::from_raw_mode(fs::fstat(&handle)?.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
@@ -133,7 +145,9 @@ impl Root {
             return Err(Errno::FBIG.into());
         }
         let mut bytes = Vec::new();
-        std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;
+        std::fs::File::from(fd)
+            .take(limit + 1)
+            .read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(Errno::FBIG.into());
         }
@@ -195,8 +209,9 @@ impl Root {
             return Ok(fd);
         }
         let (parent, name) = self.ensure_parent(path, journal)?;
-        journal.record(Created::MountPoint, path)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        self.note(&parent, Created::MountPoint, path, journal)?;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         match fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
             // A mount target is an O_PATH descriptor: one that is open for writing would keep
             // the filesystem from being remounted read-only.
@@ -235,8 +250,9 @@ impl Root {
     ) -> io::Result<()> {
         let (parent, name) = self.ensure_parent(path, journal)?;
         let temporary = temporary_name(name);
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        journal.record(Created::File, &path.with_file_name(&temporary))?;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        self.note(&parent, Created::File, &path.with_file_name(&temporary), journal)?;
         let fd = match fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode)) {
             Err(Errno::EXIST) => {
                 // Left by an earlier run that was killed; the name is ours alone.

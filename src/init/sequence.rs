@@ -1,7 +1,7 @@
 //! The first process of a container: every step from the clone to the exec, in order.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -286,7 +286,7 @@ pub(super) fn reset_signals() -> Result<()> {
 pub(super) fn load_seccomp(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
     if let Some(listener) = filter.load()? {
-        channel.report(&FromInit::SeccompListener(listener))?;
+        channel.report(&FromInit::SeccompListener(listener.as_raw_fd()))?;
         channel.wait_for(FromParent::Done).context("the parent gave up")?;
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! Mounts of type `cgroup`: what a container sees of its control groups.
 //!
-//! It never sees more than its own: with a cgroup namespace the kernel roots a fresh mount at the
-//! container's cgroup, without one the container's own directory is bound.
+//! With a cgroup namespace the kernel roots a fresh mount at the container's cgroup. Without one it
+//! sees the host's cgroups on version 2, and its own directories on version 1, as under runc.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
@@ -23,6 +23,8 @@ pub enum CgroupView {
     V2 {
         /// The directory of the container's cgroup.
         own: PathBuf,
+        /// The directory of all cgroups.
+        all: PathBuf,
     },
     /// The hierarchies of version 1.
     V1 {
@@ -48,14 +50,15 @@ pub struct Hierarchy {
 pub fn mount(one: &mut OneMount<'_>) -> Result<OwnedFd, Cause> {
     let context = one.context;
     match context.cgroups {
-        CgroupView::V2 { own } => unified(one, own),
+        CgroupView::V2 { own, all } => unified(one, own, all),
         CgroupView::V1 { hierarchies } => hybrid(one, hierarchies),
     }
 }
 
-fn unified(one: &mut OneMount<'_>, own: &std::path::Path) -> Result<OwnedFd, Cause> {
+fn unified(one: &mut OneMount<'_>, own: &Path, all: &Path) -> Result<OwnedFd, Cause> {
     if !one.context.cgroupns {
-        return bind::from_host(one, own, false);
+        // Who shares the host's cgroup namespace wants to see the host's cgroups, as under runc.
+        return bind::from_host(one, all, false);
     }
     let dest = one.spec.destination();
     let target = target::directory(one.root, dest, one.journal)?;
