@@ -211,6 +211,7 @@ fn a_created_container_can_be_killed() {
 
 #[test]
 fn delete_kills_the_children_that_outlive_the_first_process() {
+    gpurun_only!("runc 1.1 gives up on a cgroup whose processes are slow to die");
     for runtime in Runtime::each() {
         // Without a pid namespace nobody else does it.
         let config = Config::sh("sleep 1000 & sleep 1001 & exit 0").namespace("pid", None);
