@@ -180,10 +180,10 @@ impl Container {
         self.start_call(&self.on("run", &["--bundle", bundle.to_str().expect("UTF-8 path")]))
     }
 
-    /// `run --detach`, which must succeed in silence.
+    /// `run --detach`, which must succeed.
     #[track_caller]
     pub fn run_detached(&self) {
-        self.with_bundle("run", &["--detach"]).silent();
+        self.with_bundle("run", &["--detach"]).ok();
     }
 
     #[track_caller]
