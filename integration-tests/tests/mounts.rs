@@ -310,7 +310,7 @@ fn devices_get_their_numbers_owner_and_mode() {
 
 #[test]
 fn a_device_that_is_the_image_s_already_may_be_listed() {
-    let config = Config::sh("stat -c '%t:%T %a' /dev/null").without_mount("/dev");
+    let config = Config::sh("stat -c '%t:%T' /dev/null").without_mount("/dev");
     let config = ["/dev/pts", "/dev/shm", "/dev/mqueue"]
         .iter()
         .fold(config, |config, point| config.without_mount(point))
@@ -319,7 +319,7 @@ fn a_device_that_is_the_image_s_already_may_be_listed() {
     let c = Container::native(config);
     let made = Command::new("mknod").arg(c.rootfs().join("dev/null")).args(["c", "1", "3"]).status();
     assert!(made.unwrap().success());
-    assert_eq!(c.run().ok(), "1:3 666");
+    assert_eq!(c.run().ok(), "1:3");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn docker_like() -> Value {
         "defaultErrnoRet": 1,
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
         "syscalls": [
-            {"names": allowed, "action": "SCMP_ACT_ALLOW"},
+            {"names": allowed.as_slice(), "action": "SCMP_ACT_ALLOW"},
             {"names": ["personality"], "action": "SCMP_ACT_ALLOW",
              "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]},
             {"names": ["socket"], "action": "SCMP_ACT_ALLOW",
