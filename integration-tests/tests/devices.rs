@@ -3,7 +3,7 @@
 //! The nodes have numbers of drivers that no test machine has: where a rule allows the open, the
 //! kernel answers ENXIO, where it does not, EPERM. No hardware is needed.
 
-use integration_tests::{Config, Container, Runtime, Value, json};
+use integration_tests::{Config, Container, Runtime, Value, gpurun_only, json};
 
 const ALLOWED: &str = "No such device or address";
 const DENIED: &str = "Operation not permitted";
@@ -34,9 +34,12 @@ fn open(c: &Container, direction: &str, name: &str) -> String {
 #[track_caller]
 fn expect(c: &Container, direction: &str, name: &str, answer: &str) {
     let said = open(c, direction, name);
-    // A shell says "nonexistent directory" for ENXIO on creation in some versions.
-    let allowed = !said.contains(DENIED);
-    assert_eq!(allowed, answer == ALLOWED, "{direction} /dev/{name}: {said}");
+    // busybox has words of its own for an open that would create the file.
+    let said_so = said.contains(answer) || answer == ALLOWED && !said.contains(DENIED);
+    assert!(
+        said_so,
+        "{direction} /dev/{name} should give {answer:?}: {said}"
+    );
 }
 
 fn with_nodes(rules: &[Value]) -> Config {
@@ -44,7 +47,10 @@ fn with_nodes(rules: &[Value]) -> Config {
         .push("/linux/devices", node("a0", 195, 0))
         .push("/linux/devices", node("a1", 195, 1))
         .push("/linux/devices", node("b0", 509, 0))
-        .set("/linux/resources/devices", json!([{"allow": false, "access": "rwm"}]));
+        .set(
+            "/linux/resources/devices",
+            json!([{"allow": false, "access": "rwm"}]),
+        );
     for rule in rules {
         config = config.push("/linux/resources/devices", rule.clone());
     }
@@ -54,7 +60,10 @@ fn with_nodes(rules: &[Value]) -> Config {
 #[test]
 fn a_device_is_denied_unless_a_rule_allows_it() {
     for runtime in Runtime::each() {
-        let c = Container::running(runtime, with_nodes(&[rule(true, Some(195), Some(0), "rwm")]));
+        let c = Container::running(
+            runtime,
+            with_nodes(&[rule(true, Some(195), Some(0), "rwm")]),
+        );
         expect(&c, "<", "a0", ALLOWED);
         expect(&c, ">", "a0", ALLOWED);
         expect(&c, "<", "a1", DENIED);
@@ -78,7 +87,10 @@ fn reading_and_writing_are_allowed_apart() {
     for runtime in Runtime::each() {
         let c = Container::running(
             runtime,
-            with_nodes(&[rule(true, Some(195), Some(0), "r"), rule(true, Some(195), Some(1), "w")]),
+            with_nodes(&[
+                rule(true, Some(195), Some(0), "r"),
+                rule(true, Some(195), Some(1), "w"),
+            ]),
         );
         expect(&c, "<", "a0", ALLOWED);
         expect(&c, ">", "a0", DENIED);
@@ -128,14 +140,15 @@ fn nodes_can_be_made_but_not_used() {
 #[test]
 fn the_rules_hold_for_the_first_process_from_its_first_instruction() {
     for runtime in Runtime::each() {
+        let script = "(true < /dev/a0); (true < /dev/a1); true";
         let config = with_nodes(&[rule(true, Some(195), Some(0), "rw")])
-            .set("/process/args", json!(["sh", "-c", "true < /dev/a0; true < /dev/a1"]));
-        let c = Container::new(runtime, config.clone().set(
-            "/process/args",
-            json!(["sh", "-c", "(true < /dev/a0); (true < /dev/a1); true"]),
-        ));
+            .set("/process/args", json!(["sh", "-c", script]));
+        let c = Container::new(runtime, config);
         let output = c.run();
-        assert!(output.stderr.contains("/dev/a0: ") && output.stderr.contains("/dev/a1: "), "{output:?}");
+        assert!(
+            output.stderr.contains("/dev/a0: ") && output.stderr.contains("/dev/a1: "),
+            "{output:?}"
+        );
         assert_eq!(output.stderr.matches(DENIED).count(), 1, "{output:?}");
     }
 }
@@ -147,7 +160,6 @@ fn an_update_of_other_limits_keeps_the_rules() {
         let update = json!({"pids": {"limit": 100}}).to_string();
         let updated = c.call_with(&["update", "--resources=-", c.id()], update.as_bytes());
         if updated.code != 0 {
-            // No pids controller in this hierarchy: update something that is not there.
             integration_tests::skipped("update: no pids controller in this cgroup version");
             continue;
         }
@@ -171,6 +183,7 @@ fn a_privileged_container_may_open_everything() {
 
 #[test]
 fn a_rule_that_cannot_be_is_refused() {
+    gpurun_only!("runc 1.1 takes some of them");
     for bad in [
         json!({"allow": true, "type": "q", "major": 1, "minor": 3, "access": "rwm"}),
         json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwx"}),
@@ -186,7 +199,9 @@ fn a_rule_that_cannot_be_is_refused() {
 #[test]
 fn hundreds_of_rules_work() {
     for runtime in Runtime::each() {
-        let rules: Vec<Value> = (0..300).map(|n| rule(true, Some(195), Some(2 * n), "rw")).collect();
+        let rules: Vec<Value> = (0..300)
+            .map(|n| rule(true, Some(195), Some(2 * n), "rw"))
+            .collect();
         let c = Container::running(runtime, with_nodes(&rules));
         expect(&c, "<", "a0", ALLOWED);
         expect(&c, "<", "a1", DENIED);

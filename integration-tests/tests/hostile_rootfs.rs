@@ -22,11 +22,17 @@ impl Attack {
         let container = Container::native(config);
         let canary = container.path("canary");
         fs::create_dir_all(canary.join("sub")).unwrap();
-        for file in ["ptmx", "null", "console", "tty", "zero", "fd", "core", "victim", "sub/file"] {
+        for file in [
+            "ptmx", "null", "console", "tty", "zero", "fd", "core", "victim", "sub/file",
+        ] {
             fs::write(canary.join(file), format!("canary {file}")).unwrap();
         }
         let before = listing(&canary);
-        Attack { container, canary, before }
+        Attack {
+            container,
+            canary,
+            before,
+        }
     }
 
     /// Replaces `name` in the image by a link to the canary, absolute or by way of `..`.
@@ -66,7 +72,10 @@ impl Attack {
     fn check(&self) {
         assert_eq!(self.before, listing(&self.canary), "the canary was touched");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(self.container.id()), "a mount on the host:\n{mounts}");
+        assert!(
+            !mounts.contains(self.container.id()),
+            "a mount on the host:\n{mounts}"
+        );
     }
 }
 
@@ -79,7 +88,6 @@ fn without_dev(config: Config) -> Config {
 #[test]
 fn links_in_place_of_mount_points_do_not_lead_out() {
     gpurun_only!("CVE-2026-41579 in runc before 1.3.6");
-    let attack = Attack::new(Config::idle());
     for name in ["dev", "sys", "tmp", "var"] {
         for relative in [false, true] {
             let attack = Attack::new(Config::idle().mount("/tmp", "tmpfs", "tmpfs", &[]).mount(
@@ -92,7 +100,6 @@ fn links_in_place_of_mount_points_do_not_lead_out() {
             attack.create_and_check();
         }
     }
-    attack.check();
 }
 
 #[test]
@@ -131,14 +138,21 @@ fn a_dev_link_without_a_dev_mount_is_refused() {
 #[test]
 fn links_below_dev_do_not_lead_out() {
     gpurun_only!("some of these lead out with runc 1.1");
-    for name in ["pts", "shm", "mqueue", "fd", "ptmx", "console", "null", "zero", "tty", "core"] {
+    for name in [
+        "pts", "shm", "mqueue", "fd", "ptmx", "console", "null", "zero", "tty", "core",
+    ] {
         for relative in [false, true] {
-            let mounted = Config::idle()
-                .without_mount("/dev")
-                .set("/linux/devices", json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3}]));
+            let mounted = Config::idle().without_mount("/dev").set(
+                "/linux/devices",
+                json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3}]),
+            );
             for config in [mounted, without_dev(Config::idle())] {
                 let attack = Attack::new(config);
-                attack.link(&format!("dev/{name}"), if name == "pts" { "" } else { name }, relative);
+                attack.link(
+                    &format!("dev/{name}"),
+                    if name == "pts" { "" } else { name },
+                    relative,
+                );
                 attack.create_and_check();
             }
         }
@@ -157,7 +171,11 @@ fn a_device_path_does_not_lead_out() {
 
 #[test]
 fn a_mount_destination_with_dots_stays_inside() {
-    for destination in ["/../../../../../../tmp/x", "/tmp/../../../x", "relative/../../x"] {
+    for destination in [
+        "/../../../../../../tmp/x",
+        "/tmp/../../../x",
+        "relative/../../x",
+    ] {
         let attack = Attack::new(Config::idle().mount(destination, "tmpfs", "tmpfs", &[]));
         attack.create_and_check();
     }
@@ -168,9 +186,12 @@ fn a_bind_onto_a_link_does_not_lead_out() {
     let attack = Attack::new(Config::idle());
     let source = attack.container.path("source");
     fs::write(&source, "source").unwrap();
-    attack.container.configure(
-        Config::idle().mount("/etc/target", "bind", text(&source), &["bind"]),
-    );
+    attack.container.configure(Config::idle().mount(
+        "/etc/target",
+        "bind",
+        text(&source),
+        &["bind"],
+    ));
     for relative in [false, true] {
         attack.link("etc/target", "victim", relative);
         attack.create_and_check();
@@ -180,7 +201,10 @@ fn a_bind_onto_a_link_does_not_lead_out() {
 #[test]
 fn masks_are_not_led_out_by_links() {
     let config = Config::idle()
-        .set("/linux/maskedPaths", json!(["/evil", "/evil2/sub", "/evil/sub"]))
+        .set(
+            "/linux/maskedPaths",
+            json!(["/evil", "/evil2/sub", "/evil/sub"]),
+        )
         .set("/linux/readonlyPaths", json!(["/evil", "/evil2"]));
     for relative in [false, true] {
         let attack = Attack::new(config.clone());
@@ -201,7 +225,10 @@ fn a_false_dev_null_of_the_image_is_not_what_masks_are_made_of() {
     symlink("/etc/bait", attack.container.rootfs().join("dev/null")).unwrap();
     let output = attack.container.run();
     attack.check();
-    assert!(!output.stdout.contains("secret") && !output.stdout.contains("bait"), "{output:?}");
+    assert!(
+        !output.stdout.contains("secret") && !output.stdout.contains("bait"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -211,9 +238,12 @@ fn a_bind_over_proc_is_refused() {
     fs::create_dir_all(fake.join("self/attr")).unwrap();
     fs::create_dir_all(attack.container.path("empty")).unwrap();
     for destination in ["/proc", "/proc/self", "/proc/sys", "/proc/self/attr"] {
-        attack.container.configure(
-            Config::idle().mount(destination, "bind", text(&fake), &["bind"]),
-        );
+        attack.container.configure(Config::idle().mount(
+            destination,
+            "bind",
+            text(&fake),
+            &["bind"],
+        ));
         let output = attack.create_and_check();
         assert_eq!(output.code, 1, "bind on {destination}: {output:?}");
     }
@@ -230,7 +260,11 @@ fn a_working_directory_that_is_a_link_does_not_lead_out() {
 fn an_etc_passwd_that_is_a_link_does_not_lead_out() {
     let config = Config::sh("echo $HOME").set("/process/env", json!(["PATH=/bin"]));
     let attack = Attack::new(config);
-    fs::write(attack.canary.join("victim"), "root:x:0:0::/canary-home:/bin/sh\n").unwrap();
+    fs::write(
+        attack.canary.join("victim"),
+        "root:x:0:0::/canary-home:/bin/sh\n",
+    )
+    .unwrap();
     attack.link("etc/passwd", "victim", true);
     let output = attack.container.run();
     assert!(!output.stdout.contains("canary-home"), "{output:?}");
@@ -238,15 +272,22 @@ fn an_etc_passwd_that_is_a_link_does_not_lead_out() {
 
 #[test]
 fn an_etc_passwd_that_never_ends_does_not_hang() {
+    gpurun_only!("runc 1.1 opens a pipe and reads without end");
     let config = Config::sh("echo fine").set("/process/env", json!(["PATH=/bin"]));
     for kind in ["fifo", "zero"] {
         let attack = Attack::new(config.clone());
         let passwd = attack.container.rootfs().join("etc/passwd");
         fs::remove_file(&passwd).unwrap();
-        if kind == "fifo" && Runtime::is_gpurun() {
-            assert!(std::process::Command::new("mkfifo").arg(&passwd).status().unwrap().success());
+        if kind == "fifo" {
+            assert!(
+                std::process::Command::new("mkfifo")
+                    .arg(&passwd)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         } else {
-            symlink("/dev/null", &passwd).unwrap();
+            symlink("/dev/zero", &passwd).unwrap();
         }
         assert_eq!(attack.container.run().ok(), "fine");
     }
@@ -258,8 +299,11 @@ fn an_entrypoint_that_is_the_runtime_itself_does_not_change_it() {
     let before = fs::read(&binary).unwrap();
     let c = Container::native(Config::args(&["/entry"]));
     fs::write(c.rootfs().join("entry"), "#!/proc/self/exe\n").unwrap();
-    fs::set_permissions(c.rootfs().join("entry"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .unwrap();
+    fs::set_permissions(
+        c.rootfs().join("entry"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     let _ = c.run();
     assert!(before == fs::read(&binary).unwrap());
 }
@@ -288,7 +332,10 @@ fn a_mount_point_exchanged_for_a_link_while_it_is_used_does_not_lead_out() {
     let volume = attack.container.rootfs().join("vol");
     fs::create_dir_all(volume.join("point/x")).unwrap();
     fs::create_dir(attack.canary.join("x")).unwrap();
-    let attack = Attack { before: listing(&attack.canary), ..attack };
+    let attack = Attack {
+        before: listing(&attack.canary),
+        ..attack
+    };
     symlink(&attack.canary, volume.join("link")).unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

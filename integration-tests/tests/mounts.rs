@@ -10,7 +10,10 @@ use std::process::Command;
 /// Runs `script` in a container made by `change` and returns what it printed.
 #[track_caller]
 fn run(script: &str, change: impl FnOnce(Config) -> Config) -> String {
-    Container::native(change(Config::sh(script))).run().ok().to_owned()
+    Container::native(change(Config::sh(script)))
+        .run()
+        .ok()
+        .to_owned()
 }
 
 /// Per-mount options, optional fields and file system type of a mount point, as the kernel
@@ -25,35 +28,61 @@ fn mountinfo(destination: &str, change: impl FnOnce(Config) -> Config) -> (Strin
         .unwrap_or_else(|| panic!("{destination} is not mounted:\n{table}"));
     let (left, right) = line.split_once(" - ").unwrap();
     let fields: Vec<&str> = left.split(' ').collect();
-    (fields[5].to_owned(), fields[6..].join(" "), right.to_owned())
+    (
+        fields[5].to_owned(),
+        fields[6..].join(" "),
+        right.to_owned(),
+    )
 }
 
 #[test]
 fn mount_options_arrive_in_the_kernel() {
     let (flags, _, rest) = mountinfo("/mnt", |c| {
-        c.mount("/mnt", "tmpfs", "tmpfs", &["nosuid", "nodev", "noexec", "size=64k", "mode=0711"])
+        c.mount(
+            "/mnt",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "nodev", "noexec", "size=64k", "mode=0711"],
+        )
     });
     for flag in ["rw", "nosuid", "nodev", "noexec", "relatime"] {
         assert!(flags.split(',').any(|f| f == flag), "{flag} in {flags}");
     }
-    assert!(rest.starts_with("tmpfs tmpfs") && rest.contains("size=64k"), "{rest}");
+    assert!(
+        rest.starts_with("tmpfs tmpfs") && rest.contains("size=64k"),
+        "{rest}"
+    );
     assert!(rest.contains("mode=711"), "{rest}");
 }
 
 #[test]
 fn every_access_time_option_arrives() {
-    for (option, flag) in [("noatime", "noatime"), ("strictatime", ""), ("nodiratime", "nodiratime")] {
+    for (option, flag) in [
+        ("noatime", "noatime"),
+        ("strictatime", ""),
+        ("nodiratime", "nodiratime"),
+    ] {
         let (flags, ..) = mountinfo("/mnt", |c| c.mount("/mnt", "tmpfs", "tmpfs", &[option]));
         let has = |name: &str| flags.split(',').any(|f| f == name);
         assert!(flag.is_empty() || has(flag), "{option}: {flags}");
-        assert!(option != "strictatime" || !(has("relatime") || has("noatime")), "{flags}");
+        assert!(
+            option != "strictatime" || !(has("relatime") || has("noatime")),
+            "{flags}"
+        );
     }
 }
 
 #[test]
 fn later_options_undo_earlier_ones() {
     let (flags, ..) = mountinfo("/mnt", |c| {
-        c.mount("/mnt", "tmpfs", "tmpfs", &["ro", "nosuid", "nodev", "noexec", "rw", "suid", "dev", "exec"])
+        c.mount(
+            "/mnt",
+            "tmpfs",
+            "tmpfs",
+            &[
+                "ro", "nosuid", "nodev", "noexec", "rw", "suid", "dev", "exec",
+            ],
+        )
     });
     assert_eq!(flags, "rw,relatime");
 }
@@ -74,7 +103,9 @@ fn an_unknown_file_system_is_named() {
 
 #[test]
 fn a_tmpfs_may_be_read_only() {
-    let seen = run("touch /mnt/x 2>&1; true", |c| c.mount("/mnt", "tmpfs", "tmpfs", &["ro"]));
+    let seen = run("touch /mnt/x 2>&1; true", |c| {
+        c.mount("/mnt", "tmpfs", "tmpfs", &["ro"])
+    });
     assert!(seen.contains("Read-only file system"), "{seen}");
 }
 
@@ -84,7 +115,12 @@ fn a_directory_of_the_host_can_be_bound() {
     fs::create_dir(c.path("volume")).unwrap();
     fs::write(c.path("volume/file"), "content").unwrap();
     let script = "cat /data/deep/file; echo new > /data/deep/new";
-    c.configure(Config::sh(script).mount("/data/deep", "bind", text(&c.path("volume")), &["bind", "rw"]));
+    c.configure(Config::sh(script).mount(
+        "/data/deep",
+        "bind",
+        text(&c.path("volume")),
+        &["bind", "rw"],
+    ));
     assert_eq!(c.run().ok(), "content");
     assert_eq!(fs::read_to_string(c.path("volume/new")).unwrap(), "new\n");
 }
@@ -101,8 +137,14 @@ fn a_bind_may_be_read_only_without_changing_its_source() {
     );
     c.configure(config);
     let output = c.run();
-    assert!(output.stdout.contains("Read-only file system"), "{output:?}");
-    assert!(output.stdout.contains(" ro,nosuid,nodev,noexec"), "{output:?}");
+    assert!(
+        output.stdout.contains("Read-only file system"),
+        "{output:?}"
+    );
+    assert!(
+        output.stdout.contains(" ro,nosuid,nodev,noexec"),
+        "{output:?}"
+    );
     fs::write(c.path("volume/still-writable"), "").unwrap();
 }
 
@@ -124,7 +166,8 @@ fn a_file_can_be_bound_onto_a_file_that_is_not_there() {
 #[test]
 fn the_source_of_a_bind_is_named_when_it_is_missing() {
     let c = Container::native(Config::idle().mount("/x", "bind", "/no/such/source", &["bind"]));
-    c.create().refused(1, &["/no/such/source", "no such file or directory"]);
+    c.create()
+        .refused(1, &["/no/such/source", "no such file or directory"]);
     c.assert_gone();
 }
 
@@ -149,7 +192,10 @@ fn bound_with_propagation(c: &Container, propagation: &str) -> Command {
     );
     let run = c.command(&["run", "--bundle", text(&c.bundle()), c.id()]);
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &script]).arg(run.get_program()).args(run.get_args());
+    command
+        .args(["--mount", "sh", "-c", &script])
+        .arg(run.get_program())
+        .args(run.get_args());
     command
 }
 
@@ -176,7 +222,10 @@ fn propagation_options_are_applied_to_their_mount() {
         if expected.is_empty() {
             assert!(optional.is_empty(), "{option} of a {host} mount: {line}");
         } else {
-            assert!(optional.iter().any(|o| o.starts_with(expected)), "{option} of {host}: {line}");
+            assert!(
+                optional.iter().any(|o| o.starts_with(expected)),
+                "{option} of {host}: {line}"
+            );
         }
     }
 }
@@ -200,9 +249,12 @@ fn rro_makes_what_is_mounted_below_read_only_too() {
     gpurun_only!("runc 1.1.5 knows rro only on some builds");
     let c = Container::native(Config::idle());
     fs::create_dir(c.path("volume")).unwrap();
-    let config = Config::sh("touch /data/x 2>/dev/null || echo one; touch /data/sub/x 2>/dev/null || echo two");
+    let config = Config::sh(
+        "touch /data/x 2>/dev/null || echo one; touch /data/sub/x 2>/dev/null || echo two",
+    );
     c.configure(config.mount("/data", "bind", text(&c.path("volume")), &["rbind", "rro"]));
-    let output = integration_tests::runtime::finish(&mut bound_with_propagation(&c, "private"), b"");
+    let output =
+        integration_tests::runtime::finish(&mut bound_with_propagation(&c, "private"), b"");
     assert_eq!(output.ok(), "one\ntwo");
 }
 
@@ -221,24 +273,33 @@ fn masked_files_read_empty_and_masked_directories_are_empty() {
     let config = Config::sh(
         "cat /etc/secret; ls /etc/secrets; touch /etc/secrets/x 2>/dev/null || echo read-only; echo end",
     );
-    let c = Container::native(
-        config.set("/linux/maskedPaths", json!(["/etc/secret", "/etc/secrets", "/not/there"])),
-    );
+    let c = Container::native(config.set(
+        "/linux/maskedPaths",
+        json!(["/etc/secret", "/etc/secrets", "/not/there"]),
+    ));
     fs::write(c.rootfs().join("etc/secret"), "secret").unwrap();
     fs::create_dir(c.rootfs().join("etc/secrets")).unwrap();
     fs::write(c.rootfs().join("etc/secrets/one"), "secret").unwrap();
     assert_eq!(c.run().ok(), "read-only\nend");
-    assert!(!c.rootfs().join("not").exists(), "what is not there need not be masked");
+    assert!(
+        !c.rootfs().join("not").exists(),
+        "what is not there need not be masked"
+    );
 }
 
 #[test]
 fn read_only_paths_are_read_only() {
     let config = Config::sh("echo x > /etc/passwd; touch /var/lib/x; touch /var/x; echo end");
-    let c = Container::native(
-        config.set("/linux/readonlyPaths", json!(["/etc/passwd", "/var/lib", "/not/there"])),
-    );
+    let c = Container::native(config.set(
+        "/linux/readonlyPaths",
+        json!(["/etc/passwd", "/var/lib", "/not/there"]),
+    ));
     let output = c.run();
-    assert_eq!(output.stderr.matches("Read-only file system").count(), 2, "{output:?}");
+    assert_eq!(
+        output.stderr.matches("Read-only file system").count(),
+        2,
+        "{output:?}"
+    );
     assert!(c.rootfs().join("var/x").exists());
 }
 
@@ -246,9 +307,8 @@ fn read_only_paths_are_read_only() {
 fn a_masked_or_read_only_path_has_to_be_absolute() {
     gpurun_only!("runc 1.1 takes relative ones");
     for list in ["maskedPaths", "readonlyPaths"] {
-        let c = Container::native(
-            Config::idle().set(&format!("/linux/{list}"), json!(["etc/passwd"])),
-        );
+        let c =
+            Container::native(Config::idle().set(&format!("/linux/{list}"), json!(["etc/passwd"])));
         c.create().refused(1, &["etc/passwd"]);
         c.assert_gone();
     }
@@ -264,20 +324,25 @@ fn the_usual_masks_hide_the_kernel() {
 
 #[test]
 fn a_read_only_root_is_read_only_and_its_mounts_are_not() {
-    let seen = run("touch /x 2>/dev/null || echo ro; touch /mnt/x && touch /dev/shm/x && echo rw", |c| {
-        c.set("/root/readonly", true.into()).mount("/mnt", "tmpfs", "tmpfs", &[])
-    });
+    let seen = run(
+        "touch /x 2>/dev/null || echo ro; touch /mnt/x && touch /dev/shm/x && echo rw",
+        |c| {
+            c.set("/root/readonly", true.into())
+                .mount("/mnt", "tmpfs", "tmpfs", &[])
+        },
+    );
     assert_eq!(seen, "ro\nrw");
 }
 
 #[test]
 fn a_read_only_dev_is_made_read_only_after_it_is_filled() {
-    let config = Config::sh("echo x > /dev/null && echo filled; touch /dev/x 2>/dev/null || echo ro")
-        .without_mount("/dev")
-        .without_mount("/dev/pts")
-        .without_mount("/dev/shm")
-        .without_mount("/dev/mqueue")
-        .mount("/dev", "tmpfs", "tmpfs", &["nosuid", "ro", "mode=755"]);
+    let config =
+        Config::sh("echo x > /dev/null && echo filled; touch /dev/x 2>/dev/null || echo ro")
+            .without_mount("/dev")
+            .without_mount("/dev/pts")
+            .without_mount("/dev/shm")
+            .without_mount("/dev/mqueue")
+            .mount("/dev", "tmpfs", "tmpfs", &["nosuid", "ro", "mode=755"]);
     assert_eq!(Container::native(config).run().ok(), "filled\nro");
 }
 
@@ -302,7 +367,8 @@ fn devices_get_their_numbers_owner_and_mode() {
         {"path": "/dev/disk", "type": "b", "major": 7, "minor": 200, "fileMode": 0o600},
         {"path": "/dev/pipe", "type": "p", "fileMode": 0o622}
     ]);
-    let script = "cd /dev; for d in mine/null plain disk pipe; do stat -c '%F %t:%T %a %u:%g' $d; done";
+    let script =
+        "cd /dev; for d in mine/null plain disk pipe; do stat -c '%F %t:%T %a %u:%g' $d; done";
     let expected = "character special file 1:3 640 7:8\ncharacter special file 1:5 666 0:0\n\
                     block special file 7:c8 600 0:0\nfifo 0:0 622 0:0";
     assert_eq!(run(script, |c| c.set("/linux/devices", devices)), expected);
@@ -314,10 +380,19 @@ fn a_device_that_is_the_image_s_already_may_be_listed() {
     let config = ["/dev/pts", "/dev/shm", "/dev/mqueue"]
         .iter()
         .fold(config, |config, point| config.without_mount(point))
-        .set("/linux/devices", json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]))
-        .push("/linux/resources/devices", json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}));
+        .set(
+            "/linux/devices",
+            json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]),
+        )
+        .push(
+            "/linux/resources/devices",
+            json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}),
+        );
     let c = Container::native(config);
-    let made = Command::new("mknod").arg(c.rootfs().join("dev/null")).args(["c", "1", "3"]).status();
+    let made = Command::new("mknod")
+        .arg(c.rootfs().join("dev/null"))
+        .args(["c", "1", "3"])
+        .status();
     assert!(made.unwrap().success());
     assert_eq!(c.run().ok(), "1:3");
 }
@@ -353,7 +428,12 @@ fn an_overlay_with_many_layers_is_mounted() {
         .collect();
     let lower = format!("lowerdir={}", layers.join(":"));
     assert!(lower.len() > 256);
-    c.configure(Config::sh("ls /merged | wc -l").mount("/merged", "overlay", "overlay", &["ro", &lower]));
+    c.configure(Config::sh("ls /merged | wc -l").mount(
+        "/merged",
+        "overlay",
+        "overlay",
+        &["ro", &lower],
+    ));
     let output = c.run();
     assert_eq!(output.ok(), "12");
 }
@@ -383,10 +463,19 @@ fn a_mount_without_a_source_is_fine() {
 #[test]
 fn the_cgroup_file_system_can_be_mounted_read_only() {
     for runtime in Runtime::each() {
-        let own = if runtime.cgroup == Version::V1 { "pids/" } else { "" };
+        let own = if runtime.cgroup == Version::V1 {
+            "pids/"
+        } else {
+            ""
+        };
         let script = format!("mkdir /sys/fs/cgroup/{own}x 2>/dev/null || echo ro");
         let config = Config::sh(&script)
-            .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"])
+            .mount(
+                "/sys/fs/cgroup",
+                "cgroup",
+                "cgroup",
+                &["nosuid", "noexec", "nodev", "relatime", "ro"],
+            )
             .namespace("cgroup", Some(""));
         let output = Container::new(runtime, config).run();
         assert_eq!(output.ok(), "ro", "{runtime:?}");
@@ -435,6 +524,11 @@ fn a_link_in_the_image_is_followed_inside_of_it() {
     symlink("/srv/real", c.rootfs().join("alias")).unwrap();
     fs::create_dir_all(c.rootfs().join("srv/real")).unwrap();
     fs::set_permissions(c.rootfs().join("srv"), fs::Permissions::from_mode(0o755)).unwrap();
-    c.configure(Config::sh("cat /srv/real/file").mount("/alias", "bind", text(&c.path("volume")), &["bind"]));
+    c.configure(Config::sh("cat /srv/real/file").mount(
+        "/alias",
+        "bind",
+        text(&c.path("volume")),
+        &["bind"],
+    ));
     assert_eq!(c.run().ok(), "content");
 }

@@ -6,8 +6,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 /// The spec's names and the kernel's names in /proc/PID/ns.
-const KINDS: &[(&str, &str)] =
-    &[("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("mount", "mnt")];
+const KINDS: &[(&str, &str)] = &[
+    ("pid", "pid"),
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("mount", "mnt"),
+];
 
 fn of(pid: &str, kernel: &str) -> String {
     text(&fs::read_link(format!("/proc/{pid}/ns/{kernel}")).unwrap()).to_owned()
@@ -28,10 +33,19 @@ fn a_listed_namespace_is_new_and_an_unlisted_one_is_the_hosts() {
         if *kind == "mount" {
             continue; // a rootfs needs its own
         }
-        let config = Config::idle().namespace(kind, None).remove("/hostname").without_mount("/sys");
-        let config = config.without_mount("/dev/mqueue").remove("/linux/maskedPaths");
+        let config = Config::idle()
+            .namespace(kind, None)
+            .remove("/hostname")
+            .without_mount("/sys");
+        let config = config
+            .without_mount("/dev/mqueue")
+            .remove("/linux/maskedPaths");
         let c = Container::running(Runtime::native(), config);
-        assert_eq!(of(&c.pid().to_string(), kernel), of("self", kernel), "{kind}");
+        assert_eq!(
+            of(&c.pid().to_string(), kernel),
+            of("self", kernel),
+            "{kind}"
+        );
     }
 }
 
@@ -44,7 +58,9 @@ fn a_namespace_can_be_joined_by_path() {
             continue;
         }
         let path = format!("/proc/{pid}/ns/{kernel}");
-        let config = Config::idle().remove("/hostname").namespace(kind, Some(&path));
+        let config = Config::idle()
+            .remove("/hostname")
+            .namespace(kind, Some(&path));
         let c = Container::running(Runtime::native(), config);
         let own = c.pid().to_string();
         for (_, other) in KINDS {
@@ -66,7 +82,11 @@ fn all_the_namespaces_of_a_pod_can_be_joined_at_once() {
     }
     let c = Container::native(config);
     assert_eq!(c.run().ok(), "pod\n1");
-    assert_eq!(sandbox.status(), "running", "the end of one container is not the end of the pod");
+    assert_eq!(
+        sandbox.status(),
+        "running",
+        "the end of one container is not the end of the pod"
+    );
 }
 
 #[test]
@@ -80,8 +100,19 @@ fn the_first_process_of_a_pid_namespace_is_1() {
 fn a_new_network_has_a_loopback_that_is_up() {
     let c = Container::native(Config::sh("ip -o link; ip -o addr show lo"));
     let output = c.run();
-    assert_eq!(output.ok().lines().filter(|l| l.contains("link/loopback")).count(), 1, "{output:?}");
-    assert!(output.stdout.contains("127.0.0.1/8") && output.stdout.contains("UP"), "{output:?}");
+    assert_eq!(
+        output
+            .ok()
+            .lines()
+            .filter(|l| l.contains("link/loopback"))
+            .count(),
+        1,
+        "{output:?}"
+    );
+    assert!(
+        output.stdout.contains("127.0.0.1/8") && output.stdout.contains("UP"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -93,7 +124,11 @@ fn a_path_that_is_no_such_namespace_is_refused() {
         ("ipc", "/proc/self/ns/net"),
         ("network", "relative/path"),
     ] {
-        let c = Container::native(Config::idle().remove("/hostname").namespace(kind, Some(path)));
+        let c = Container::native(
+            Config::idle()
+                .remove("/hostname")
+                .namespace(kind, Some(path)),
+        );
         c.create().refused(1, &[]);
         c.assert_gone();
     }
@@ -126,8 +161,11 @@ fn a_time_namespace_moves_the_clocks() {
     }
     let config = Config::sh("cut -d. -f1 /proc/uptime")
         .namespace("time", Some(""))
-        .set("/linux/timeOffsets", json!({"boottime": {"secs": 1_000_000_000, "nanosecs": 0},
-                                          "monotonic": {"secs": 5, "nanosecs": 0}}));
+        .set(
+            "/linux/timeOffsets",
+            json!({"boottime": {"secs": 1_000_000_000, "nanosecs": 0},
+                                          "monotonic": {"secs": 5, "nanosecs": 0}}),
+        );
     let c = Container::native(config);
     let uptime: u64 = c.run().ok().parse().unwrap();
     assert!(uptime > 1_000_000_000, "{uptime}");
@@ -165,10 +203,19 @@ fn root_of_a_user_namespace_is_somebody_else_on_the_host() {
         c.run_detached();
         let pid = c.pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        assert!(status.contains("Uid:\t100000\t100000\t100000\t100000"), "{status}");
-        assert!(status.contains("Gid:\t100000\t100000\t100000\t100000"), "{status}");
+        assert!(
+            status.contains("Uid:\t100000\t100000\t100000\t100000"),
+            "{status}"
+        );
+        assert!(
+            status.contains("Gid:\t100000\t100000\t100000\t100000"),
+            "{status}"
+        );
         integration_tests::wait_for("the file", || c.rootfs().join("tmp/mine").exists());
-        assert_eq!(fs::metadata(c.rootfs().join("tmp/mine")).unwrap().uid(), 100_000);
+        assert_eq!(
+            fs::metadata(c.rootfs().join("tmp/mine")).unwrap().uid(),
+            100_000
+        );
         assert_eq!(c.sh("id -u"), "0");
         assert_eq!(c.sh("echo x > /dev/null && stat -c %t:%T /dev/zero"), "1:5");
         assert_eq!(c.sh("ls -ld /root | cut -d' ' -f1"), "drwxr-xr-x");
@@ -178,7 +225,10 @@ fn root_of_a_user_namespace_is_somebody_else_on_the_host() {
 #[test]
 fn several_ranges_are_mapped() {
     let ranges = [(0, 100_000, 1000), (1000, 200_000, 10), (2000, 300_000, 5)];
-    let config = mapped(Config::sh("awk '{print $1, $2, $3}' /proc/self/uid_map"), &ranges);
+    let config = mapped(
+        Config::sh("awk '{print $1, $2, $3}' /proc/self/uid_map"),
+        &ranges,
+    );
     let c = Container::native(config);
     rootfs::give_to(&c.rootfs(), 100_000, 100_000);
     assert_eq!(c.run().ok(), "0 100000 1000\n1000 200000 10\n2000 300000 5");
@@ -186,8 +236,10 @@ fn several_ranges_are_mapped() {
 
 #[test]
 fn another_user_of_a_user_namespace_runs_as_its_mapped_number() {
-    let config = mapped(Config::idle(), &[(0, 100_000, 65_536)])
-        .set("/process/user", json!({"uid": 1000, "gid": 1000, "additionalGids": [50]}));
+    let config = mapped(Config::idle(), &[(0, 100_000, 65_536)]).set(
+        "/process/user",
+        json!({"uid": 1000, "gid": 1000, "additionalGids": [50]}),
+    );
     let c = Container::native(config);
     rootfs::give_to(&c.rootfs(), 100_000, 100_000);
     c.run_detached();
@@ -230,7 +282,9 @@ fn a_mapping_without_a_user_namespace_is_refused() {
     gpurun_only!("runc 1.1 ignores the mapping");
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
     let c = Container::native(
-        Config::idle().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map),
+        Config::idle()
+            .set("/linux/uidMappings", map.clone())
+            .set("/linux/gidMappings", map),
     );
     c.create().refused(1, &["user namespace"]);
     c.assert_gone();
@@ -238,7 +292,10 @@ fn a_mapping_without_a_user_namespace_is_refused() {
 
 #[test]
 fn overlapping_mappings_are_refused() {
-    let c = Container::native(mapped(Config::idle(), &[(0, 100_000, 100), (50, 200_000, 100)]));
+    let c = Container::native(mapped(
+        Config::idle(),
+        &[(0, 100_000, 100), (50, 200_000, 100)],
+    ));
     rootfs::give_to(&c.rootfs(), 100_000, 100_000);
     c.create().refused(1, &[]);
     c.assert_gone();

@@ -12,7 +12,10 @@ fn elaborate(runtime: Runtime) -> Container {
     let config = Config::idle()
         .namespace("cgroup", Some(""))
         .mount("/data", "tmpfs", "tmpfs", &["size=64k"])
-        .push("/linux/devices", json!({"path": "/dev/x", "type": "c", "major": 195, "minor": 0}))
+        .push(
+            "/linux/devices",
+            json!({"path": "/dev/x", "type": "c", "major": 195, "minor": 0}),
+        )
         .set("/linux/sysctl", json!({"net.core.somaxconn": "100"}))
         .set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}))
         .hook("createRuntime", json!({"path": "/bin/true"}));
@@ -115,8 +118,12 @@ fn a_state_that_is_not_readable_is_an_error_and_delete_force_still_clears_it() {
         assert!(!listed.stderr.contains("panicked"), "{listed:?}");
         assert_eq!(c.delete(&["--force"]).code, 0, "{damage:?}");
         // What only the state knew, the sweep of the test removes.
-        let _ = integration_tests::cgroup::sweep(c.id());
-        assert!(walk(&c.state_root()).is_empty(), "{:?}", walk(&c.state_root()));
+        integration_tests::cgroup::sweep(c.id());
+        assert!(
+            walk(&c.state_root()).is_empty(),
+            "{:?}",
+            walk(&c.state_root())
+        );
     }
 }
 

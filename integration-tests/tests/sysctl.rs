@@ -27,12 +27,20 @@ fn slashes_separate_as_well_as_dots() {
 #[test]
 fn a_parameter_of_the_whole_host_is_refused() {
     let before = fs::read_to_string("/proc/sys/kernel/randomize_va_space").unwrap();
-    for name in ["kernel.randomize_va_space", "vm.swappiness", "fs.file-max", "kernel.core_pattern"] {
+    for name in [
+        "kernel.randomize_va_space",
+        "vm.swappiness",
+        "fs.file-max",
+        "kernel.core_pattern",
+    ] {
         let c = Container::native(Config::idle().set("/linux/sysctl", json!({name: "1"})));
         c.create().refused(1, &[name]);
         c.assert_gone();
     }
-    assert_eq!(before, fs::read_to_string("/proc/sys/kernel/randomize_va_space").unwrap());
+    assert_eq!(
+        before,
+        fs::read_to_string("/proc/sys/kernel/randomize_va_space").unwrap()
+    );
 }
 
 #[test]
@@ -52,7 +60,11 @@ fn a_parameter_whose_namespace_is_the_hosts_is_refused() {
 
 #[test]
 fn a_parameter_that_does_not_exist_or_takes_no_such_value_is_refused() {
-    for (name, value) in [("net.core.nope", "1"), ("net.core.somaxconn", "many"), ("net.core", "1")] {
+    for (name, value) in [
+        ("net.core.nope", "1"),
+        ("net.core.somaxconn", "many"),
+        ("net.core", "1"),
+    ] {
         let c = Container::native(Config::idle().set("/linux/sysctl", json!({name: value})));
         c.create().refused(1, &["net"]);
         c.assert_gone();
@@ -61,8 +73,13 @@ fn a_parameter_that_does_not_exist_or_takes_no_such_value_is_refused() {
 
 #[test]
 fn a_name_does_not_lead_out_of_proc_sys() {
-    for name in ["net.core./../../../../etc/passwd", "net/../kernel/core_pattern", "net..", "/etc/passwd", ""]
-    {
+    for name in [
+        "net.core./../../../../etc/passwd",
+        "net/../kernel/core_pattern",
+        "net..",
+        "/etc/passwd",
+        "",
+    ] {
         let c = Container::native(Config::idle().set("/linux/sysctl", json!({name: "1"})));
         let passwd = fs::read(c.rootfs().join("etc/passwd")).unwrap();
         c.create().refused(1, &[]);
