@@ -86,7 +86,7 @@ fn a_process_file_says_everything() {
         "user": {"uid": 1000, "gid": 1000, "additionalGids": [7, 8], "umask": 0o77},
         "args": ["sh", "-c", "id -u; id -G; pwd; echo $FROM; umask; ulimit -n"],
         "env": ["PATH=/bin", "FROM=file"], "cwd": "/tmp",
-        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 55, "hard": 66}]
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 66, "hard": 66}]
     });
     fs::write(&file, process.to_string()).unwrap();
     let output = c.call(&["exec", "--process", text(&file), c.id()]);
@@ -94,7 +94,7 @@ fn a_process_file_says_everything() {
     let umask = if Runtime::is_gpurun() { "0077" } else { "0022" };
     assert_eq!(
         output.ok(),
-        format!("1000\n1000 7 8\n/tmp\nfile\n{umask}\n55")
+        format!("1000\n1000 7 8\n/tmp\nfile\n{umask}\n66")
     );
     fs::write(&file, "{ not json").unwrap();
     c.call(&["exec", "--process", text(&file), c.id()])
@@ -224,16 +224,16 @@ fn the_seccomp_profile_of_the_container_applies() {
 fn the_limits_of_the_container_apply() {
     let config = Config::idle().set(
         "/process/rlimits",
-        json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88},
-               {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]),
+        json!([{"type": "RLIMIT_NOFILE", "soft": 88, "hard": 88},
+               {"type": "RLIMIT_CORE", "soft": 512, "hard": 1024}]),
     );
     let c = Container::running(
         Runtime::native(),
         config.set("/process/oomScoreAdj", 321.into()),
     );
     assert_eq!(
-        c.sh("ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj"),
-        "77\n88\n0\n321"
+        c.sh("ulimit -n; ulimit -c; ulimit -Hc; cat /proc/self/oom_score_adj"),
+        "88\n1\n2\n321"
     );
 }
 

@@ -23,8 +23,7 @@ fn mountinfo(destination: &str, change: impl FnOnce(Config) -> Config) -> (Strin
     let table = run("cat /proc/self/mountinfo", change);
     let line = table
         .lines()
-        .filter(|line| line.split(' ').nth(4) == Some(destination))
-        .next_back()
+        .rfind(|line| line.split(' ').nth(4) == Some(destination))
         .unwrap_or_else(|| panic!("{destination} is not mounted:\n{table}"));
     let (left, right) = line.split_once(" - ").unwrap();
     let fields: Vec<&str> = left.split(' ').collect();

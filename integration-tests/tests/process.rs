@@ -54,14 +54,14 @@ fn the_umask_is_set_and_is_0022_otherwise() {
 #[test]
 fn limits_are_set() {
     let limits = json!([
-        {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
+        {"type": "RLIMIT_NOFILE", "soft": 200, "hard": 200},
         {"type": "RLIMIT_CORE", "soft": 512, "hard": 1024},
         {"type": "RLIMIT_AS", "soft": 1_000_000_000, "hard": 2_000_000_000}
     ]);
-    let seen = run("ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Sv", |c| {
+    let seen = run("ulimit -Sn; ulimit -Sc; ulimit -Hc; ulimit -Sv", |c| {
         c.set("/process/rlimits", limits)
     });
-    assert_eq!(seen, "100\n200\n1\n976562");
+    assert_eq!(seen, "200\n1\n2\n976562");
 }
 
 #[test]
