@@ -89,9 +89,10 @@ fn files(directory: &Path, things: &mut BTreeSet<String>) {
     }
 }
 
-/// Everything below a directory with type, mode, owner, size and content of small files: for
-/// canaries that a container must not touch.
+/// Everything below a directory: type and mode, owner, device number, and a digest of the content
+/// of files. For what a container must leave alone.
 pub fn listing(directory: &Path) -> Vec<String> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
     use std::os::unix::fs::MetadataExt;
     let mut lines = Vec::new();
     let mut pending = vec![directory.to_path_buf()];
@@ -99,19 +100,20 @@ pub fn listing(directory: &Path) -> Vec<String> {
         let Ok(meta) = fs::symlink_metadata(&path) else {
             continue;
         };
-        let content = if meta.is_file() {
-            fs::read(&path).unwrap_or_default()
-        } else {
-            Vec::new()
-        };
+        let mut digest = DefaultHasher::new();
+        if meta.is_file() {
+            fs::read(&path).unwrap_or_default().hash(&mut digest);
+        } else if meta.is_symlink() {
+            fs::read_link(&path).unwrap_or_default().hash(&mut digest);
+        }
         lines.push(format!(
-            "{} {:o} {}:{} {:x} {:?}",
+            "{} mode {:o} owner {}:{} device {:x} content {:x}",
             path.display(),
             meta.mode(),
             meta.uid(),
             meta.gid(),
             meta.rdev(),
-            String::from_utf8_lossy(&content)
+            digest.finish()
         ));
         if meta.is_dir() {
             pending.extend(
@@ -125,4 +127,15 @@ pub fn listing(directory: &Path) -> Vec<String> {
     }
     lines.sort();
     lines
+}
+
+/// Fails the test with what differs between two listings.
+#[track_caller]
+pub fn assert_same(before: &[String], after: &[String]) {
+    let gone: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
+    let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "changed: gone {gone:#?}, new {new:#?}"
+    );
 }

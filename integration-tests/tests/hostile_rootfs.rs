@@ -4,7 +4,7 @@
 //! they must be untouched and the host must have no new mount.
 
 use integration_tests::container::text;
-use integration_tests::leak::listing;
+use integration_tests::leak::{assert_same, listing};
 use integration_tests::{Config, Container, Output, Runtime, gpurun_only, json};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -70,7 +70,7 @@ impl Attack {
 
     #[track_caller]
     fn check(&self) {
-        assert_eq!(self.before, listing(&self.canary), "the canary was touched");
+        assert_same(&self.before, &listing(&self.canary));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(
             !mounts.contains(self.container.id()),

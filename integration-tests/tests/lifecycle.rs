@@ -213,6 +213,7 @@ fn start_needs_a_created_container() {
 
 #[test]
 fn two_starts_at_once_start_it_once() {
+    gpurun_only!("the second start of runc 1.1 can hang");
     let c = Container::native(Config::sh("echo started >> /tmp/starts; exec sleep 1000"));
     c.create().silent();
     let first = c.start_call(&["start", c.id()]);

@@ -2,6 +2,7 @@
 
 use integration_tests::cgroup::Version;
 use integration_tests::container::text;
+use integration_tests::leak::{assert_same, listing};
 use integration_tests::{Config, Container, Runtime, gpurun_only, json, skipped};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -510,9 +511,9 @@ fn mount_points_made_for_a_container_are_removed_with_it() {
             .mount("/new/directory", "tmpfs", "tmpfs", &[])
             .mount("/etc/new.conf", "bind", text(&c.path("file")), &["bind"]),
     );
-    let before = integration_tests::leak::listing(&c.rootfs());
+    let before = listing(&c.rootfs());
     c.run().silent();
-    assert_eq!(before, integration_tests::leak::listing(&c.rootfs()));
+    assert_same(&before, &listing(&c.rootfs()));
 }
 
 #[test]

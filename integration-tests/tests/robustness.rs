@@ -1,6 +1,7 @@
 //! The runtime killed in the middle of its work: what is left can be deleted, all of it.
 
 use integration_tests::container::text;
+use integration_tests::leak::{assert_same, listing};
 use integration_tests::{Config, Container, Runtime, gpurun_only, json};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -75,6 +76,7 @@ fn run_killed_at_any_point_can_be_cleared_away() {
 
 #[test]
 fn start_killed_at_any_point_can_be_cleared_away() {
+    gpurun_only!("runc 1.1 leaves cgroups behind");
     for runtime in Runtime::each() {
         killed_at_any_point(runtime, &["start"], |c| c.create().silent());
     }
@@ -161,9 +163,9 @@ fn a_container_recreated_fifty_times_accumulates_nothing() {
         c.run_detached();
         c.delete(&["--force"]).ok();
         if round == 0 {
-            before = integration_tests::leak::listing(&c.rootfs());
+            before = listing(&c.rootfs());
         }
     }
-    assert_eq!(before, integration_tests::leak::listing(&c.rootfs()));
+    assert_same(&before, &listing(&c.rootfs()));
     c.assert_gone();
 }
