@@ -72,6 +72,33 @@ fn a_namespace_can_be_joined_by_path() {
 }
 
 #[test]
+fn a_joined_mount_namespace_shows_the_other_containers_files_or_is_refused() {
+    let first = Container::running(
+        Runtime::native(),
+        Config::idle().mount("/mnt", "tmpfs", "tmpfs", &[]),
+    );
+    first.sh("echo from the first > /mnt/file");
+    let path = format!("/proc/{}/ns/mnt", first.pid());
+    let config = Config::sh("cat /mnt/file")
+        .namespace("mount", Some(&path))
+        .set("/mounts", json!([]))
+        .remove("/linux/maskedPaths")
+        .remove("/linux/readonlyPaths");
+    let second = Container::native(config);
+    let output = second.run();
+    if output.code == 0 {
+        assert_eq!(output.ok(), "from the first");
+    } else {
+        output.refused(1, &[]);
+        second.assert_gone();
+    }
+    assert_eq!(
+        first.sh("cat /mnt/file; ls /proc/1/exe"),
+        "from the first\n/proc/1/exe"
+    );
+}
+
+#[test]
 fn all_the_namespaces_of_a_pod_can_be_joined_at_once() {
     let sandbox = Container::native(Config::idle().set("/hostname", "pod".into()));
     sandbox.run_detached();
