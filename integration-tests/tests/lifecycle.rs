@@ -66,8 +66,9 @@ fn the_pid_is_the_same_before_and_after_start() {
     let pid = c.pid();
     c.start().silent();
     assert_eq!(c.pid(), pid);
-    let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
-    assert_eq!(command, "sleep\x001000\0");
+    wait_for("the program", || {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == "sleep\x001000\0")
+    });
 }
 
 #[test]
