@@ -1,0 +1,90 @@
+//! What is in /dev: default nodes and links, and the nodes that a bundle lists.
+
+use integration_tests::{Config, Container, gpurun_only, json};
+use std::process::Command;
+
+/// Runs `script` in a container made by `change` and returns what it printed.
+#[track_caller]
+fn run(script: &str, change: impl FnOnce(Config) -> Config) -> String {
+    Container::native(change(Config::sh(script)))
+        .run()
+        .ok()
+        .to_owned()
+}
+
+#[test]
+fn a_read_only_dev_is_made_read_only_after_it_is_filled() {
+    let config =
+        Config::sh("echo x > /dev/null && echo filled; touch /dev/x 2>/dev/null || echo ro")
+            .without_mount("/dev")
+            .without_mount("/dev/pts")
+            .without_mount("/dev/shm")
+            .without_mount("/dev/mqueue")
+            .mount("/dev", "tmpfs", "tmpfs", &["nosuid", "ro", "mode=755"]);
+    assert_eq!(Container::native(config).run().ok(), "filled\nro");
+}
+
+#[test]
+fn the_default_devices_and_links_are_there() {
+    let script = "cd /dev; for d in null zero full random urandom tty; do \
+                    echo $d $(stat -c '%t:%T %a %F' $d); done; \
+                  for l in fd stdin stdout stderr ptmx; do echo $l $(readlink $l); done";
+    let expected = "null 1:3 666 character special file\nzero 1:5 666 character special file\n\
+                    full 1:7 666 character special file\nrandom 1:8 666 character special file\n\
+                    urandom 1:9 666 character special file\ntty 5:0 666 character special file\n\
+                    fd /proc/self/fd\nstdin /proc/self/fd/0\nstdout /proc/self/fd/1\n\
+                    stderr /proc/self/fd/2\nptmx pts/ptmx";
+    assert_eq!(run(script, |c| c), expected);
+}
+
+#[test]
+fn devices_get_their_numbers_owner_and_mode() {
+    let devices = json!([
+        {"path": "/dev/mine/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 8},
+        {"path": "/dev/plain", "type": "c", "major": 1, "minor": 5},
+        {"path": "/dev/disk", "type": "b", "major": 7, "minor": 200, "fileMode": 0o600},
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o622}
+    ]);
+    let script =
+        "cd /dev; for d in mine/null plain disk pipe; do stat -c '%F %t:%T %a %u:%g' $d; done";
+    let expected = "character special file 1:3 640 7:8\ncharacter special file 1:5 666 0:0\n\
+                    block special file 7:c8 600 0:0\nfifo 0:0 622 0:0";
+    assert_eq!(run(script, |c| c.set("/linux/devices", devices)), expected);
+}
+
+#[test]
+fn a_device_that_is_the_image_s_already_may_be_listed() {
+    let config = Config::sh("stat -c '%t:%T' /dev/null").without_mount("/dev");
+    let config = ["/dev/pts", "/dev/shm", "/dev/mqueue"]
+        .iter()
+        .fold(config, |config, point| config.without_mount(point))
+        .set(
+            "/linux/devices",
+            json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]),
+        )
+        .push(
+            "/linux/resources/devices",
+            json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}),
+        );
+    let c = Container::native(config);
+    let made = Command::new("mknod")
+        .arg(c.rootfs().join("dev/null"))
+        .args(["c", "1", "3"])
+        .status();
+    assert!(made.unwrap().success());
+    assert_eq!(c.run().ok(), "1:3");
+}
+
+#[test]
+fn an_unusable_device_is_refused() {
+    gpurun_only!("runc 1.1 takes some of them");
+    for bad in [
+        json!({"type": "c", "major": 1, "minor": 3}),
+        json!({"path": "/dev/x", "type": "q", "major": 1, "minor": 3}),
+        json!({"path": "/dev/x", "type": "c", "major": "one", "minor": 3}),
+    ] {
+        let c = Container::native(Config::idle().push("/linux/devices", bad));
+        c.create().refused(1, &[]);
+        c.assert_gone();
+    }
+}
