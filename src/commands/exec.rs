@@ -11,7 +11,7 @@ use oci_spec::runtime::Process;
 use crate::cli::Global;
 use crate::container::exec::{self, Changes, Options};
 use crate::container::foreground::Supervisor;
-use crate::container::{console, sealed};
+use crate::container::{console, json, sealed};
 
 /// Run another process in a container.
 #[derive(Debug, Args)]
@@ -129,7 +129,7 @@ impl Exec {
 
 fn read_process(file: &PathBuf) -> Result<Process> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_slice(&bytes)
+    json::object(&bytes)
         .with_context(|| format!("{} is not a process of an OCI spec", file.display()))
 }
 

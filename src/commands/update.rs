@@ -9,7 +9,7 @@ use clap::Args;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use crate::cli::Global;
-use crate::container::update;
+use crate::container::{json, update};
 
 /// The largest resources file that is read.
 const RESOURCES_LIMIT: u64 = 1 << 20;
@@ -133,7 +133,7 @@ fn read_resources(file: &Path) -> Result<LinuxResources> {
     if bytes.len() as u64 > RESOURCES_LIMIT {
         bail!("{name} is larger than 1 MiB: these are no resources");
     }
-    serde_json::from_slice(&bytes)
+    json::object(&bytes)
         .with_context(|| format!("{name} is not a linux.resources object of an OCI spec"))
 }
 

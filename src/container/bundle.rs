@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
+use super::json;
+
 /// The largest config.json that is read: some hundred times what an engine writes.
 const CONFIG_LIMIT: u64 = 16 << 20;
 
@@ -99,7 +101,7 @@ fn read_spec(path: &Path) -> Result<Spec, BundleError> {
         Ok(bytes)
     };
     let bytes = read().map_err(|source| BundleError::Read { path: path.to_owned(), source })?;
-    serde_json::from_slice(&bytes)
+    json::object(&bytes)
         .map_err(|err| BundleError::Parse { path: path.to_owned(), reason: err.to_string() })
 }
 
@@ -134,6 +136,18 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
         if present {
             return invalid(format!("{field} is not supported by this version of gpurun"));
         }
+    }
+    for (field, paths) in [
+        ("linux.maskedPaths", linux.masked_paths()),
+        ("linux.readonlyPaths", linux.readonly_paths()),
+    ] {
+        if let Some(path) = paths.iter().flatten().find(|path| !path.starts_with('/')) {
+            return invalid(format!("{field}: {path:?} is not an absolute path"));
+        }
+    }
+    let mut devices = linux.devices().iter().flatten();
+    if let Some(device) = devices.find(|device| !device.path().is_absolute()) {
+        return invalid(format!("linux.devices: {:?} is not an absolute path", device.path()));
     }
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let has = |kind| namespaces.iter().any(|ns| ns.typ() == kind);

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
@@ -18,7 +18,7 @@ use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
 use super::{console, delete, idmap, start};
-use crate::cgroup::{Cgroup, ContainerMounts};
+use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::gpu;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
@@ -97,6 +97,11 @@ pub fn create(
     container.state.gpu_rules = gpu_rules(decided.plan.as_ref())?;
     match build(&mut container, decided, options) {
         Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
+        // Not our cgroup: what runs in it belongs to another container.
+        Err(error) if is_foreign_cgroup(&error) => {
+            let _ = container.dir.remove();
+            Err(error)
+        }
         Err(error) => {
             // The first failure is what the caller needs to hear; what `delete --force` could
             // not do either is added to it.
@@ -106,6 +111,13 @@ pub fn create(
             }))
         }
     }
+}
+
+fn is_foreign_cgroup(error: &Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(CgroupError::NotEmpty { .. } | CgroupError::Frozen { .. })
+    )
 }
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
@@ -231,12 +243,12 @@ fn build(
         committed: false,
     };
     let back = namespaces.before_clone()?;
-    let cloned = launch::clone_into(&cgroup, namespaces.clone_flags(), || init.run());
+    let cloned = launch::clone_into(&cgroup, namespaces.clone_flags(), ours, || init.run());
     back.restore()?;
-    let (child, in_cgroup) = cloned?;
+    let (child, in_cgroup, channel) = cloned?;
 
     let launch = Launch {
-        channel: ours,
+        channel,
         child,
         spec: &bundle.spec,
         hook_state: &hook_state,

@@ -39,7 +39,8 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
         Err(error) => return Err(error.into()),
     };
     match container.status() {
-        Status::Stopped => {}
+        // As in runc, what has never been started needs no force.
+        Status::Stopped | Status::Created => {}
         _ if force => {}
         // Killed half-way: its init has died with its parent.
         status @ Status::Creating => bail!(

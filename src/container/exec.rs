@@ -176,14 +176,14 @@ pub fn exec(
         sched::setns(&init_fd, CloneFlags::CLONE_NEWPID)
             .context("cannot join the container's pid namespace")?;
     }
-    let cloned = launch::clone_into(&cgroup, CloneFlags::empty(), || tenant.run());
+    let cloned = launch::clone_into(&cgroup, CloneFlags::empty(), ours, || tenant.run());
     sched::setns(&own, CloneFlags::CLONE_NEWPID)
         .context("cannot return to our own pid namespace")?;
-    let (child, in_cgroup) = cloned?;
+    let (child, in_cgroup, channel) = cloned?;
 
     let hook_state = start::hook_state(container);
     let launch = Launch {
-        channel: ours,
+        channel,
         child,
         spec,
         hook_state: &hook_state,

@@ -1,6 +1,7 @@
 //! The parent's half of starting a process in a container: the clone, and the talk with the
 //! child until it is ready. `crate::init::sequence` and `crate::init::tenant` are the other half.
 
+use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
@@ -27,23 +28,29 @@ pub struct Child {
 }
 
 /// Forks into `flags` and, where the kernel can, straight into the container's cgroup. Returns
-/// the child and whether it is in the cgroup already. `child` runs in the new process.
+/// the child and whether it is in the cgroup already. `child` runs in the new process, which
+/// closes its copy of `ours`: otherwise it would never see the end of its parent.
 ///
 /// # Errors
 /// The kernel's, with what they usually mean.
 pub fn clone_into(
     cgroup: &Cgroup,
     flags: CloneFlags,
-    child: impl FnOnce() -> Result<(Child, bool)>,
-) -> Result<(Child, bool)> {
+    ours: Channel,
+    child: impl FnOnce() -> Infallible,
+) -> Result<(Child, bool, Channel)> {
     let directory = cgroup.open_v2()?;
     let args = CloneArgs {
         flags: u64::from(flags.bits().cast_unsigned()),
         cgroup: directory.as_ref().map(AsFd::as_fd),
     };
     match clone3(&args).context("cannot create the container's first process (clone3)")? {
-        Forked::Child => child(),
-        Forked::Parent { pid, pidfd } => Ok((Child { pid, pidfd }, directory.is_some())),
+        Forked::Child => {
+            drop(ours);
+            let never = child();
+            match never {}
+        }
+        Forked::Parent { pid, pidfd } => Ok((Child { pid, pidfd }, directory.is_some(), ours)),
     }
 }
 
@@ -125,7 +132,11 @@ impl Launch<'_> {
                     self.hand_on(listener)?;
                     self.channel.tell(FromParent::Done).context("the init has gone")?;
                 }
-                Some(FromInit::Ready) => return self.set_rlimits(),
+                Some(FromInit::SetLimits) => {
+                    self.set_rlimits()?;
+                    self.channel.tell(FromParent::Done).context("the init has gone")?;
+                }
+                Some(FromInit::Ready) => return Ok(()),
                 Some(FromInit::Failed(text)) => {
                     bail!("unable to start container process: {text}")
                 }

@@ -12,6 +12,7 @@ pub mod exec;
 pub mod foreground;
 pub mod id;
 pub mod idmap;
+pub mod json;
 pub mod kill;
 pub mod launch;
 pub mod pause;

@@ -22,6 +22,8 @@ pub enum FromInit {
     RunHooks,
     /// The init's descriptor of a seccomp listener, to fetch and hand on.
     SeccompListener(RawFd),
+    /// About to become the program's user: time for its resource limits.
+    SetLimits,
     /// Everything is done; waiting for [`FromParent::Commit`].
     Ready,
     /// A step failed; the init exits.
@@ -68,6 +70,7 @@ impl Channel {
         match message {
             FromInit::Pid(pid) => self.write(&numbered(b'P', *pid)),
             FromInit::RunHooks => self.write(b"H"),
+            FromInit::SetLimits => self.write(b"M"),
             FromInit::Ready => self.write(b"R"),
             FromInit::Failed(text) => {
                 let mut end = text.len().min(MAX_TEXT);
@@ -102,6 +105,7 @@ impl Channel {
         Ok(Some(match letter {
             b'P' => FromInit::Pid(number(rest)?),
             b'H' => FromInit::RunHooks,
+            b'M' => FromInit::SetLimits,
             b'R' => FromInit::Ready,
             b'E' => FromInit::Failed(String::from_utf8_lossy(rest).into_owned()),
             b'L' => FromInit::SeccompListener(number(rest)?),

@@ -1,5 +1,6 @@
 //! The first process of a container: every step from the clone to the exec, in order.
 
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -71,7 +72,7 @@ pub struct Init<'a> {
 impl Init<'_> {
     /// Runs in the new process and never returns: it ends as the user's program or with an error
     /// that the parent has been told.
-    pub fn run(mut self) -> ! {
+    pub fn run(mut self) -> Infallible {
         let error = match self.steps() {
             Ok(never) => match never {},
             Err(error) => error,
@@ -85,7 +86,7 @@ impl Init<'_> {
         std::process::exit(255)
     }
 
-    fn steps(&mut self) -> Result<std::convert::Infallible> {
+    fn steps(&mut self) -> Result<Infallible> {
         // Dies with the parent until the parent says that the container shall exist.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .context("cannot ask to die with the parent")?;
@@ -101,6 +102,7 @@ impl Init<'_> {
         rustix::process::setsid().context("cannot start a session")?;
         self.session_keyring();
         self.set_names()?;
+        self.loopback()?;
 
         let (root, writable) = self.build_rootfs()?;
         self.change_root(&root)?;
@@ -189,6 +191,23 @@ impl Init<'_> {
         Ok(())
     }
 
+    /// A new network namespace has its loopback interface off.
+    fn loopback(&self) -> Result<()> {
+        if !self.namespaces.creates(CloneFlags::CLONE_NEWNET) {
+            return Ok(());
+        }
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+        let flags = SocketFlags::CLOEXEC;
+        match socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None) {
+            Ok(socket) => {
+                sys::net::loopback_up(socket).context("cannot turn the loopback interface on")
+            }
+            // A kernel without IPv4.
+            Err(rustix::io::Errno::AFNOSUPPORT) => Ok(()),
+            Err(err) => Err(err).context("cannot turn the loopback interface on"),
+        }
+    }
+
     /// Everything that the container will see, built at its place on the host. Also returns the
     /// mounts that become read-only when nothing has to be created in them any more.
     fn build_rootfs(&mut self) -> Result<(Root, Vec<DeferredReadonly>)> {
@@ -235,7 +254,7 @@ impl Init<'_> {
     }
 
     /// From the finished root to the program. Whatever needs rights comes before the rights go.
-    fn become_program(&mut self, root: &Root) -> Result<std::convert::Infallible> {
+    fn become_program(&mut self, root: &Root) -> Result<Infallible> {
         executable::add_home(&mut self.program, root);
         user::label_exec(&self.program)?;
         if let Some(mask) = self.program.umask {
@@ -249,7 +268,9 @@ impl Init<'_> {
         }
         sys::fd::close_on_exec_from(3 + self.preserve_fds)
             .context("cannot close descriptors on exec")?;
-        user::become_user(&self.program, root)?;
+        let entered = user::enter_directory(&self.program, root);
+        ask_for_limits(&self.program, &self.channel)?;
+        user::become_user(&self.program, root, entered)?;
         let path = executable::find(&self.program)?;
         if self.program.no_new_privs {
             load_seccomp(self.seccomp, &self.channel)?;
@@ -280,6 +301,16 @@ fn list<T>(list: Option<&[T]>) -> &[T] {
 pub(super) fn reset_signals() -> Result<()> {
     sys::signal::default_sigpipe()?;
     SigSet::empty().thread_set_mask().context("cannot unblock signals")
+}
+
+/// The parent sets the limits, which may be above what the init's rights allow, while both are
+/// the same user; and as late as that lets it, because they are the program's limits, not ours.
+pub(super) fn ask_for_limits(program: &Program, channel: &Channel) -> Result<()> {
+    if program.rlimits.is_empty() {
+        return Ok(());
+    }
+    channel.report(&FromInit::SetLimits)?;
+    channel.wait_for(FromParent::Done).context("the parent gave up")
 }
 
 /// Loads the filter; a listener, where it has one, goes to the parent, who hands it on.

@@ -4,6 +4,7 @@
 //! is undumpable until it execs, and its executable lies on a read-only mount (see
 //! `crate::container::exec`), so there is nothing in it to take or to write.
 
+use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result};
@@ -14,7 +15,7 @@ use rustix::process::{DumpableBehavior, Signal};
 use super::channel::{Channel, FromInit, FromParent};
 use super::program::Program;
 use super::root::Root;
-use super::sequence::{load_seccomp, reset_signals};
+use super::sequence::{ask_for_limits, load_seccomp, reset_signals};
 use super::{console, executable, user};
 use crate::seccomp::Filter;
 use crate::sys;
@@ -40,7 +41,7 @@ pub struct Tenant<'a> {
 
 impl Tenant<'_> {
     /// Runs in the new process and never returns.
-    pub fn run(mut self) -> ! {
+    pub fn run(mut self) -> Infallible {
         let error = match self.steps() {
             Ok(never) => match never {},
             Err(error) => error,
@@ -49,7 +50,7 @@ impl Tenant<'_> {
         std::process::exit(255)
     }
 
-    fn steps(&mut self) -> Result<std::convert::Infallible> {
+    fn steps(&mut self) -> Result<Infallible> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .context("cannot ask to die with the parent")?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
@@ -86,7 +87,9 @@ impl Tenant<'_> {
         }
         sys::fd::close_on_exec_from(3 + self.preserve_fds)
             .context("cannot close descriptors on exec")?;
-        user::become_user(&self.program, &root)?;
+        let entered = user::enter_directory(&self.program, &root);
+        ask_for_limits(&self.program, &self.channel)?;
+        user::become_user(&self.program, &root, entered)?;
         let path = executable::find(&self.program)?;
         if self.program.no_new_privs {
             load_seccomp(self.seccomp, &self.channel)?;
@@ -94,7 +97,6 @@ impl Tenant<'_> {
         // A detached process outlives the parent, which may end the moment it has said "commit".
         rustix::process::set_parent_process_death_signal(None)
             .context("cannot outlive the parent")?;
-        // The parent sets the limits last: they are the program's, not ours.
         self.channel.report(&FromInit::Ready)?;
         self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
         reset_signals()?;

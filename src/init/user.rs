@@ -74,14 +74,20 @@ pub enum UserError {
     },
 }
 
-/// Takes on groups, ids and capabilities, and changes to the working directory.
+/// Changes to the working directory as the container's root, where that can. Most directories
+/// can be entered so; some (a user's own on NFS) only as that user.
+#[must_use]
+pub fn enter_directory(program: &Program, root: &Root) -> bool {
+    change_directory(program, root).is_ok()
+}
+
+/// Takes on groups, ids and capabilities, and changes to the working directory if that has not
+/// been possible before.
 ///
 /// # Errors
 /// Names the step.
-pub fn become_user(program: &Program, root: &Root) -> Result<(), UserError> {
+pub fn become_user(program: &Program, root: &Root, entered: bool) -> Result<(), UserError> {
     set_groups(program)?;
-    // Most directories can be entered as root, some (a user's own on NFS) only as that user.
-    let entered = change_directory(program, root).is_ok();
     set_ids(program)?;
     if !entered {
         change_directory(program, root)?;
