@@ -41,9 +41,15 @@ impl Created {
     /// The reverse of [`Created::letter`].
     #[must_use]
     pub fn from_letter(letter: char) -> Option<Self> {
-        [Self::Dir, Self::MountPoint, Self::Link, Self::File, Self::Node]
-            .into_iter()
-            .find(|kind| kind.letter() == letter)
+        [
+            Self::Dir,
+            Self::MountPoint,
+            Self::Link,
+            Self::File,
+            Self::Node,
+        ]
+        .into_iter()
+        .find(|kind| kind.letter() == letter)
     }
 }
 
@@ -69,7 +75,9 @@ impl Journal {
     /// # Errors
     /// When the state directory cannot be written; the caller must then not create anything.
     pub fn record(&mut self, kind: Created, path: &Path) -> io::Result<()> {
-        let Some(file) = &mut self.0 else { return Ok(()) };
+        let Some(file) = &mut self.0 else {
+            return Ok(());
+        };
         // One write per record: a record is either there as a whole or not at all. NUL ends a
         // record because a path may contain any other byte.
         let mut record = Vec::with_capacity(path.as_os_str().len() + 3);

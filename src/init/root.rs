@@ -75,7 +75,11 @@ impl Root {
     /// # Errors
     /// As [`Root::resolve`].
     pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new("/")
+        } else {
+            path
+        };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RETRIES {
             match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
@@ -93,7 +97,9 @@ impl Root {
     /// # Errors
     /// `EFBIG` for a larger file, and read errors.
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some(handle) = self.find(path)? else { return Ok(None) };
+        let Some(handle) = self.find(path)? else {
+            return Ok(None);
+        };
         if FileType::from_raw_mode(fs::fstat(&handle)?.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
@@ -110,7 +116,9 @@ impl Root {
             return Err(Errno::FBIG.into());
         }
         let mut bytes = Vec::new();
-        std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;
+        std::fs::File::from(fd)
+            .take(limit + 1)
+            .read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(Errno::FBIG.into());
         }
@@ -173,7 +181,8 @@ impl Root {
         }
         let (parent, name) = self.ensure_parent(path, journal)?;
         journal.record(Created::MountPoint, path)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         match fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
             // A mount target is an O_PATH descriptor: one that is open for writing would keep
             // the filesystem from being remounted read-only.
@@ -212,7 +221,8 @@ impl Root {
     ) -> io::Result<()> {
         let (parent, name) = self.ensure_parent(path, journal)?;
         let temporary = temporary_name(name);
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         journal.record(Created::File, &path.with_file_name(&temporary))?;
         let fd = match fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode)) {
             Err(Errno::EXIST) => {

@@ -58,7 +58,11 @@ pub fn clone3(args: &CloneArgs<'_>) -> io::Result<Forked> {
         flags: args.flags | libc::CLONE_PIDFD as u64,
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,
         // With CLONE_PARENT the kernel takes the parent's exit signal and wants 0 here.
-        exit_signal: if args.flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
+        exit_signal: if args.flags & libc::CLONE_PARENT as u64 == 0 {
+            libc::SIGCHLD as u64
+        } else {
+            0
+        },
         ..RawArgs::default()
     };
     if let Some(cgroup) = args.cgroup {
@@ -68,12 +72,19 @@ pub fn clone3(args: &CloneArgs<'_>) -> io::Result<Forked> {
     // SAFETY: without CLONE_VM the child gets a copy of the memory and goes on on its own copy of
     // this stack, as after fork(2); the process has one thread, so no lock is held by another.
     let pid = check(unsafe {
-        libc::syscall(libc::SYS_clone3, std::ptr::from_mut(&mut raw), size_of::<RawArgs>())
+        libc::syscall(
+            libc::SYS_clone3,
+            std::ptr::from_mut(&mut raw),
+            size_of::<RawArgs>(),
+        )
     })?;
     if pid == 0 {
         return Ok(Forked::Child);
     }
     // SAFETY: the kernel stored a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Forked::Parent { pid: pid as i32, pidfd })
+    Ok(Forked::Parent {
+        pid: pid as i32,
+        pidfd,
+    })
 }
