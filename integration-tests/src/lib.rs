@@ -1,9 +1,89 @@
-//! Tests that start real containers with the gpurun binary.
+//! Starts real containers with a runtime binary and looks at what comes out.
+//!
+//! Only the binary is used, never gpurun's library, so the same tests run against any runtime
+//! with runc's command line: `RUNTIME=/usr/sbin/runc cargo test -p integration-tests`.
+//! Everything here needs root. A test that cannot run on a machine writes one line starting with
+//! `skipped:` and passes.
+//!
+//! | file | answers |
+//! |---|---|
+//! | `runtime` | which binary, and how is it called (time limit, captured output) |
+//! | `bundle` | what is in config.json |
+//! | `rootfs` | what is in the container's file system |
+//! | `container` | one container of one test, removed and checked for leaks when it goes away |
+//! | `cgroup` | what do the cgroup files of a container say, in v1 and v2 |
+//! | `v2` | how does a cgroup v1 host run a test in cgroup v2 |
+//! | `console` | who receives the pseudo-terminal |
+//! | `leak` | what was left behind |
+//!
+//! Machines and programs that tests build for themselves:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `gpu_host` | a made-up NVIDIA machine in a directory |
+//! | `stub_driver` | a driver root of stub libraries and programs |
+//! | `nvidia_packages` | Debian's packages of NVIDIA's own user space, as a driver root |
+//! | `images` | root file systems of other distributions |
+//! | `probe` | C programs that look at a container from inside |
+//! | `daemon`, `dockerd`, `containerd` | engines that belong to a test |
+//! | `cases` | a test program whose cases share an engine |
+//! | `terminal` | a program run under a pseudo-terminal |
+//! | `cache` | what is slow to make, kept between runs |
+
+pub mod bundle;
+pub mod cgroup;
+pub mod console;
+pub mod container;
+pub mod leak;
+pub mod rootfs;
+pub mod runtime;
+pub mod v2;
 
 pub mod cache;
 pub mod cases;
 pub mod daemon;
 pub mod gpu_host;
+pub mod images;
+pub mod nvidia_packages;
 pub mod probe;
 pub mod stub_driver;
 pub mod terminal;
+
+pub use bundle::Config;
+pub use container::Container;
+pub use runtime::{Output, Runtime};
+pub use serde_json::{Value, json};
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Says on the real stderr, past the test harness's capture, that the current test cannot run.
+pub fn skipped(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test");
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
+}
+
+/// Returns from the test unless the runtime under test is gpurun.
+///
+/// For behaviour that differs from the runc the suite is checked with: the test says what gpurun
+/// must do, the reason says what the other does.
+#[macro_export]
+macro_rules! gpurun_only {
+    ($reason:expr) => {
+        if !$crate::Runtime::is_gpurun() {
+            $crate::skipped(&format!("gpurun only: {}", $reason));
+            return;
+        }
+    };
+}
+
+/// Waits until `done` holds; panics with `what` after ten seconds.
+#[track_caller]
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited 10 s for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
