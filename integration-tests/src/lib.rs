@@ -41,7 +41,9 @@ pub mod v2;
 
 pub mod cache;
 pub mod cases;
+pub mod containerd;
 pub mod daemon;
+pub mod dockerd;
 pub mod gpu_host;
 pub mod images;
 pub mod nvidia_packages;
