@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -30,6 +31,9 @@ pub const DRM_MAJOR: u32 = 226;
 /// The driver version of a made-up machine, unless the test says otherwise.
 pub const DRIVER_VERSION: &str = "535.261.03";
 
+/// A character device node: path, major and minor number.
+pub type Node = (String, u32, u32);
+
 /// One made-up GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpu {
@@ -49,6 +53,15 @@ impl Gpu {
     /// The GPU's device node, such as `/dev/nvidia3`.
     pub fn node(&self) -> String {
         format!("/dev/nvidia{}", self.minor)
+    }
+
+    /// The GPU's DRM nodes. Card numbers start at 1: the machine's own display adapter is 0.
+    pub fn drm_nodes(&self) -> [Node; 2] {
+        let (card, render) = (self.index + 1, self.index + 128);
+        [
+            (format!("/dev/dri/card{card}"), DRM_MAJOR, card),
+            (format!("/dev/dri/renderD{render}"), DRM_MAJOR, render),
+        ]
     }
 
     fn at(index: u32, minor: u32) -> Self {
@@ -114,6 +127,8 @@ impl MadeUpHost {
     pub fn build(root: &Path, layout: &Layout) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let root = &root.canonicalize()?;
+        // A container in a user namespace binds nodes from here as another user.
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
         let gpus: Vec<Gpu> = (0..)
             .zip(&layout.minors)
             .map(|(i, m)| Gpu::at(i, *m))
@@ -139,13 +154,30 @@ impl MadeUpHost {
         self.root.join("config.toml")
     }
 
+    /// Every NVIDIA and DRM node of the machine, as path, major and minor.
+    pub fn all_nodes(&self) -> Vec<Node> {
+        let mut nodes = Self::control_nodes();
+        nodes.push((
+            "/dev/nvidia-modeset".to_owned(),
+            NVIDIA_MAJOR,
+            MODESET_MINOR,
+        ));
+        nodes.push(("/dev/nvidia-caps/nvidia-cap1".to_owned(), CAPS_MAJOR, 1));
+        nodes.push(("/dev/nvidia-caps/nvidia-cap2".to_owned(), CAPS_MAJOR, 2));
+        for gpu in &self.gpus {
+            nodes.push((gpu.node(), NVIDIA_MAJOR, gpu.minor));
+            nodes.extend(gpu.drm_nodes());
+        }
+        nodes
+    }
+
     /// The nodes that every container with an NVIDIA request of `compute,utility` gets besides
     /// those of its GPUs, as path, major and minor.
-    pub fn control_nodes() -> Vec<(&'static str, u32, u32)> {
+    pub fn control_nodes() -> Vec<Node> {
         vec![
-            ("/dev/nvidia-uvm", UVM_MAJOR, 0),
-            ("/dev/nvidia-uvm-tools", UVM_MAJOR, 1),
-            ("/dev/nvidiactl", NVIDIA_MAJOR, CTL_MINOR),
+            ("/dev/nvidia-uvm".to_owned(), UVM_MAJOR, 0),
+            ("/dev/nvidia-uvm-tools".to_owned(), UVM_MAJOR, 1),
+            ("/dev/nvidiactl".to_owned(), NVIDIA_MAJOR, CTL_MINOR),
         ]
     }
 
@@ -231,11 +263,10 @@ fn write_sys(sys: &Path, layout: &Layout, gpus: &[Gpu]) -> io::Result<()> {
         write(&device.join("vendor"), "0x10de\n")?;
         write(&device.join("device"), "0x2330\n")?;
         write(&device.join("class"), "0x030200\n")?;
-        for (name, minor) in drm_nodes(gpu) {
-            write(
-                &device.join("drm").join(name).join("dev"),
-                &format!("{DRM_MAJOR}:{minor}\n"),
-            )?;
+        for (path, major, minor) in gpu.drm_nodes() {
+            let name = path.trim_start_matches("/dev/dri/");
+            let dev = device.join("drm").join(name).join("dev");
+            write(&dev, &format!("{major}:{minor}\n"))?;
         }
     }
     Ok(())
@@ -250,34 +281,19 @@ fn make_nodes(dev: &Path, layout: &Layout, gpus: &[Gpu]) -> io::Result<()> {
     }
     node(&dev.join("nvidia-caps/nvidia-cap1"), CAPS_MAJOR, 1)?;
     node(&dev.join("nvidia-caps/nvidia-cap2"), CAPS_MAJOR, 2)?;
+    let by_path = dev.join("dri/by-path");
+    fs::create_dir_all(&by_path)?;
     for gpu in gpus {
-        node(
-            &dev.join(format!("nvidia{}", gpu.minor)),
-            NVIDIA_MAJOR,
-            gpu.minor,
-        )?;
-        for (name, minor) in drm_nodes(gpu) {
-            node(&dev.join("dri").join(&name), DRM_MAJOR, minor)?;
-            let kind = if name.starts_with("card") {
-                "card"
-            } else {
-                "render"
-            };
-            let by_path = dev.join("dri/by-path");
-            fs::create_dir_all(&by_path)?;
+        let name = format!("nvidia{}", gpu.minor);
+        node(&dev.join(name), NVIDIA_MAJOR, gpu.minor)?;
+        for ((path, major, minor), kind) in gpu.drm_nodes().iter().zip(["card", "render"]) {
+            let name = path.trim_start_matches("/dev/dri/");
+            node(&dev.join("dri").join(name), *major, *minor)?;
             let link = by_path.join(format!("pci-{}-{kind}", gpu.bus_id));
-            std::os::unix::fs::symlink(format!("../{name}"), link)?;
+            symlink(format!("../{name}"), link)?;
         }
     }
     Ok(())
-}
-
-/// The GPU's DRM nodes: card numbers start at 1, because the machine's own display adapter is 0.
-fn drm_nodes(gpu: &Gpu) -> [(String, u32); 2] {
-    [
-        (format!("card{}", gpu.index + 1), gpu.index + 1),
-        (format!("renderD{}", gpu.index + 128), gpu.index + 128),
-    ]
 }
 
 fn node(path: &Path, major: u32, minor: u32) -> io::Result<()> {

@@ -21,6 +21,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `gpu_host` | a made-up NVIDIA machine in a directory |
+//! | `gpu_container` | a container that asks such a machine for GPUs |
 //! | `stub_driver` | a driver root of stub libraries and programs |
 //! | `nvidia_packages` | Debian's packages of NVIDIA's own user space, as a driver root |
 //! | `images` | root file systems of other distributions |
@@ -44,6 +45,7 @@ pub mod cases;
 pub mod containerd;
 pub mod daemon;
 pub mod dockerd;
+pub mod gpu_container;
 pub mod gpu_host;
 pub mod images;
 pub mod nvidia_packages;
