@@ -86,6 +86,26 @@ fn the_images_work_without_a_gpu() {
 }
 
 #[test]
+fn the_packages_are_a_driver_root() {
+    let Some(packages) = or_skip("NVIDIA packages", nvidia_packages::driver_root()) else {
+        return;
+    };
+    let name = format!("libcuda.so.{}", packages.version);
+    let library = packages.root.join(nvidia_packages::libraries()).join(name);
+    assert!(
+        fs::metadata(&library).expect("libcuda").len() > 1 << 20,
+        "{}",
+        library.display()
+    );
+    assert!(
+        packages
+            .root
+            .join("usr/lib/nvidia/current/nvidia-smi")
+            .exists()
+    );
+}
+
+#[test]
 fn nvidias_own_libraries_are_found_in_debian() {
     gpurun_only!("other runtimes know no GPU requests");
     let Some(packages) = or_skip("NVIDIA packages", nvidia_packages::driver_root()) else {
