@@ -1,1 +1,184 @@
-//! (see design)
+//! The command line: runc's, with `explain` added.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// An OCI container runtime with native GPU support.
+#[derive(Debug, Parser)]
+#[command(name = "gpurun", disable_version_flag = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Options before the command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Option<Subcommands>,
+}
+
+/// Options before the command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Directory of the containers' state [default: /run/gpurun]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Append log lines to this file instead of stderr
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Log what is decided and why
+    #[arg(long)]
+    pub debug: bool,
+    /// Have systemd manage the cgroups
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+    /// Ignore cgroup permission errors: true, false or auto
+    #[arg(long, value_name = "BOOL", default_value = "auto", hide = true)]
+    pub rootless: Rootless,
+    /// Path to criu (accepted for compatibility)
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub criu: Option<PathBuf>,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::SetTrue)]
+    pub version: bool,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// logrus text
+    Text,
+    /// logrus JSON
+    Json,
+}
+
+/// Whether to run without root's rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rootless {
+    /// Yes
+    True,
+    /// No
+    False,
+    /// If not started by root
+    Auto,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Create a container
+    Create(commands::create::Create),
+    /// Run the program of a created container
+    Start(commands::start::Start),
+    /// Print the state of a container as JSON
+    State(commands::state::State),
+    /// Send a signal to a container
+    Kill(commands::kill::Kill),
+    /// Remove a container
+    Delete(commands::delete::Delete),
+    /// Create a container, run its program and wait for it
+    Run(commands::run::Run),
+    /// Run another process in a container
+    Exec(Box<commands::exec::Exec>),
+    /// List containers
+    List(commands::list::List),
+    /// List the processes of a container
+    Ps(commands::ps::Ps),
+    /// Freeze a container
+    Pause(commands::pause::Pause),
+    /// Thaw a container
+    Resume(commands::pause::Resume),
+    /// Change the limits of a container
+    Update(Box<commands::update::Update>),
+    /// Write a config.json to start from
+    Spec(commands::spec::Spec),
+    /// Print what this runtime can do as JSON
+    Features(commands::features::Features),
+    /// Print which GPUs and files a bundle would get, and why
+    Explain(commands::explain::Explain),
+    /// Print the version
+    Version,
+}
+
+impl Cli {
+    /// Parses a command line as runc's users write it: also long options with a single dash.
+    ///
+    /// # Errors
+    /// clap's, which prints itself.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(double_dashes(args.into_iter().collect()))
+    }
+}
+
+/// Go's flag parser takes `-bundle` for `--bundle`. Only what stands before the first positional
+/// argument is an option of ours: what follows belongs to the container's program.
+fn double_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
+    let program = Cli::command();
+    let mut command: &Command = &program;
+    let mut index = 1;
+    while index < args.len() {
+        let Some(text) = args[index].to_str().map(str::to_owned) else { return args };
+        index += 1;
+        if text == "--" {
+            return args;
+        }
+        let Some(name) = text.strip_prefix('-').filter(|name| !name.is_empty()) else {
+            match command.find_subcommand(&text) {
+                Some(found) => command = found,
+                None => return args,
+            }
+            continue;
+        };
+        let (name, has_value) = match name.trim_start_matches('-').split_once('=') {
+            Some((name, _)) => (name, true),
+            None => (name.trim_start_matches('-'), false),
+        };
+        let long = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+        if long.is_some() && !text.starts_with("--") {
+            args[index - 1] = OsString::from(format!("-{text}"));
+        }
+        let short = |arg: &&clap::Arg| {
+            name.chars().count() == 1 && arg.get_short() == name.chars().next()
+        };
+        let option = long.or_else(|| command.get_arguments().find(short));
+        if option.is_some_and(|arg| arg.get_action().takes_values()) && !has_value {
+            index += 1;
+        }
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn doubled(args: &[&str]) -> Vec<String> {
+        double_dashes(args.iter().map(OsString::from).collect())
+            .into_iter()
+            .map(|arg| arg.into_string().expect("utf-8"))
+            .collect()
+    }
+
+    #[test]
+    fn long_options_with_one_dash_are_understood_up_to_the_containers_own_arguments() {
+        assert_eq!(
+            doubled(&["gpurun", "-root", "/x", "create", "-bundle=b", "-pid-file", "p", "id"]),
+            ["gpurun", "--root", "/x", "create", "--bundle=b", "--pid-file", "p", "id"]
+        );
+        assert_eq!(
+            doubled(&["gpurun", "exec", "-u", "1", "id", "find", "-user", "-tty"]),
+            ["gpurun", "exec", "-u", "1", "id", "find", "-user", "-tty"]
+        );
+        assert_eq!(doubled(&["gpurun", "kill", "id", "-9"]), ["gpurun", "kill", "id", "-9"]);
+    }
+
+    #[test]
+    fn the_definition_has_no_contradiction() {
+        Cli::command().debug_assert();
+    }
+}

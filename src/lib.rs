@@ -22,5 +22,6 @@ pub mod container;
 pub mod gpu;
 pub mod host;
 pub mod init;
+pub mod log;
 pub mod seccomp;
 pub mod sys;

@@ -1,2 +1,48 @@
 //! The gpurun program.
-fn main() {}
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use gpurun::cli::{Cli, LogFormat};
+use gpurun::commands::{self, Failure};
+use gpurun::{container, log};
+
+/// The name under which dockerd looks for NVIDIA's hook before it offers `--gpus`.
+const NVIDIA_HOOK: &str = "nvidia-container-runtime-hook";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().peekable();
+    let name = args.peek().and_then(|arg| Path::new(arg).file_name()?.to_str());
+    if name == Some(NVIDIA_HOOK) {
+        eprintln!(
+            "{NVIDIA_HOOK}: this is gpurun, which gives containers their GPUs without hooks: \
+             start the container with gpurun as its runtime (docker run --runtime gpurun --gpus …)"
+        );
+        return ExitCode::FAILURE;
+    }
+    let cli = match Cli::from_args(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 1 } else { 0 });
+        }
+    };
+    let format = match cli.global.log_format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    };
+    if let Err(error) = log::open(cli.global.log.as_deref(), format, cli.global.debug) {
+        eprintln!("cannot open the log {:?}: {error}", cli.global.log.unwrap_or_default());
+        return ExitCode::FAILURE;
+    }
+    let done = container::sealed::refuse_borrowed_binary()
+        .map_err(Failure::from)
+        .and_then(|()| commands::run(cli));
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            log::fatal(&format!("{:#}", failure.error));
+            ExitCode::from(failure.status)
+        }
+    }
+}

@@ -1,1 +1,185 @@
-//! (see design)
+//! The container's cgroup: where it is, its limits, its device rules, its processes, its end.
+//!
+//! What belongs here: everything that reads or writes a cgroup filesystem, and the device program
+//! of cgroup v2. What does not: deciding which devices and limits a container gets (the spec and
+//! the GPU plan), statistics as an engine wants them (the `events` command formats them), and
+//! mounting cgroups inside the container (the init, with [`mounts`]'s list).
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`locate`] | which hierarchies the machine has, and the container's place in them |
+//! | `create` | making the directories, controllers, device rules and limits, in this order |
+//! | [`devices`] | the device rules: one model, two writers |
+//! | `limits/` | the OCI resources, one file per controller, both versions side by side |
+//! | `procs` | joining, listing and killing |
+//! | `freezer` | freeze and thaw |
+//! | `delete` | removing the directories |
+//! | [`mounts`] | what the init needs to show the cgroup to the container |
+//! | `file` | reading and writing one file of a cgroup |
+//!
+//! The files are written directly. The cgroups-rs crate (0.5.1) was considered for that, and each
+//! of its controllers departs from what a runtime owes its user:
+//!
+//! * blkio, custom attributes: write errors are dropped, so a limit that was not set looks set;
+//! * cpu: real-time limits, burst and idle are not written; period and quota in an order that the
+//!   kernel may refuse on update; shares are not converted for v2;
+//! * memory: no `checkBeforeUpdate`, no order between limit and swap, no memory+swap → swap;
+//! * pids: the value is read back after each write and a difference is an error, so 0 fails;
+//! * v2: controllers are taken from the root of the mount and a missing one is skipped silently;
+//! * errors name the file without its cgroup, and it brings a D-Bus client that starts threads.
+
+mod create;
+mod delete;
+pub mod devices;
+mod error;
+mod file;
+mod freezer;
+mod limits;
+pub mod locate;
+pub mod mounts;
+mod procs;
+
+#[cfg(test)]
+mod test_support;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use devices::{DeviceError, DeviceRule, DeviceRules};
+pub use error::CgroupError;
+pub use mounts::{ContainerMounts, V1Mount};
+
+/// Which cgroup filesystems the machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Controllers on cgroup v1 only.
+    V1,
+    /// Controllers on cgroup v1, and a cgroup v2 hierarchy beside them that has none. Limits and
+    /// device rules are v1's; the v2 cgroup is joined as well, for tools that look there.
+    Hybrid,
+    /// cgroup v2 only.
+    V2,
+}
+
+/// Who makes the cgroup. The seam for systemd, which needs a D-Bus client of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Driver {
+    /// gpurun itself, with mkdir in the cgroup filesystem.
+    #[default]
+    Cgroupfs,
+}
+
+/// One mounted hierarchy and the container's directory in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hierarchy {
+    /// The cgroup v1 controllers, or `name=systemd`; empty for cgroup v2.
+    pub controllers: Vec<String>,
+    /// Where the hierarchy is mounted.
+    pub mount: PathBuf,
+    /// The container's cgroup, relative to `mount`.
+    pub path: PathBuf,
+}
+
+impl Hierarchy {
+    /// The container's directory in this hierarchy.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.mount.join(&self.path)
+    }
+
+    /// Whether this is cgroup v2.
+    #[must_use]
+    pub fn is_v2(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+}
+
+/// A container's cgroup: one directory (v2) or one per hierarchy (v1). Kept in the state file;
+/// holds no descriptor, and the directories need not exist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    mode: Mode,
+    driver: Driver,
+    hierarchies: Vec<Hierarchy>,
+}
+
+impl Cgroup {
+    /// Which cgroup filesystems the machine has.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Who makes the cgroup.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// The hierarchies with the container's place in them.
+    #[must_use]
+    pub fn hierarchies(&self) -> &[Hierarchy] {
+        &self.hierarchies
+    }
+
+    /// The directory that has this v1 controller's files, or any v2 controller's.
+    #[must_use]
+    pub fn controller_dir(&self, controller: &str) -> Option<PathBuf> {
+        self.hierarchies
+            .iter()
+            .find(|hierarchy| match self.mode {
+                Mode::V2 => true,
+                Mode::V1 | Mode::Hybrid => hierarchy.has(controller),
+            })
+            .map(Hierarchy::dir)
+    }
+
+    /// The v2 directory, which a hybrid machine has as well.
+    fn v2_dir(&self) -> Option<PathBuf> {
+        self.hierarchies.iter().find(|hierarchy| hierarchy.is_v2()).map(Hierarchy::dir)
+    }
+
+    /// Whether the container's directory exists in the hierarchy that counts its processes.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.process_dir().is_some_and(|dir| dir.is_dir())
+    }
+
+    /// The cgroup of `exec --cgroup`: `sub` relative to the container's in every hierarchy, or,
+    /// as `CONTROLLER[,CONTROLLER]:PATH` on v1, in the named ones. It must exist already.
+    ///
+    /// # Errors
+    /// [`CgroupError::SubCgroup`]: `..` in it, a controller on v2, or an unknown controller.
+    pub fn child(&self, sub: &str) -> Result<Self, CgroupError> {
+        let refuse =
+            |reason: String| CgroupError::SubCgroup { argument: sub.to_owned(), reason };
+        let (only, path) = match sub.split_once(':') {
+            None => (None, sub),
+            Some(_) if self.mode == Mode::V2 => {
+                return Err(refuse("cgroup v2 has no separate controllers".to_owned()));
+            }
+            Some((controllers, path)) => (Some(controllers), path),
+        };
+        let path = locate::relative(Path::new(path)).map_err(refuse)?;
+        for controller in only.into_iter().flat_map(|list| list.split(',')) {
+            if !self.hierarchies.iter().any(|hierarchy| hierarchy.has(controller)) {
+                return Err(refuse(format!("there is no controller {controller:?}")));
+            }
+        }
+        let mut child = self.clone();
+        for hierarchy in &mut child.hierarchies {
+            if only.is_none_or(|list| list.split(',').any(|name| hierarchy.has(name))) {
+                hierarchy.path.push(&path);
+            }
+        }
+        Ok(child)
+    }
+}

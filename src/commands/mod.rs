@@ -1,1 +1,100 @@
-//! (see design)
+//! One thin file per subcommand: its arguments, one call into [`crate::container`], its output.
+
+pub mod create;
+pub mod delete;
+pub mod exec;
+pub mod explain;
+pub mod features;
+pub mod kill;
+pub mod list;
+pub mod pause;
+pub mod ps;
+pub mod run;
+pub mod spec;
+pub mod start;
+pub mod state;
+pub mod update;
+pub mod version;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Error, Result};
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Global, Subcommands};
+use crate::container::id::ContainerId;
+use crate::container::state::Container;
+use crate::container::store::Store;
+
+/// A failed command and its exit status.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why.
+    pub error: Error,
+    /// What the caller sees: 1, or 255 where runc's callers expect that.
+    pub status: u8,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, status: 1 }
+    }
+}
+
+/// Carries out the command and returns the exit status: the container's for attached ones.
+///
+/// # Errors
+/// Why it could not be done.
+pub fn run(cli: Cli) -> Result<u8, Failure> {
+    let Cli { global, command } = cli;
+    if global.version {
+        version::print();
+        return Ok(0);
+    }
+    let Some(command) = command else {
+        Cli::command().print_help().context("cannot print the help")?;
+        return Ok(0);
+    };
+    match command {
+        Subcommands::Run(command) => return Ok(command.run(&global)?),
+        Subcommands::Exec(command) => {
+            return command.run(&global).map_err(|error| Failure {
+                error: error.context("exec failed"),
+                status: 255,
+            });
+        }
+        Subcommands::Create(command) => command.run(&global)?,
+        Subcommands::Start(command) => command.run(&global)?,
+        Subcommands::State(command) => command.run(&global)?,
+        Subcommands::Kill(command) => command.run(&global)?,
+        Subcommands::Delete(command) => command.run(&global)?,
+        Subcommands::List(command) => command.run(&global)?,
+        Subcommands::Ps(command) => command.run(&global)?,
+        Subcommands::Pause(command) => command.run(&global)?,
+        Subcommands::Resume(command) => command.run(&global)?,
+        Subcommands::Update(command) => command.run(&global)?,
+        Subcommands::Spec(command) => command.run()?,
+        Subcommands::Features(command) => command.run()?,
+        Subcommands::Explain(command) => command.run()?,
+        Subcommands::Version => version::print(),
+    }
+    Ok(0)
+}
+
+/// Where the containers are remembered.
+fn store(global: &Global) -> Store {
+    let root = global.root.clone().unwrap_or_else(|| {
+        let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        match runtime_dir {
+            Some(dir) if !nix::unistd::geteuid().is_root() => PathBuf::from(dir).join("gpurun"),
+            _ => PathBuf::from("/run/gpurun"),
+        }
+    });
+    Store::new(root)
+}
+
+/// The container that the arguments name.
+fn load(global: &Global, id: &str) -> Result<Container> {
+    let id = ContainerId::parse(id)?;
+    Ok(Container::load(&store(global), &id)?)
+}

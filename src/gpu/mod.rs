@@ -1,8 +1,79 @@
 //! What a container asks for, and the plan that gives it.
 //!
-//! [`request`] reads the wishes out of the spec (pure, no host access). A vendor resolves them
+//! [`request`] reads the wishes out of the spec (pure, no host access). A [`vendor`] resolves them
 //! against the [`crate::host::Host`] into a [`plan::Plan`] (pure data). The plan's devices, rules,
-//! environment and groups join the in-memory spec; what needs the container's filesystem is
-//! carried out by `crate::init::gpu`. Nothing outside this folder names a vendor.
+//! environment and groups join the in-memory spec ([`merge`]); what needs the container's
+//! filesystem is carried out by `crate::init::gpu`. Nothing outside this folder names a vendor;
+//! each vendor is one folder, listed once, in [`vendor`].
 
+pub mod loader;
 pub mod plan;
+pub mod request;
+pub mod vendor;
+
+#[cfg(test)]
+mod tests;
+
+use oci_spec::runtime::Spec;
+
+pub use error::GpuError;
+
+use crate::host::{self, Host, Settings};
+use plan::Plan;
+use request::Request;
+use vendor::VENDORS;
+
+/// What was asked for and what will be done.
+#[derive(Debug)]
+pub struct Decision {
+    /// The wishes found in the spec; none when the spec only carried a vendor's hook.
+    pub request: Request,
+    /// What will be done.
+    pub plan: Plan,
+}
+
+/// Decides everything about one container's GPUs. `None`: the spec mentions none, and nothing but
+/// the spec was looked at.
+///
+/// The vendors' hooks are taken out of the in-memory spec; nothing else of it changes until
+/// [`Plan::merge_into`]. The configuration and the machine are opened only for a request.
+pub fn plan_for(spec: &mut Spec) -> Result<Option<Decision>, GpuError> {
+    let absorbed_hooks = absorb::absorb(spec);
+    let request = Request::read(spec)?;
+    if request.is_empty() {
+        let plan = Plan {
+            absorbed_hooks,
+            ..Plan::default()
+        };
+        return Ok((!plan.absorbed_hooks.is_empty()).then_some(Decision { request, plan }));
+    }
+    let settings = load_settings()?;
+    let host = Host::from_settings(&settings).map_err(|error| match error {
+        host::MachineError::Config(error) => GpuError::Config(error),
+        host::MachineError::Host(error) => GpuError::Host(error),
+    })?;
+    let mut plan = resolve(&request, &settings, &host)?;
+    plan.absorbed_hooks = absorbed_hooks;
+    Ok(Some(Decision { request, plan }))
+}
+
+/// Reads the configuration file, refusing tables that nobody reads.
+pub fn load_settings() -> Result<Settings, GpuError> {
+    Ok(Settings::load(&tables())?)
+}
+
+/// The tables of the configuration file: the host's and one per vendor.
+pub fn tables() -> Vec<&'static str> {
+    std::iter::once(host::SECTION)
+        .chain(VENDORS.iter().map(|vendor| vendor.name()))
+        .collect()
+}
+
+/// Resolves each wish against the machine.
+pub fn resolve(request: &Request, settings: &Settings, host: &Host) -> Result<Plan, GpuError> {
+    let mut plan = Plan::default();
+    for wish in request.wishes() {
+        wish.resolve(settings, host, &mut plan)?;
+    }
+    Ok(plan)
+}

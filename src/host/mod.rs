@@ -1,1 +1,73 @@
-//! (see design)
+//! Every read of the machine: `/proc`, `/sys`, `/dev`, the driver's files and gpurun's own
+//! configuration file.
+//!
+//! What belongs here: opening and reading, below roots that the configuration (or a test) can
+//! point elsewhere. What does not: what the bytes mean to a vendor (`crate::gpu`), and anything
+//! of a container's rootfs (`crate::init::root`).
+
+pub mod config;
+pub mod elf;
+pub mod tree;
+
+#[cfg(test)]
+pub mod testing;
+
+use std::path::{Path, PathBuf};
+
+pub use config::{ConfigError, Settings};
+pub use tree::{HostError, Tree};
+
+/// The name of the configuration file's table that this room reads.
+pub const SECTION: &str = "host";
+
+/// The machine, as three directory trees.
+#[derive(Debug)]
+pub struct Host {
+    /// `/proc`.
+    pub proc: Tree,
+    /// `/sys`.
+    pub sys: Tree,
+    /// `/dev`.
+    pub dev: Tree,
+}
+
+impl Host {
+    /// Opens the trees that `[host]` names.
+    pub fn from_settings(settings: &Settings) -> Result<Self, MachineError> {
+        let mut section = settings.section(SECTION)?;
+        let proc = section.absolute_path("proc")?;
+        let sys = section.absolute_path("sys")?;
+        let dev = section.absolute_path("dev")?;
+        section.finish()?;
+        let or = |path: Option<PathBuf>, default: &str| path.unwrap_or_else(|| default.into());
+        Ok(Self::at(
+            or(proc, "/proc"),
+            or(sys, "/sys"),
+            or(dev, "/dev"),
+        )?)
+    }
+
+    /// Opens the trees at these directories.
+    pub fn at(
+        proc: impl AsRef<Path>,
+        sys: impl AsRef<Path>,
+        dev: impl AsRef<Path>,
+    ) -> Result<Self, HostError> {
+        Ok(Self {
+            proc: Tree::open(proc.as_ref())?,
+            sys: Tree::open(sys.as_ref())?,
+            dev: Tree::open(dev.as_ref())?,
+        })
+    }
+}
+
+/// Why the machine could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The configuration file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A root could not be opened.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}

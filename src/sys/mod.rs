@@ -4,8 +4,14 @@
 //! borrows the descriptors that it is given and owns the ones that it returns.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
+pub mod fd;
+pub mod keyring;
 pub mod mount;
+pub mod process;
+pub mod seccomp;
+pub mod signal;
 
 use std::io;
 

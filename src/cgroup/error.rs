@@ -1,0 +1,155 @@
+//! Why something about a cgroup did not work.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::devices::DeviceError;
+
+/// Why something about a cgroup did not work. Messages name the file, the value and the reason.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// A file of a cgroup refused a value.
+    #[error("cannot write {value:?} to {}: {source}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What was written.
+        value: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file of a cgroup or of proc could not be read.
+    #[error("cannot read {}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A cgroup directory could not be made, opened or removed.
+    #[error("cannot {action} cgroup {}: {source}", dir.display())]
+    Directory {
+        /// `create`, `open`, `remove`.
+        action: &'static str,
+        /// The directory.
+        dir: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// `linux.cgroupsPath` (or the container id) cannot be a place in a hierarchy.
+    #[error("invalid cgroupsPath {}: {reason}", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `exec --cgroup` cannot be a place below the container's cgroup.
+    #[error("invalid --cgroup {argument:?}: {reason}")]
+    SubCgroup {
+        /// The argument.
+        argument: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The systemd driver was asked for.
+    #[error(
+        "the systemd cgroup driver is not supported yet; \
+         run without --systemd-cgroup (engines: native.cgroupdriver=cgroupfs)"
+    )]
+    Systemd,
+    /// No cgroup filesystem, or none with what is needed.
+    #[error("no usable cgroup hierarchy: {0}")]
+    NoHierarchy(String),
+    /// Another container (or anything else) lives in the cgroup.
+    #[error("container's cgroup is not empty: {count} process(es) found in {}", dir.display())]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+        /// How many processes.
+        count: usize,
+    },
+    /// The cgroup is there and frozen, so that a process put there would never run.
+    #[error("container's cgroup unexpectedly frozen: {}; thaw or remove it", dir.display())]
+    Frozen {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A limit for which the machine (or the parent cgroup) has no controller.
+    #[error("cannot set {limit} limit: container could not join or create cgroup: {reason}")]
+    NoController {
+        /// The controller.
+        limit: &'static str,
+        /// Why there is none.
+        reason: String,
+    },
+    /// A value of the spec that the kernel has no way to express, or that makes no sense.
+    #[error("invalid {field}: {reason}")]
+    Value {
+        /// The field below `linux.resources`.
+        field: String,
+        /// The value and what is allowed.
+        reason: String,
+    },
+    /// The cgroup did not become frozen in time.
+    #[error("cannot freeze {}: its processes did not stop within {milliseconds} ms", dir.display())]
+    FreezeTimeout {
+        /// The directory.
+        dir: PathBuf,
+        /// How long it was tried.
+        milliseconds: u64,
+    },
+    /// Processes of the cgroup are still there after they were killed.
+    #[error("{count} process(es) in {} do not end", dir.display())]
+    StillAlive {
+        /// The directory.
+        dir: PathBuf,
+        /// How many.
+        count: usize,
+    },
+    /// Several hierarchies failed.
+    #[error("{}", join(.0))]
+    Several(Vec<CgroupError>),
+    /// The device rules.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+fn join(errors: &[CgroupError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl CgroupError {
+    /// Whether the caller lacks the permission (a rootless caller may go on without a cgroup when
+    /// none was asked for).
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::Write { source, .. }
+            | Self::Read { source, .. }
+            | Self::Directory { source, .. } => matches!(
+                source.raw_os_error(),
+                Some(libc::EPERM | libc::EACCES | libc::EROFS)
+            ),
+            Self::Device(DeviceError::NotPermitted { .. }) => true,
+            Self::Several(errors) => errors.iter().all(Self::is_permission),
+            _ => false,
+        }
+    }
+
+    /// The error number of the kernel's answer, where there is one.
+    pub(super) fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Write { source, .. }
+            | Self::Read { source, .. }
+            | Self::Directory { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// Whether the file or directory is not there.
+    pub(super) fn is_absent(&self) -> bool {
+        // ENODEV: the cgroup was removed while its file was open.
+        matches!(self.errno(), Some(libc::ENOENT | libc::ENODEV))
+    }
+}

@@ -1,0 +1,86 @@
+//! `gpurun create`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cli::Global;
+use crate::container::bundle::Bundle;
+use crate::container::create::{self, Options};
+use crate::container::id::ContainerId;
+use crate::container::sealed;
+use crate::init::sequence::shares_pid_namespace;
+
+/// Options that `create` and `run` have in common.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// A unix socket that gets the terminal's master
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// A file that gets the init's pid
+    #[arg(long, value_name = "PATH")]
+    pub pid_file: Option<PathBuf>,
+    /// Change the root without pivot_root (for a host that runs from an initramfs)
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// How many descriptors after stderr the container keeps
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// The container's id
+    pub id: String,
+}
+
+impl Common {
+    /// The options in the words of [`create`].
+    #[must_use]
+    pub fn options(&self, global: &Global) -> Options {
+        Options {
+            console_socket: self.console_socket.clone(),
+            console: None,
+            pid_file: self.pid_file.clone(),
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+            systemd_cgroup: global.systemd_cgroup,
+        }
+    }
+
+    /// Checks the id and loads the bundle.
+    ///
+    /// # Errors
+    /// What is wrong with either.
+    pub fn load(&self) -> Result<(ContainerId, Bundle)> {
+        let id = ContainerId::parse(&self.id)?;
+        let bundle = Bundle::load(&self.bundle)?;
+        if shares_pid_namespace(&bundle.spec) {
+            sealed::seal()?;
+        }
+        Ok((id, bundle))
+    }
+}
+
+/// Create a container.
+#[derive(Debug, Args)]
+pub struct Create {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Create {
+    /// Creates the container.
+    ///
+    /// # Errors
+    /// See [`create::create`].
+    pub fn run(self, global: &Global) -> Result<()> {
+        let (id, bundle) = self.common.load()?;
+        create::create(&super::store(global), &id, bundle, self.common.options(global))?;
+        Ok(())
+    }
+}

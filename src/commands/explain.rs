@@ -1,0 +1,37 @@
+//! `gpurun explain`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::container::bundle::Bundle;
+use crate::gpu;
+
+/// Print which GPUs and files a bundle would get, and why; nothing is started or changed.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    bundle: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explain {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// The bundle cannot be read, or the request cannot be met: the error of `create`.
+    pub fn run(self) -> Result<()> {
+        let mut bundle = Bundle::load(&self.bundle)?;
+        let decision = gpu::plan_for(&mut bundle.spec)?;
+        let text = match self.json {
+            true => gpu::explain::json(decision.as_ref())?,
+            false => gpu::explain::table(decision.as_ref()),
+        };
+        println!("{}", text.trim_end());
+        Ok(())
+    }
+}

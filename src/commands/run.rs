@@ -1,0 +1,67 @@
+//! `gpurun run`.
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::create::Common;
+use crate::cli::Global;
+use crate::container::foreground::Supervisor;
+use crate::container::{console, create, delete, start};
+use crate::log;
+
+/// Create a container, run its program and wait for it.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    common: Common,
+    /// Do not wait for it
+    #[arg(short, long)]
+    detach: bool,
+    /// Keep the container's state when it has ended
+    #[arg(long)]
+    keep: bool,
+    /// Leave orphans of the container to the system's init
+    #[arg(long)]
+    no_subreaper: bool,
+}
+
+impl Run {
+    /// Runs it and returns the program's exit status, 0 when detached.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let (id, bundle) = self.common.load()?;
+        let store = super::store(global);
+        let mut options = self.common.options(global);
+        let supervisor =
+            (!self.detach).then(|| Supervisor::new(!self.no_subreaper)).transpose()?;
+        let terminal = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
+        let line = match terminal && !self.detach && options.console_socket.is_none() {
+            true => {
+                let (ours, theirs) = console::line()?;
+                options.console = Some(theirs);
+                Some(ours)
+            }
+            false => None,
+        };
+        let created = create::create(&store, &id, bundle, options)?;
+        let wait = || -> Result<u8> {
+            let master = line.map(|line| console::receive_master((&line).into())).transpose()?;
+            for failed in start::start(&created.container)? {
+                log::warn(failed);
+            }
+            let Some(supervisor) = supervisor else { return Ok(0) };
+            let init = created.container.state.init.context("the container has no init")?;
+            Ok(u8::try_from(supervisor.wait(init.pid, master)?).unwrap_or(u8::MAX))
+        };
+        let ended = wait();
+        let failed = ended.is_err();
+        if failed || (!self.detach && !self.keep) {
+            for left in delete::delete(&store, &id, true)? {
+                log::warn(format!("{left:#}"));
+            }
+        }
+        ended
+    }
+}

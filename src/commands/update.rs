@@ -1,0 +1,172 @@
+//! `gpurun update`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+
+use crate::cli::Global;
+use crate::container::update;
+
+/// The largest resources file that is read.
+const RESOURCES_LIMIT: u64 = 1 << 20;
+
+/// Change the limits of a container.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// The limits as JSON (the spec's linux.resources), `-` for stdin; other options are ignored
+    #[arg(short, long, value_name = "FILE")]
+    resources: Option<PathBuf>,
+    /// Weight of block I/O, 10 to 1000
+    #[arg(long, value_name = "N")]
+    blkio_weight: Option<u16>,
+    /// CPU period in microseconds
+    #[arg(long, value_name = "US")]
+    cpu_period: Option<u64>,
+    /// CPU time per period in microseconds, -1 for no limit
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    cpu_quota: Option<i64>,
+    /// CPU burst in microseconds
+    #[arg(long, value_name = "US")]
+    cpu_burst: Option<u64>,
+    /// CPU shares
+    #[arg(long, value_name = "N")]
+    cpu_share: Option<u64>,
+    /// Real-time period in microseconds
+    #[arg(long, value_name = "US")]
+    cpu_rt_period: Option<u64>,
+    /// Real-time CPU time per period in microseconds
+    #[arg(long, value_name = "US", allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
+    /// CPUs to use, such as 0-3,7
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// 1: run only when nothing else wants to
+    #[arg(long, value_name = "0|1", allow_hyphen_values = true)]
+    cpu_idle: Option<i64>,
+    /// Memory limit in bytes (k, m, g), -1 for none
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = parse_bytes)]
+    memory: Option<i64>,
+    /// Soft memory limit in bytes
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = parse_bytes)]
+    memory_reservation: Option<i64>,
+    /// Limit of memory and swap together in bytes, -1 for none
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = parse_bytes)]
+    memory_swap: Option<i64>,
+    /// Without effect: the kernel has dropped it
+    #[arg(long, value_name = "BYTES", hide = true)]
+    kernel_memory: Option<String>,
+    /// Without effect: the kernel has dropped it
+    #[arg(long, value_name = "BYTES", hide = true)]
+    kernel_memory_tcp: Option<String>,
+    /// How many processes, -1 for no limit
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// The container's id
+    id: String,
+}
+
+impl Update {
+    /// Changes the limits.
+    ///
+    /// # Errors
+    /// The container has ended, or a limit is refused.
+    pub fn run(self, global: &Global) -> Result<()> {
+        let mut container = super::load(global, &self.id)?;
+        let resources = match &self.resources {
+            Some(file) => read_resources(file)?,
+            None => self.limits(),
+        };
+        update::update(&mut container, &resources)
+    }
+
+    fn limits(self) -> LinuxResources {
+        let mut cpu = LinuxCpu::default();
+        cpu.set_period(self.cpu_period)
+            .set_quota(self.cpu_quota)
+            .set_burst(self.cpu_burst)
+            .set_shares(self.cpu_share)
+            .set_realtime_period(self.cpu_rt_period)
+            .set_realtime_runtime(self.cpu_rt_runtime)
+            .set_cpus(self.cpuset_cpus)
+            .set_mems(self.cpuset_mems)
+            .set_idle(self.cpu_idle);
+        let mut memory = LinuxMemory::default();
+        memory
+            .set_limit(self.memory)
+            .set_reservation(self.memory_reservation)
+            .set_swap(self.memory_swap);
+        let mut resources = LinuxResources::default();
+        resources.set_cpu(Some(cpu)).set_memory(Some(memory));
+        // The type's own default asks for device rules that nobody asked for.
+        resources.set_devices(None);
+        if let Some(limit) = self.pids_limit {
+            let mut pids = LinuxPids::default();
+            pids.set_limit(Some(limit));
+            resources.set_pids(Some(pids));
+        }
+        if let Some(weight) = self.blkio_weight {
+            let mut block_io = LinuxBlockIo::default();
+            block_io.set_weight(Some(weight));
+            resources.set_block_io(Some(block_io));
+        }
+        resources
+    }
+}
+
+fn read_resources(file: &Path) -> Result<LinuxResources> {
+    let mut bytes = Vec::new();
+    let (name, read) = if file == Path::new("-") {
+        ("stdin".to_owned(), std::io::stdin().take(RESOURCES_LIMIT + 1).read_to_end(&mut bytes))
+    } else {
+        let open = File::open(file);
+        let read = open.and_then(|open| open.take(RESOURCES_LIMIT + 1).read_to_end(&mut bytes));
+        (file.display().to_string(), read)
+    };
+    read.with_context(|| format!("cannot read resources from {name}"))?;
+    if bytes.len() as u64 > RESOURCES_LIMIT {
+        bail!("{name} is larger than 1 MiB: these are no resources");
+    }
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{name} is not a linux.resources object of an OCI spec"))
+}
+
+/// Bytes with an optional binary unit, as `docker update` writes them.
+fn parse_bytes(text: &str) -> Result<i64, String> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(['b', 'i']);
+    let (digits, shift) = match digits.chars().last() {
+        Some('k') => (&digits[..digits.len() - 1], 10),
+        Some('m') => (&digits[..digits.len() - 1], 20),
+        Some('g') => (&digits[..digits.len() - 1], 30),
+        Some('t') => (&digits[..digits.len() - 1], 40),
+        _ => (digits, 0),
+    };
+    digits
+        .parse::<i64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| *bytes >= -1)
+        .ok_or_else(|| format!("{text:?} is not a number of bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_bytes;
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        for (text, bytes) in [("0", 0), ("-1", -1), ("512m", 512 << 20), ("1GiB", 1 << 30), ("2kb", 2048)] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "m", "-2", "1x", "99999999999t", "1.5g"] {
+            assert!(parse_bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+}

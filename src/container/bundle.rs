@@ -1,0 +1,203 @@
+//! A bundle: the directory with `config.json`, read once, checked, and never written.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+/// The largest config.json that is read: some hundred times what an engine writes.
+const CONFIG_LIMIT: u64 = 16 << 20;
+
+/// A loaded bundle.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Its absolute path, links resolved.
+    pub path: PathBuf,
+    /// Its spec.
+    pub spec: Spec,
+    /// The rootfs's absolute path, links resolved.
+    pub rootfs: PathBuf,
+}
+
+/// A bundle that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// No such directory.
+    #[error("cannot open bundle {path}: {source}")]
+    Directory {
+        /// The path as given.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// config.json cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// config.json is not a spec.
+    #[error("{path} is not a valid OCI spec: {reason}")]
+    Parse {
+        /// Its path.
+        path: PathBuf,
+        /// The parser's words with line and column.
+        reason: String,
+    },
+    /// The rootfs is missing.
+    #[error("cannot use root.path {path}: {source}")]
+    Rootfs {
+        /// Its path.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A field that cannot be honoured.
+    #[error("invalid spec: {0}")]
+    Invalid(String),
+}
+
+impl Bundle {
+    /// Reads and checks the bundle at `path`.
+    ///
+    /// # Errors
+    /// Names the file or field.
+    pub fn load(path: &Path) -> Result<Self, BundleError> {
+        let path = fs::canonicalize(path)
+            .map_err(|source| BundleError::Directory { path: path.to_owned(), source })?;
+        let spec = read_spec(&path.join("config.json"))?;
+        check(&spec)?;
+        let Some(root) = spec.root() else {
+            return Err(BundleError::Invalid("root is missing: there is no rootfs".to_owned()));
+        };
+        let rootfs = path.join(root.path());
+        let rootfs = fs::canonicalize(&rootfs)
+            .and_then(|found| match fs::metadata(&found)?.is_dir() {
+                true => Ok(found),
+                false => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+            })
+            .map_err(|source| BundleError::Rootfs { path: rootfs, source })?;
+        Ok(Self { path, spec, rootfs })
+    }
+}
+
+fn read_spec(path: &Path) -> Result<Spec, BundleError> {
+    let read = || {
+        let meta = fs::metadata(path)?;
+        // A FIFO or a device would block or never end.
+        if !meta.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mut bytes = Vec::with_capacity(meta.len().min(CONFIG_LIMIT) as usize);
+        File::open(path)?.take(CONFIG_LIMIT + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > CONFIG_LIMIT {
+            return Err(io::Error::other("it is larger than 16 MiB"));
+        }
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|source| BundleError::Read { path: path.to_owned(), source })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|err| BundleError::Parse { path: path.to_owned(), reason: err.to_string() })
+}
+
+/// What runc's validator refuses, as far as it is not checked where the field is used.
+fn check(spec: &Spec) -> Result<(), BundleError> {
+    let invalid = |text: String| Err(BundleError::Invalid(text));
+    let version = spec.version();
+    if version.split('.').next() != Some("1") {
+        return invalid(format!("ociVersion {version:?} is not 1.x"));
+    }
+    if spec.process().is_none() {
+        return invalid("process is missing: there is no program to run".to_owned());
+    }
+    for (field, present) in [
+        ("vm", spec.vm().is_some()),
+        ("windows", spec.windows().is_some()),
+        ("solaris", spec.solaris().is_some()),
+    ] {
+        if present {
+            return invalid(format!("{field} is for another platform: this is a Linux runtime"));
+        }
+    }
+    let Some(linux) = spec.linux() else {
+        return invalid("linux is missing: a container needs linux.namespaces".to_owned());
+    };
+    for (field, present) in [
+        ("linux.intelRdt", linux.intel_rdt().is_some()),
+        ("linux.personality", linux.personality().is_some()),
+        ("linux.memoryPolicy", linux.memory_policy().is_some()),
+        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|all| !all.is_empty())),
+    ] {
+        if present {
+            return invalid(format!("{field} is not supported by this version of gpurun"));
+        }
+    }
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let has = |kind| namespaces.iter().any(|ns| ns.typ() == kind);
+    if !has(LinuxNamespaceType::Mount) {
+        return invalid("linux.namespaces must have a mount namespace".to_owned());
+    }
+    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+        if name.as_deref().is_some_and(|name| !name.is_empty()) && !has(LinuxNamespaceType::Uts) {
+            return invalid(format!("unable to set {field} without a private UTS namespace"));
+        }
+    }
+    let mapped = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|all: &Vec<_>| !all.is_empty());
+    let maps = mapped(linux.uid_mappings()) || mapped(linux.gid_mappings());
+    if maps && !has(LinuxNamespaceType::User) {
+        return invalid(
+            "user namespace mappings are given, but linux.namespaces has no user namespace"
+                .to_owned(),
+        );
+    }
+    let offsets = linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty());
+    if offsets && !has(LinuxNamespaceType::Time) {
+        return invalid(
+            "linux.timeOffsets are given, but linux.namespaces has no time namespace".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(linux: serde_json::Value) -> Spec {
+        serde_json::from_value(serde_json::json!({
+            "ociVersion": "1.2.0",
+            "process": {"cwd": "/", "args": ["a"], "user": {"uid": 0, "gid": 0}},
+            "root": {"path": "rootfs"},
+            "hostname": "h",
+            "linux": linux,
+        }))
+        .expect("spec")
+    }
+
+    #[test]
+    fn fields_that_need_a_namespace_are_refused_without_it() {
+        let fails = |linux| check(&spec(linux)).expect_err("refused").to_string();
+        assert!(fails(serde_json::json!({})).contains("mount namespace"));
+        let mount = serde_json::json!({"namespaces": [{"type": "mount"}]});
+        assert!(fails(mount).contains("UTS"));
+        let both = serde_json::json!([{"type": "mount"}, {"type": "uts"}]);
+        let map = serde_json::json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+        assert!(
+            fails(serde_json::json!({"namespaces": both, "uidMappings": map})).contains("user")
+        );
+        check(&spec(serde_json::json!({"namespaces": both}))).expect("valid");
+    }
+
+    #[test]
+    fn a_config_that_is_no_spec_is_named_with_its_place() {
+        let dir = std::env::temp_dir().join(format!("gpurun-bundle-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("directory");
+        fs::write(dir.join("config.json"), "{\n\"ociVersion\": 1}").expect("file");
+        let text = Bundle::load(&dir).expect_err("refused").to_string();
+        assert!(text.contains("config.json") && text.contains("line 2"), "{text}");
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+}

@@ -1,0 +1,72 @@
+//! The host's side of a container's terminal: where the master goes.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{
+    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
+};
+
+/// The longest path that fits into `struct sockaddr_un`.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Connects to an engine's console socket.
+///
+/// # Errors
+/// When nobody listens there.
+pub fn connect(path: &Path) -> Result<OwnedFd> {
+    let failed = || format!("cannot connect to the console socket {}", path.display());
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .with_context(failed)?;
+    if path.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH {
+        let address = SocketAddrUnix::new(path).with_context(failed)?;
+        net::connect(&socket, &address).with_context(failed)?;
+    } else {
+        // Engines' paths are long: go through a descriptor, whose name is short.
+        let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .with_context(failed)?;
+        use std::os::fd::AsRawFd;
+        let short = format!("/proc/self/fd/{}", handle.as_raw_fd());
+        let address = SocketAddrUnix::new(short.as_str()).with_context(failed)?;
+        net::connect(&socket, &address).with_context(failed)?;
+    }
+    Ok(socket)
+}
+
+/// A line for a terminal's master inside one program: ours to read, the container's to write.
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn line() -> Result<(OwnedFd, OwnedFd)> {
+    net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .context("cannot make a line for the terminal")
+}
+
+/// Receives the master that the container sent.
+///
+/// # Errors
+/// When none came.
+pub fn receive_master(line: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut bytes = [0u8; 64];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    net::recvmsg(
+        line.as_fd(),
+        &mut [std::io::IoSliceMut::new(&mut bytes)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .context("cannot receive the container's terminal")?;
+    control
+        .drain()
+        .find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        })
+        .context("the container sent no terminal")
+}

@@ -1,0 +1,275 @@
+//! `create`: from a bundle to a container that waits for `start`.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+
+use super::bundle::Bundle;
+use super::id::ContainerId;
+use super::launch::{self, Launch};
+use super::process::ProcessId;
+use super::state::{Container, State};
+use super::store::Store;
+use super::{console, delete, idmap, start};
+use crate::cgroup::Cgroup;
+use crate::cgroup::devices::DeviceRules;
+use crate::gpu;
+use crate::gpu::plan::Plan;
+use crate::log;
+use crate::init::channel::Channel;
+use crate::init::journal::Journal;
+use crate::init::namespaces::Namespaces;
+use crate::init::program::Program;
+use crate::init::sequence::{Init, shares_pid_namespace};
+use crate::seccomp::{self, Filter};
+
+/// What the caller wants beyond what the bundle says.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The socket that gets the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// The line that gets the terminal's master, for an attached `run`.
+    pub console: Option<OwnedFd>,
+    /// The file that gets the init's pid.
+    pub pid_file: Option<PathBuf>,
+    /// Change the root without pivot_root.
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Descriptors after stderr that the program keeps.
+    pub preserve_fds: u32,
+    /// Have systemd make the cgroup.
+    pub systemd_cgroup: bool,
+}
+
+/// A container that waits for `start`.
+#[derive(Debug)]
+pub struct Created {
+    /// The container.
+    pub container: Container,
+    /// The spec with the plan's additions.
+    pub spec: Spec,
+    /// A descriptor on its init.
+    pub pidfd: OwnedFd,
+}
+
+/// Everything that is decided before anything exists.
+#[derive(Debug)]
+struct Decided {
+    bundle: Bundle,
+    plan: Option<Plan>,
+    program: Program,
+    seccomp: Option<Filter>,
+    namespaces: Namespaces,
+    cgroup: Cgroup,
+    devices: DeviceRules,
+}
+
+/// Creates the container `id` from `bundle`.
+///
+/// # Errors
+/// Anything that is wrong with the bundle, the request or the machine. Nothing is left behind.
+pub fn create(
+    store: &Store,
+    id: &ContainerId,
+    bundle: Bundle,
+    options: Options,
+) -> Result<Created> {
+    let decided = decide(id, bundle, &options)?;
+    let dir = store.claim(id)?;
+    let state = State::new(
+        id,
+        decided.bundle.path.clone(),
+        decided.bundle.rootfs.clone(),
+        &decided.bundle.spec,
+        decided.cgroup.clone(),
+        decided.devices.clone(),
+    );
+    let mut container = Container { dir, state };
+    match build(&mut container, decided, options) {
+        Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
+        Err(error) => {
+            // The first failure is what the caller needs to hear; what `delete --force` could
+            // not do either is added to it.
+            let left = delete::remove_traces(store, &container);
+            Err(left.into_iter().fold(error, |error, more| {
+                anyhow!("{error:#}; while cleaning up: {more:#}")
+            }))
+        }
+    }
+}
+
+/// Pure decisions and reads of the host; a request that cannot be met fails here.
+fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
+    let plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
+    if let Some(plan) = &plan {
+        for note in &plan.notes {
+            log::warn(note);
+        }
+        plan.merge_into(&mut bundle.spec);
+    }
+    let spec = &bundle.spec;
+    let process = spec.process().as_ref().context("the spec has no process")?;
+    let program = Program::new(process)?;
+    check_terminal(&program, options)?;
+    let linux = spec.linux().as_ref().context("the spec has no linux section")?;
+    let namespaces = Namespaces::new(
+        linux.namespaces().as_deref().unwrap_or_default(),
+        idmap::time_offsets(linux.time_offsets().as_ref())?,
+    )?;
+    crate::init::rootfs::validate(spec)?;
+    let seccomp = linux.seccomp().as_ref().map(compile_seccomp).transpose()?;
+    let cgroup = Cgroup::locate(
+        linux.cgroups_path().as_deref(),
+        id.as_str(),
+        options.systemd_cgroup,
+    )?;
+    let rules = linux.resources().as_ref().and_then(|resources| resources.devices().as_deref());
+    let devices = DeviceRules::for_container(
+        rules.unwrap_or_default(),
+        linux.devices().as_deref().unwrap_or_default(),
+    )?;
+    Ok(Decided { plan, program, seccomp, namespaces, cgroup, devices, bundle })
+}
+
+fn compile_seccomp(profile: &LinuxSeccomp) -> Result<Filter> {
+    Ok(seccomp::compile(profile)?)
+}
+
+fn check_terminal(program: &Program, options: &Options) -> Result<()> {
+    let has_line = options.console_socket.is_some() || options.console.is_some();
+    match (program.terminal, has_line) {
+        (true, false) => {
+            bail!("cannot allocate tty if runc will detach without setting console socket")
+        }
+        (false, true) if options.console_socket.is_some() => bail!(
+            "cannot use console socket if runc will not detach or allocate tty: set \
+             process.terminal in the spec"
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// From here on things exist, in the order in which `delete` can find them again.
+fn build(
+    container: &mut Container,
+    decided: Decided,
+    mut options: Options,
+) -> Result<(Spec, OwnedFd)> {
+    let Decided { mut bundle, plan, program, seccomp, namespaces, cgroup, devices } = decided;
+    let console = match &options.console_socket {
+        Some(path) => Some(console::connect(path)?),
+        None => options.console.take(),
+    };
+    // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
+    container.save()?;
+    let journal = Journal::new(container.dir.journal()?);
+    let fifo = make_fifo(&container.dir.start_fifo())?;
+
+    let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    cgroup.create(resources, &devices)?;
+
+    let hook_state = start::hook_state(container);
+    let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
+    let rlimits = program.rlimits.clone();
+    let oom_score_adj = program.oom_score_adj;
+    let wants_cgroup_mounts = bundle
+        .spec
+        .mounts()
+        .iter()
+        .flatten()
+        .any(|mount| mount.typ().as_deref().is_some_and(|kind| kind.starts_with("cgroup")));
+    let view = wants_cgroup_mounts.then(|| cgroup.view()).transpose()?;
+    let id = container.state.id.clone();
+    let rootfs = bundle.rootfs.clone();
+    let init = Init {
+        id: &id,
+        spec: &bundle.spec,
+        rootfs,
+        program,
+        namespaces: &namespaces,
+        plan: plan.as_ref(),
+        seccomp: seccomp.as_ref(),
+        cgroup: view,
+        console,
+        fifo: &fifo,
+        journal,
+        channel: theirs,
+        hook_state: hook_state.clone(),
+        preserve_fds: options.preserve_fds,
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        visible: shares_pid_namespace(&bundle.spec),
+        committed: false,
+    };
+    let back = namespaces.before_clone()?;
+    let cloned = launch::clone_into(&cgroup, namespaces.clone_flags(), || init.run());
+    back.restore()?;
+    let (child, in_cgroup) = cloned?;
+
+    let launch = Launch {
+        channel: ours,
+        child,
+        spec: &bundle.spec,
+        hook_state: &hook_state,
+        rlimits: &rlimits,
+        oom_score_adj,
+        cgroup: (!in_cgroup).then_some(&cgroup),
+        map_ids: namespaces.creates(CloneFlags::CLONE_NEWUSER),
+        seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
+    };
+    let ready = launch.until_ready()?;
+
+    container.state.init = Some(
+        ProcessId::of(ready.child.pid).context("the container's init ended while it was set up")?,
+    );
+    container.save_spec(&bundle.spec)?;
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, ready.child.pid)?;
+    }
+    container.save()?;
+    ready.commit()?;
+    Ok((std::mem::take(&mut bundle.spec), ready.child.pidfd))
+}
+
+/// Open for both directions: see `init::sequence`, "wait for start".
+fn make_fifo(path: &Path) -> Result<OwnedFd> {
+    nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(file.into())
+}
+
+/// The number alone, no newline: engines parse the whole file. In one step, because they wait for
+/// the file to appear.
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let name = path
+        .file_name()
+        .with_context(|| format!("--pid-file {} names no file", path.display()))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    let temporary = path.with_file_name(hidden);
+    let write = || {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)?;
+        write!(file, "{pid}")?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("cannot write the pid file {}", path.display()))
+}

@@ -1,0 +1,235 @@
+//! `exec`: another process in a running container.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{self, CloneFlags};
+use oci_spec::runtime::{LinuxCapabilities, Process, Spec};
+use rustix::process::{Pid, PidfdFlags};
+
+use super::create::write_pid_file;
+use super::launch::{self, Child, Launch};
+use super::state::{Container, Status};
+use super::{console, start};
+use crate::init::channel::Channel;
+use crate::init::program::Program;
+use crate::init::tenant::Tenant;
+use crate::seccomp;
+
+/// What the caller wants beyond the process itself.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The socket that gets the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// The line that gets the terminal's master, for an attached process.
+    pub console: Option<OwnedFd>,
+    /// The file that gets the process's pid.
+    pub pid_file: Option<PathBuf>,
+    /// Descriptors after stderr that the program keeps.
+    pub preserve_fds: u32,
+    /// The process lives on without us.
+    pub detached: bool,
+    /// Join even if the container is paused; the process then waits with it.
+    pub ignore_paused: bool,
+    /// A cgroup below the container's.
+    pub sub_cgroup: Option<String>,
+}
+
+/// How the process differs from the container's own.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// argv.
+    pub args: Vec<String>,
+    /// Another working directory.
+    pub cwd: Option<PathBuf>,
+    /// More environment.
+    pub env: Vec<String>,
+    /// With a terminal.
+    pub terminal: bool,
+    /// Another user and perhaps group.
+    pub user: Option<(u32, Option<u32>)>,
+    /// More supplementary groups.
+    pub additional_gids: Vec<u32>,
+    /// More capabilities, as `CAP_…`.
+    pub capabilities: Vec<String>,
+    /// Another AppArmor profile.
+    pub apparmor: Option<String>,
+    /// Another SELinux label.
+    pub selinux: Option<String>,
+    /// Without new privileges, whatever the container has.
+    pub no_new_privs: bool,
+}
+
+/// The container's own process with `changes`.
+///
+/// # Errors
+/// A capability that does not exist.
+pub fn process_of(spec: &Spec, changes: Changes) -> Result<Process> {
+    let mut process = spec.process().clone().context("the container's spec has no process")?;
+    process.set_args(Some(changes.args));
+    process.set_terminal(Some(changes.terminal));
+    process.set_console_size(None);
+    if let Some(cwd) = changes.cwd {
+        process.set_cwd(cwd);
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(changes.env);
+    process.set_env(Some(env));
+    if let Some((uid, gid)) = changes.user {
+        let user = process.user_mut();
+        user.set_uid(uid);
+        if let Some(gid) = gid {
+            user.set_gid(gid);
+        }
+    }
+    if !changes.additional_gids.is_empty() {
+        process.user_mut().set_additional_gids(Some(changes.additional_gids));
+    }
+    if !changes.capabilities.is_empty() {
+        add_capabilities(&mut process, &changes.capabilities)?;
+    }
+    if changes.apparmor.is_some() {
+        process.set_apparmor_profile(changes.apparmor);
+    }
+    if changes.selinux.is_some() {
+        process.set_selinux_label(changes.selinux);
+    }
+    if changes.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    Ok(process)
+}
+
+/// Bounding, effective and permitted, never inheritable (CVE-2022-29162); ambient only where the
+/// spec has the capability inheritable already.
+fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
+    let mut sets: LinuxCapabilities = process.capabilities().clone().unwrap_or_default();
+    for name in names {
+        let capability = serde_json::from_value(serde_json::Value::String(name.clone()))
+            .map_err(|_| anyhow::anyhow!("unknown capability {name:?}: use names such as CAP_NET_RAW"))?;
+        let mut add = |set: &mut Option<std::collections::HashSet<_>>| {
+            set.get_or_insert_default().insert(capability);
+        };
+        add(sets.bounding_mut());
+        add(sets.effective_mut());
+        add(sets.permitted_mut());
+    }
+    process.set_capabilities(Some(sets));
+    Ok(())
+}
+
+/// Starts `process` in the container and returns when its program has been exec'd.
+///
+/// # Errors
+/// The container does not run, or any step of the way in.
+pub fn exec(
+    container: &Container,
+    spec: &Spec,
+    process: &Process,
+    mut options: Options,
+) -> Result<Child> {
+    match container.status() {
+        Status::Created | Status::Running => {}
+        Status::Paused if options.ignore_paused => {}
+        Status::Paused => bail!(
+            "cannot exec in a paused container: resume it first, or use --ignore-paused"
+        ),
+        Status::Stopped | Status::Creating => bail!("cannot exec in a stopped container"),
+    }
+    let init = container.state.init.context("cannot exec in a stopped container")?;
+    let raw = Pid::from_raw(init.pid).context("cannot exec in a stopped container")?;
+    let init_fd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
+        .context("cannot exec in a stopped container")?;
+
+    let program = Program::new(process)?;
+    if program.terminal && options.console_socket.is_none() && options.console.is_none() {
+        bail!("cannot allocate tty if runc will detach without setting console socket");
+    }
+    let console = match &options.console_socket {
+        Some(path) => Some(console::connect(path)?),
+        None => options.console.take(),
+    };
+    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let filter = profile.map(seccomp::compile).transpose()?;
+    let cgroup = match &options.sub_cgroup {
+        Some(name) => container.state.cgroup.child(name)?,
+        None => container.state.cgroup.clone(),
+    };
+    let (ours, theirs) = Channel::pair().context("cannot make the line to the process")?;
+    let namespaces = foreign_namespaces(init.pid)?;
+    let (rlimits, oom_score_adj) = (program.rlimits.clone(), program.oom_score_adj);
+    let tenant = Tenant {
+        program,
+        init: &init_fd,
+        namespaces: namespaces - CloneFlags::CLONE_NEWPID,
+        seccomp: filter.as_ref(),
+        console,
+        channel: theirs,
+        preserve_fds: options.preserve_fds,
+        detached: options.detached,
+    };
+    // A pid namespace takes effect on children only: enter it, clone, and come back.
+    let own = fs::File::open("/proc/self/ns/pid").context("cannot open our own pid namespace")?;
+    if namespaces.contains(CloneFlags::CLONE_NEWPID) {
+        sched::setns(&init_fd, CloneFlags::CLONE_NEWPID)
+            .context("cannot join the container's pid namespace")?;
+    }
+    let cloned = launch::clone_into(&cgroup, CloneFlags::empty(), || tenant.run());
+    sched::setns(&own, CloneFlags::CLONE_NEWPID)
+        .context("cannot return to our own pid namespace")?;
+    let (child, in_cgroup) = cloned?;
+
+    let hook_state = start::hook_state(container);
+    let launch = Launch {
+        channel: ours,
+        child,
+        spec,
+        hook_state: &hook_state,
+        rlimits: &rlimits,
+        oom_score_adj,
+        cgroup: (!in_cgroup).then_some(&cgroup),
+        map_ids: false,
+        seccomp: profile,
+    };
+    let ready = launch.until_ready()?;
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, ready.child.pid)?;
+    }
+    if let Err(error) = ready.commit_and_wait() {
+        launch::reap(ready.child.pid);
+        return Err(error);
+    }
+    Ok(ready.child)
+}
+
+/// The namespaces of process `pid` that are not ours: joining one's own again is refused by the
+/// kernel for some kinds, and useless for all.
+fn foreign_namespaces(pid: i32) -> Result<CloneFlags> {
+    let kinds = [
+        ("mnt", CloneFlags::CLONE_NEWNS),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("net", CloneFlags::CLONE_NEWNET),
+        ("pid", CloneFlags::CLONE_NEWPID),
+        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("time", CloneFlags::from_bits_retain(0x80)),
+    ];
+    let mut flags = CloneFlags::empty();
+    for (name, flag) in kinds {
+        let own = match fs::read_link(format!("/proc/self/ns/{name}")) {
+            Ok(own) => own,
+            // A kernel without this kind.
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(err) => return Err(err).context("cannot look at our own namespaces"),
+        };
+        let theirs = fs::read_link(format!("/proc/{pid}/ns/{name}"))
+            .context("cannot look at the container's namespaces: has it just stopped?")?;
+        if own != theirs {
+            flags |= flag;
+        }
+    }
+    Ok(flags)
+}

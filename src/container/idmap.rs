@@ -1,0 +1,96 @@
+//! The id maps of a new user namespace, and the offsets of a new time namespace.
+//! [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html).
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io;
+
+use oci_spec::runtime::{LinuxIdMapping, LinuxTimeOffset};
+
+/// Maps that the kernel or the machine does not accept.
+#[derive(Debug, thiserror::Error)]
+pub enum IdMapError {
+    /// A user namespace without maps is of no use.
+    #[error("a new user namespace needs linux.uidMappings and linux.gidMappings")]
+    Missing,
+    /// The kernel refuses.
+    #[error("cannot write {file} of the container ({map:?}): {source}")]
+    Write {
+        /// Which file of `/proc/PID`.
+        file: &'static str,
+        /// What was written.
+        map: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// More than an ordinary user may map alone.
+    #[error(
+        "mapping more than one id takes root here: run gpurun as root, or map only id {0} \
+         (size 1)"
+    )]
+    Unprivileged(u32),
+    /// A clock that cannot be shifted.
+    #[error("linux.timeOffsets: {0:?} is not a clock with an offset: use monotonic or boottime")]
+    Clock(String),
+}
+
+fn lines(mappings: &[LinuxIdMapping]) -> String {
+    let mut text = String::new();
+    for map in mappings {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} {} {}", map.container_id(), map.host_id(), map.size());
+    }
+    text
+}
+
+/// Writes both maps of the user namespace that process `pid` was born in; each file takes exactly
+/// one write.
+///
+/// # Errors
+/// Missing maps, what the kernel refuses, and maps that this user may not write.
+pub fn write(
+    pid: i32,
+    uids: &[LinuxIdMapping],
+    gids: &[LinuxIdMapping],
+) -> Result<(), IdMapError> {
+    if uids.is_empty() || gids.is_empty() {
+        return Err(IdMapError::Missing);
+    }
+    let own = nix::unistd::geteuid().as_raw();
+    let privileged = own == 0;
+    if !privileged {
+        let alone = |maps: &[LinuxIdMapping]| matches!(maps, [map] if map.size() == 1);
+        if !alone(uids) || !alone(gids) {
+            return Err(IdMapError::Unprivileged(own));
+        }
+        // Without CAP_SETGID in the parent namespace the kernel wants setgroups off first.
+        put(pid, "setgroups", "deny".to_owned())?;
+    }
+    put(pid, "uid_map", lines(uids))?;
+    put(pid, "gid_map", lines(gids))
+}
+
+fn put(pid: i32, file: &'static str, map: String) -> Result<(), IdMapError> {
+    std::fs::write(format!("/proc/{pid}/{file}"), &map)
+        .map_err(|source| IdMapError::Write { file, map, source })
+}
+
+/// The lines for `/proc/PID/timens_offsets`
+/// ([time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html)).
+///
+/// # Errors
+/// An unknown clock.
+pub fn time_offsets(
+    offsets: Option<&HashMap<String, LinuxTimeOffset>>,
+) -> Result<String, IdMapError> {
+    let mut text = String::new();
+    for (clock, offset) in offsets.into_iter().flatten() {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            return Err(IdMapError::Clock(clock.clone()));
+        }
+        let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{clock} {seconds} {nanoseconds}");
+    }
+    Ok(text)
+}

@@ -1,0 +1,84 @@
+//! `kill`: a signal to a container's init, or to all its processes.
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+
+use super::state::{Container, Status};
+
+/// Parses a signal as runc's users write it: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`.
+///
+/// # Errors
+/// It is not a signal.
+pub fn parse_signal(text: &str) -> Result<i32> {
+    // Linux has signals 1 to 64; 0 asks whether the process is there.
+    if let Ok(number) = text.parse::<i32>() {
+        if (0..=64).contains(&number) {
+            return Ok(number);
+        }
+        bail!("unknown signal {text:?}: numbers go from 0 to 64");
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Ok(known) = format!("SIG{name}").parse::<nix::sys::signal::Signal>() {
+        return Ok(known as i32);
+    }
+    real_time(name).with_context(|| format!("unknown signal {text:?}: use a name such as TERM or a number"))
+}
+
+/// `RTMIN`, `RTMIN+n`, `RTMAX`, `RTMAX-n`, as the C library counts them (34 to 64).
+fn real_time(name: &str) -> Option<i32> {
+    let offset = |rest: &str, sign: char| match rest {
+        "" => Some(0),
+        rest => rest.strip_prefix(sign)?.parse::<i32>().ok().filter(|n| (0..=30).contains(n)),
+    };
+    match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(rest), _) => Some(34 + offset(rest, '+')?),
+        (_, Some(rest)) => Some(64 - offset(rest, '-')?),
+        _ => None,
+    }
+}
+
+/// Sends `signal` to the init, or to every process of the container.
+///
+/// # Errors
+/// The container does not run ("container not running", which engines look for).
+pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
+    if all {
+        // Engines call this when the init has died and others share its pid namespace; a
+        // container that has none left is fine.
+        container.state.cgroup.kill_all(signal)?;
+        return Ok(());
+    }
+    let init = match container.status() {
+        Status::Stopped | Status::Creating => bail!("container not running"),
+        _ => container.state.init.context("container not running")?,
+    };
+    match init.signal(signal) {
+        Err(Errno::ESRCH) => bail!("container not running"),
+        Err(err) => Err(err).context("cannot signal the container's init"),
+        Ok(()) if signal == libc::SIGKILL && !container.state.own_pid_namespace => {
+            // Nothing ends the others when the init of a shared pid namespace dies.
+            container.state.cgroup.kill_all(signal)?;
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_signal;
+
+    #[test]
+    fn signals_are_names_in_any_case_or_numbers() {
+        for (text, number) in [
+            ("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("hup", 1), ("0", 0), ("64", 64),
+            ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX", 64), ("SIGRTMAX-1", 63),
+        ] {
+            assert_eq!(parse_signal(text).expect(text), number);
+        }
+        for bad in ["", "SIG", "FOO", "-1", "65", "99999999999", "RTMIN+99", "RTMIN-1"] {
+            assert!(parse_signal(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The parent's half of starting a process in a container: the clone, and the talk with the
+//! child until it is ready. `crate::init::sequence` and `crate::init::tenant` are the other half.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result, bail};
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{ContainerState, LinuxSeccomp, Spec};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, WaitOptions};
+
+use super::idmap;
+use crate::cgroup::Cgroup;
+use crate::init::channel::{Channel, FromInit, FromParent};
+use crate::init::hooks::{self, HookState};
+use crate::seccomp::notify;
+use crate::sys::clone::{CloneArgs, Forked, clone3};
+
+/// A child of ours.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid as we see it.
+    pub pid: i32,
+    /// A descriptor on it.
+    pub pidfd: OwnedFd,
+}
+
+/// Forks into `flags` and, where the kernel can, straight into the container's cgroup. Returns
+/// the child and whether it is in the cgroup already. `child` runs in the new process.
+///
+/// # Errors
+/// The kernel's, with what they usually mean.
+pub fn clone_into(
+    cgroup: &Cgroup,
+    flags: CloneFlags,
+    child: impl FnOnce() -> std::convert::Infallible,
+) -> Result<(Child, bool)> {
+    let directory = cgroup.open_v2()?;
+    let args = CloneArgs {
+        flags: u64::from(flags.bits().cast_unsigned()),
+        cgroup: directory.as_ref().map(AsFd::as_fd),
+    };
+    match clone3(&args).context("cannot create the container's first process (clone3)")? {
+        Forked::Child => match child() {},
+        Forked::Parent { pid, pidfd } => Ok((Child { pid, pidfd }, directory.is_some())),
+    }
+}
+
+/// A child that is being set up.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The line to it.
+    pub channel: Channel,
+    /// The child.
+    pub child: Child,
+    /// The container's spec, for hooks and id maps.
+    pub spec: &'a Spec,
+    /// What hooks are told.
+    pub hook_state: &'a HookState,
+    /// Limits to set when everything else is done.
+    pub rlimits: &'a [(Resource, Rlimit)],
+    /// The OOM score adjustment.
+    pub oom_score_adj: Option<i32>,
+    /// The cgroup, if the child is not born in it.
+    pub cgroup: Option<&'a Cgroup>,
+    /// Whether a new user namespace waits for its maps.
+    pub map_ids: bool,
+    /// The profile, for its listener.
+    pub seccomp: Option<&'a LinuxSeccomp>,
+}
+
+/// A child that waits for [`Ready::commit`].
+#[derive(Debug)]
+pub struct Ready {
+    channel: Channel,
+    /// The child.
+    pub child: Child,
+}
+
+impl Launch<'_> {
+    /// Does the parent's part of the set-up. When it fails the child is dead and reaped.
+    ///
+    /// # Errors
+    /// The child's own words, or what failed here.
+    pub fn until_ready(mut self) -> Result<Ready> {
+        match self.talk() {
+            Ok(()) => Ok(Ready { channel: self.channel, child: self.child }),
+            Err(error) => {
+                // It may hang in a mount of a dead server; a signal and no wait would leave a
+                // zombie with the caller.
+                let _ = rustix::process::pidfd_send_signal(
+                    &self.child.pidfd,
+                    rustix::process::Signal::KILL,
+                );
+                reap(self.child.pid);
+                Err(error)
+            }
+        }
+    }
+
+    fn talk(&mut self) -> Result<()> {
+        if let Some(cgroup) = self.cgroup {
+            cgroup.join(self.child.pid)?;
+        }
+        if self.map_ids
+            && let Some(linux) = self.spec.linux()
+        {
+            let uids = linux.uid_mappings().as_deref().unwrap_or_default();
+            let gids = linux.gid_mappings().as_deref().unwrap_or_default();
+            idmap::write(self.child.pid, uids, gids)?;
+        }
+        self.set_oom_score()?;
+        // A child that has failed already is heard below.
+        let _ = self.channel.tell(FromParent::Go);
+        loop {
+            let message = self.channel.next().context("cannot hear the container's init")?;
+            match message {
+                Some(FromInit::Pid(pid)) => self.follow(pid)?,
+                Some(FromInit::RunHooks) => {
+                    self.run_host_hooks()?;
+                    self.channel.tell(FromParent::Done).context("the init has gone")?;
+                }
+                Some(FromInit::SeccompListener(listener)) => {
+                    self.hand_on(&listener)?;
+                    self.channel.tell(FromParent::Done).context("the init has gone")?;
+                }
+                Some(FromInit::Ready) => return self.set_rlimits(),
+                Some(FromInit::Failed(text)) => {
+                    bail!("unable to start container process: {text}")
+                }
+                None => bail!(
+                    "unable to start container process: the container's init ended without a \
+                     word: killed, or out of memory (see the kernel log; a memory limit below \
+                     some 4 MiB is too low)"
+                ),
+            }
+        }
+    }
+
+    /// The intermediate process has made the real one and gone.
+    fn follow(&mut self, pid: i32) -> Result<()> {
+        reap(self.child.pid);
+        let raw = Pid::from_raw(pid).context("the init has no pid")?;
+        let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
+            .context("cannot follow the container's init")?;
+        self.child = Child { pid, pidfd };
+        self.set_oom_score()
+    }
+
+    fn set_oom_score(&self) -> Result<()> {
+        let Some(score) = self.oom_score_adj else { return Ok(()) };
+        std::fs::write(format!("/proc/{}/oom_score_adj", self.child.pid), score.to_string())
+            .with_context(|| format!("cannot set process.oomScoreAdj to {score}"))
+    }
+
+    fn set_rlimits(&self) -> Result<()> {
+        let pid = Pid::from_raw(self.child.pid);
+        for (resource, limit) in self.rlimits {
+            rustix::process::prlimit(pid, *resource, limit.clone()).with_context(|| {
+                format!("cannot set process.rlimits {resource:?} to {limit:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn run_host_hooks(&self) -> Result<()> {
+        let Some(all) = self.spec.hooks() else { return Ok(()) };
+        let state = self.hook_state.document(ContainerState::Creating, Some(self.child.pid));
+        #[allow(deprecated, reason = "prestart is what Docker still uses")]
+        let prestart = all.prestart().as_deref().unwrap_or_default();
+        hooks::run("prestart", prestart, &state)?;
+        hooks::run("createRuntime", all.create_runtime().as_deref().unwrap_or_default(), &state)?;
+        Ok(())
+    }
+
+    fn hand_on(&self, listener: &OwnedFd) -> Result<()> {
+        let profile = self.seccomp.context("a seccomp listener without a profile")?;
+        let path = profile
+            .listener_path()
+            .as_deref()
+            .context("linux.seccomp.listenerPath is missing: nobody answers SCMP_ACT_NOTIFY")?;
+        let state = self.hook_state.document(ContainerState::Creating, Some(self.child.pid));
+        let metadata = profile.listener_metadata().as_deref();
+        let message = notify::message(self.child.pid, metadata, &state)?;
+        Ok(notify::send(path, &message, listener.as_fd())?)
+    }
+}
+
+impl Ready {
+    /// Lets the child go on: from here on it outlives us.
+    ///
+    /// # Errors
+    /// When it has died meanwhile.
+    pub fn commit(&self) -> Result<()> {
+        self.channel.tell(FromParent::Commit).context("the container's init has gone")
+    }
+
+    /// For a process that execs at once: lets it go on and waits until it has.
+    ///
+    /// # Errors
+    /// What exec failed with.
+    pub fn commit_and_wait(&self) -> Result<()> {
+        self.commit()?;
+        match self.channel.next().context("cannot hear the process")? {
+            Some(FromInit::Failed(text)) => bail!("unable to start container process: {text}"),
+            // The descriptor closed with the exec.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes a child of ours out of the process table.
+pub(super) fn reap(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        while let Err(rustix::io::Errno::INTR) =
+            rustix::process::waitpid(Some(pid), WaitOptions::empty())
+        {}
+    }
+}

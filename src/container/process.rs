@@ -1,0 +1,109 @@
+//! Processes of a container, named so that a reused pid is never taken for one.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::sys::signal;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+/// A process by pid and start time; two different processes never share both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The pid in the runtime's pid namespace.
+    pub pid: i32,
+    /// Clock ticks after boot at which it started: field 22 of `/proc/PID/stat`.
+    pub start_time: u64,
+}
+
+/// What is left of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// It runs (or sleeps, or is stopped).
+    Alive,
+    /// It is gone, a zombie, or its pid belongs to another process by now.
+    Ended,
+}
+
+impl ProcessId {
+    /// Names the process that has `pid` now; `None` when there is none.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        let (_, start_time) = read_stat(pid)?;
+        Some(Self { pid, start_time })
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        match read_stat(self.pid) {
+            Some((state, start)) if start == self.start_time && !matches!(state, b'Z' | b'X') => {
+                Liveness::Alive
+            }
+            _ => Liveness::Ended,
+        }
+    }
+
+    /// Sends a signal (0: only asks). A process that has ended is `ESRCH`.
+    ///
+    /// # Errors
+    /// `ESRCH`, `EPERM`, `EINVAL`.
+    pub fn signal(&self, number: i32) -> Result<(), Errno> {
+        if self.liveness() == Liveness::Ended {
+            return Err(Errno::ESRCH);
+        }
+        send(self.pid, number)
+    }
+}
+
+/// kill(2) with any signal number, real-time ones included.
+///
+/// # Errors
+/// The kernel's.
+pub fn send(pid: i32, number: i32) -> Result<(), Errno> {
+    let pid = Pid::from_raw(pid);
+    match signal::Signal::try_from(number) {
+        Ok(known) => signal::kill(pid, known),
+        Err(_) if number == 0 => signal::kill(pid, None),
+        Err(_) => crate::sys::process::kill(pid.as_raw(), number),
+    }
+}
+
+/// The state letter and the start time out of `/proc/PID/stat`
+/// ([proc_pid_stat(5)](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)).
+fn read_stat(pid: i32) -> Option<(u8, u64)> {
+    if pid <= 0 {
+        return None;
+    }
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {
+    // The name stands in parentheses and may itself hold blanks and parentheses.
+    let after = stat.iter().rposition(|&b| b == b')')?;
+    let mut fields = std::str::from_utf8(stat.get(after + 1..)?).ok()?.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
+        let stat = b"42 (a) S (b) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20\n";
+        assert_eq!(parse_stat(stat), Some((b'Z', 777)));
+        assert_eq!(parse_stat(b"42 (x"), None);
+        assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn a_reused_pid_is_another_process() {
+        let me = ProcessId::of(std::process::id() as i32).expect("own process");
+        assert_eq!(me.liveness(), Liveness::Alive);
+        let other = ProcessId { start_time: me.start_time + 1, ..me };
+        assert_eq!(other.liveness(), Liveness::Ended);
+        assert_eq!(other.signal(0), Err(Errno::ESRCH));
+    }
+}

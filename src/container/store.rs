@@ -1,0 +1,208 @@
+//! The state root: one directory per container, private to the runtime's user.
+//!
+//! ```text
+//! ROOT/ID/state.json    what the container is (see `state`)
+//!         config.json   the spec with the plan's additions, for exec and update
+//!         created       what had to be created in the rootfs (see `init::journal`)
+//!         start.fifo    there until the container is started
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::id::ContainerId;
+
+/// The directory of all containers.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// The directory of one container.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+/// What can go wrong with the state root.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// `create` of an id that is taken.
+    #[error("container with given ID already exists: {0}")]
+    Exists(String),
+    /// Anything but `create` of an id that nobody has.
+    #[error("container does not exist: {0}")]
+    Missing(String),
+    /// The directory belongs to somebody else, so its content cannot be believed.
+    #[error("state directory {path} belongs to user {owner}: use another --root or remove it")]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// Any other failure.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn failed<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> StoreError + 'p {
+    move |source| StoreError::Io { action, path: path.to_owned(), source }
+}
+
+impl Store {
+    /// The containers below `root`, which need not exist yet.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Takes `id` for a new container. Of two callers at once exactly one gets it.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], or why the directory cannot be made.
+    pub fn claim(&self, id: &ContainerId) -> Result<StateDir, StoreError> {
+        let path = self.root.join(id.as_str());
+        let mut private = DirBuilder::new();
+        private.mode(0o700);
+        match private.create(&path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o711)
+                    .create(&self.root)
+                    .map_err(failed("create the state root", &self.root))?;
+                private.create(&path)
+            }
+            done => done,
+        }
+        .map_err(|err| match err.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::Exists(id.to_string()),
+            _ => failed("create the state directory", &path)(err),
+        })?;
+        Ok(StateDir { path })
+    }
+
+    /// The directory of an existing container.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Foreign`].
+    pub fn find(&self, id: &ContainerId) -> Result<StateDir, StoreError> {
+        let path = self.root.join(id.as_str());
+        let meta = match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => meta,
+            Ok(_) => return Err(StoreError::Missing(id.to_string())),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing(id.to_string()));
+            }
+            Err(err) => return Err(failed("look at", &path)(err)),
+        };
+        if meta.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(StoreError::Foreign { path, owner: meta.uid() });
+        }
+        Ok(StateDir { path })
+    }
+
+    /// The ids of all containers, sorted; entries that are no container are left out.
+    ///
+    /// # Errors
+    /// When the root exists and cannot be read.
+    pub fn ids(&self) -> Result<Vec<ContainerId>, StoreError> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(err) => return Err(failed("read", &self.root)(err)),
+        };
+        let mut ids: Vec<_> = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| ContainerId::parse(entry.file_name().to_str()?).ok())
+            .collect();
+        ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        Ok(ids)
+    }
+}
+
+impl StateDir {
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The fifo that `start` writes to.
+    #[must_use]
+    pub fn start_fifo(&self) -> PathBuf {
+        self.path.join("start.fifo")
+    }
+
+    /// Reads one of the directory's files whole. `None`: it is not there.
+    ///
+    /// # Errors
+    /// Read errors.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(failed("read", &path)(err)),
+        }
+    }
+
+    /// Replaces one of the directory's files in one step, so that a reader (or a crash) sees the
+    /// old content or the new, never a part.
+    ///
+    /// # Errors
+    /// Write errors; the old file stays.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        let temporary = self.path.join(format!(".{name}.new"));
+        let write = || {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(content)?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(failed("write", &path))
+    }
+
+    /// Opens the journal of created paths for appending.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn journal(&self) -> Result<File, StoreError> {
+        let path = self.path.join("created");
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed("open", &path))
+    }
+
+    /// Removes the directory with all that is in it; the id is free afterwards.
+    ///
+    /// # Errors
+    /// When something cannot be removed. A directory that is already gone is fine.
+    pub fn remove(&self) -> Result<(), StoreError> {
+        match fs::remove_dir_all(&self.path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &self.path)(err))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `update`: other limits for a container that runs.
+
+use anyhow::{Result, bail};
+use oci_spec::runtime::LinuxResources;
+
+use super::state::{Container, Status};
+use crate::cgroup::devices::DeviceRules;
+
+/// Applies `resources` to the container's cgroup. Device rules in them replace those of the spec;
+/// what the container's GPUs need is kept in any case, and the change is one step.
+///
+/// # Errors
+/// The container has ended, or a limit is refused.
+pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<()> {
+    if matches!(container.status(), Status::Stopped | Status::Creating) {
+        bail!("container not running");
+    }
+    container.state.cgroup.set(resources)?;
+    let Some(rules) = resources.devices().as_deref().filter(|rules| !rules.is_empty()) else {
+        return Ok(());
+    };
+    let gpu = &container.state.gpu_rules;
+    let wanted = DeviceRules::from_spec(&[rules, gpu.as_slice()].concat())?;
+    if wanted != container.state.devices {
+        container.state.cgroup.set_devices(&wanted)?;
+        container.state.devices = wanted;
+        container.save()?;
+    }
+    Ok(())
+}

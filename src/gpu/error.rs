@@ -1,0 +1,18 @@
+//! Why a container cannot have the GPUs it asks for.
+
+use super::nvidia;
+use crate::host::{ConfigError, HostError};
+
+/// Why there is no plan. Each message names the thing, the reason and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuError {
+    /// The configuration file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file of the machine could not be read.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// An NVIDIA request that cannot be met.
+    #[error(transparent)]
+    Nvidia(#[from] nvidia::Error),
+}

@@ -1,0 +1,144 @@
+//! Why an NVIDIA request cannot be met.
+
+use std::path::PathBuf;
+
+use crate::host::{ConfigError, HostError};
+
+/// Why an NVIDIA request cannot be met, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A word of `NVIDIA_DRIVER_CAPABILITIES` that means nothing.
+    #[error("NVIDIA_DRIVER_CAPABILITIES: unknown capability {word:?}; use some of {known}")]
+    UnknownCapability {
+        /// The word.
+        word: String,
+        /// What can be written.
+        known: &'static str,
+    },
+    /// Capabilities that the configuration does not allow.
+    #[error(
+        "NVIDIA_DRIVER_CAPABILITIES: {lost} not allowed here; \
+         ask for less, or add to supported-driver-capabilities (now {allowed})"
+    )]
+    UnsupportedCapability {
+        /// What was asked for in vain.
+        lost: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// The kernel module is not loaded.
+    #[error(
+        "the NVIDIA kernel driver is not loaded: {} does not exist; \
+         load it (modprobe nvidia) or install the driver for the running kernel", version.display()
+    )]
+    DriverNotLoaded {
+        /// The file that a loaded driver has.
+        version: PathBuf,
+    },
+    /// The version file holds no version.
+    #[error("{} names no driver version: {content:?}", path.display())]
+    NoVersion {
+        /// The file.
+        path: PathBuf,
+        /// How it begins.
+        content: String,
+    },
+    /// A driver whose device numbers are missing.
+    #[error(
+        "no major number for {name} in {}: the kernel module {module} is not loaded; \
+         load it (modprobe {module})", path.display()
+    )]
+    NoMajor {
+        /// The name in `/proc/devices`.
+        name: &'static str,
+        /// The module that registers it.
+        module: &'static str,
+        /// The file that should list it.
+        path: PathBuf,
+    },
+    /// The driver is there and serves no GPU.
+    #[error(
+        "the NVIDIA driver {version} serves no GPU: {} lists none that is usable; \
+         see the kernel log (dmesg | grep NVRM)", path.display()
+    )]
+    NoGpu {
+        /// The driver version.
+        version: String,
+        /// The directory that lists GPUs.
+        path: PathBuf,
+    },
+    /// An id that no GPU has.
+    #[error("no GPU {id:?} on this machine; there is {present}{hint}")]
+    UnknownGpu {
+        /// The id as asked.
+        id: String,
+        /// The GPUs that exist.
+        present: String,
+        /// What else is to be known, starting with `; `, or empty.
+        hint: &'static str,
+    },
+    /// An id of a kind that is not served.
+    #[error("GPU id {id:?}: {reason}; use an index, a GPU- UUID, a PCI address, all or none")]
+    UnsupportedId {
+        /// The id as asked.
+        id: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A GPU that the driver was told to leave alone.
+    #[error(
+        "GPU {id:?} ({gpu}) is excluded from use by the driver; \
+         take it out of the nvidia module's NVreg_ExcludedGpus parameter"
+    )]
+    ExcludedGpu {
+        /// The id as asked.
+        id: String,
+        /// Which GPU that is.
+        gpu: String,
+    },
+    /// A GPU whose device node cannot be known.
+    #[error(
+        "GPU {id:?} ({gpu}): {} names no valid Device Minor, so its device node is unknown; \
+         see the kernel log (dmesg | grep NVRM)", path.display()
+    )]
+    NoMinor {
+        /// The id as asked.
+        id: String,
+        /// Which GPU that is.
+        gpu: String,
+        /// The information file.
+        path: PathBuf,
+    },
+    /// The libraries are not of the kernel module's version.
+    #[error(
+        "the NVIDIA driver's user-space libraries in {} are version {user}, the loaded kernel \
+         module is version {kernel}; reboot (or reload the nvidia modules) after a driver update, \
+         or install the libraries of {kernel}", directory.display()
+    )]
+    Mismatch {
+        /// The kernel module's version.
+        kernel: String,
+        /// The version of the libraries.
+        user: String,
+        /// Where they are.
+        directory: PathBuf,
+    },
+    /// The libraries were not found.
+    #[error(
+        "the NVIDIA driver's libraries (libcuda.so.{version}, libnvidia-ml.so.{version}) are in \
+         none of {searched}; install the driver's user-space packages, or set library-paths or \
+         driver-root in the [nvidia] table of gpurun's configuration file"
+    )]
+    NoLibraries {
+        /// The version looked for.
+        version: String,
+        /// The directories.
+        searched: String,
+    },
+    /// The configuration file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file of the machine could not be read.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}

@@ -1,0 +1,280 @@
+//! The driver's files that are not libraries: programs, firmware, configuration and sockets.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use super::capabilities::Capabilities;
+use super::config::Config;
+use super::driver::Driver;
+use super::error::Error;
+use crate::gpu::plan::{FileKind, FileMount, Place, Plan};
+use crate::host::tree::Found;
+use crate::host::{Host, HostError};
+
+const UTILITY: Capabilities = Capabilities::UTILITY;
+const COMPUTE: Capabilities = Capabilities::COMPUTE;
+const DISPLAY: Capabilities = Capabilities::DISPLAY;
+const GRAPHICS: Capabilities = Capabilities::GRAPHICS.or(DISPLAY);
+
+/// Programs, with the capability that brings them.
+const PROGRAMS: [(&str, Capabilities); 9] = [
+    ("nvidia-smi", UTILITY),
+    ("nvidia-debugdump", UTILITY),
+    ("nvidia-persistenced", UTILITY),
+    ("nv-fabricmanager", UTILITY),
+    ("nvidia-imex", UTILITY),
+    ("nvidia-imex-ctl", UTILITY),
+    ("nvidia-cuda-mps-control", COMPUTE),
+    ("nvidia-cuda-mps-server", COMPUTE),
+    ("nvidia-xconfig", DISPLAY),
+];
+
+/// Where programs are, below the driver's root.
+const PROGRAM_DIRECTORIES: [&str; 10] = [
+    "usr/bin",
+    "usr/sbin",
+    "bin",
+    "sbin",
+    "usr/local/bin",
+    "usr/local/sbin",
+    "usr/local/nvidia/bin",
+    "home/kubernetes/bin/nvidia/bin",
+    "usr/lib/nvidia/current",
+    "run/current-system/sw/bin",
+];
+
+/// Configuration and data, with the directory they go to in the container.
+const DATA: [(&str, &str, Capabilities); 14] = [
+    ("OpenCL/vendors/nvidia.icd", "/etc", COMPUTE),
+    ("glvnd/egl_vendor.d/10_nvidia.json", "/usr/share", GRAPHICS),
+    (
+        "egl/egl_external_platform.d/15_nvidia_gbm.json",
+        "/usr/share",
+        GRAPHICS,
+    ),
+    (
+        "egl/egl_external_platform.d/10_nvidia_wayland.json",
+        "/usr/share",
+        GRAPHICS,
+    ),
+    (
+        "egl/egl_external_platform.d/09_nvidia_wayland2.json",
+        "/usr/share",
+        GRAPHICS,
+    ),
+    (
+        "egl/egl_external_platform.d/20_nvidia_xcb.json",
+        "/usr/share",
+        GRAPHICS,
+    ),
+    (
+        "egl/egl_external_platform.d/20_nvidia_xlib.json",
+        "/usr/share",
+        GRAPHICS,
+    ),
+    ("vulkan/icd.d/nvidia_icd.json", "/etc", GRAPHICS),
+    ("vulkan/icd.d/nvidia_layers.json", "/etc", GRAPHICS),
+    (
+        "vulkan/implicit_layer.d/nvidia_layers.json",
+        "/etc",
+        GRAPHICS,
+    ),
+    (VULKAN_ICD, "/etc", GRAPHICS),
+    ("nvidia/nvoptix.bin", "/usr/share", GRAPHICS),
+    ("X11/xorg.conf.d/10-nvidia.conf", "/usr/share", DISPLAY),
+    (
+        "X11/xorg.conf.d/nvidia-drm-outputclass.conf",
+        "/usr/share",
+        DISPLAY,
+    ),
+];
+
+const VULKAN_ICD: &str = if cfg!(target_arch = "aarch64") {
+    "vulkan/icd.d/nvidia_icd.aarch64.json"
+} else {
+    "vulkan/icd.d/nvidia_icd.x86_64.json"
+};
+
+/// Where configuration and data are, below the driver's root.
+const DATA_DIRECTORIES: [&str; 4] = [
+    "etc",
+    "usr/local/share",
+    "usr/share",
+    "run/opengl-driver/share",
+];
+
+/// Sockets of the driver's daemons, below `/run`.
+const SOCKETS: [&str; 2] = ["nvidia-persistenced/socket", "nvidia-fabricmanager/socket"];
+
+/// The default directory of the pipes of CUDA's multi-process service.
+const MPS: &str = "tmp/nvidia-mps";
+
+/// Adds programs, firmware, configuration and sockets.
+pub fn add(
+    driver: &Driver,
+    host: &Host,
+    wanted: Capabilities,
+    config: &Config,
+    plan: &mut Plan,
+) -> Result<(), Error> {
+    programs(driver, wanted, config, plan)?;
+    firmware(driver, host, plan)?;
+    data(driver, wanted, plan)?;
+    ipc(driver, wanted, plan)?;
+    Ok(())
+}
+
+fn programs(
+    driver: &Driver,
+    wanted: Capabilities,
+    config: &Config,
+    plan: &mut Plan,
+) -> Result<(), HostError> {
+    let own = config.binary_paths.iter().map(PathBuf::as_path);
+    let known = PROGRAM_DIRECTORIES.iter().map(Path::new);
+    let directories: Vec<&Path> = own.chain(known).collect();
+    for (name, capability) in PROGRAMS.iter().filter(|(_, set)| set.any(wanted)) {
+        for directory in &directories {
+            let Some(found) = driver.tree.find(directory.join(name))? else {
+                continue;
+            };
+            if found.status.kind == FileType::RegularFile && found.status.mode & 0o111 != 0 {
+                let destination = Path::new("/usr/bin").join(name);
+                plan.files.push(file(
+                    found,
+                    destination,
+                    FileKind::Binary,
+                    *capability,
+                    wanted,
+                ));
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The firmware of the GPU's system processor, which the driver's programs load by this path.
+fn firmware(driver: &Driver, host: &Host, plan: &mut Plan) -> Result<(), HostError> {
+    let line = |text: Option<String>| text.map(|text| text.trim().to_owned()).unwrap_or_default();
+    let own = line(
+        host.sys
+            .read_text("module/firmware_class/parameters/path", 4096)?,
+    );
+    let release = line(host.proc.read_text("sys/kernel/osrelease", 256)?);
+    let mut directories = Vec::new();
+    if own.starts_with('/') {
+        directories.push(PathBuf::from(own));
+    }
+    if !release.is_empty() && !release.contains('/') {
+        directories.push(format!("/lib/firmware/updates/{release}").into());
+    }
+    directories.push("/lib/firmware/updates".into());
+    if !release.is_empty() && !release.contains('/') {
+        directories.push(format!("/lib/firmware/{release}").into());
+    }
+    directories.push("/lib/firmware".into());
+    for directory in directories {
+        let directory = directory.join("nvidia").join(&driver.version);
+        for name in driver.tree.names(&directory)? {
+            if !(name.starts_with("gsp") && name.ends_with(".bin")) {
+                continue;
+            }
+            let path = directory.join(name);
+            let Some(found) = driver.tree.find(&path)? else {
+                continue;
+            };
+            let known = plan.files.iter().any(|known| known.source == found.path);
+            if found.status.kind == FileType::RegularFile && !known {
+                plan.files.push(FileMount {
+                    source: found.path,
+                    destination: Place::Path(path),
+                    kind: FileKind::Data,
+                    why: "firmware".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn data(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), HostError> {
+    for (name, directory, capability) in DATA.iter().filter(|(.., set)| set.any(wanted)) {
+        let places = DATA_DIRECTORIES
+            .iter()
+            .map(|place| Path::new(place).join(name));
+        // Debian keeps nvoptix.bin beside the libraries.
+        let base = Path::new(name)
+            .file_name()
+            .filter(|_| name.ends_with(".bin"));
+        let beside = base.into_iter().flat_map(|base| {
+            driver
+                .directories
+                .iter()
+                .map(move |directory| directory.relative.join(base))
+        });
+        for place in places.chain(beside) {
+            let Some(found) = driver.tree.find(place)? else {
+                continue;
+            };
+            if found.status.kind == FileType::RegularFile {
+                let destination = Path::new(directory).join(name);
+                plan.files.push(file(
+                    found,
+                    destination,
+                    FileKind::Data,
+                    *capability,
+                    wanted,
+                ));
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ipc(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), HostError> {
+    if wanted.any(UTILITY) {
+        for name in SOCKETS {
+            for run in ["run", "var/run"] {
+                let path = Path::new(run).join(name);
+                let Some(found) = driver.tree.find(&path)? else {
+                    continue;
+                };
+                if found.status.kind == FileType::Socket {
+                    let destination = Path::new("/").join(path);
+                    plan.files
+                        .push(file(found, destination, FileKind::Ipc, UTILITY, wanted));
+                    break;
+                }
+            }
+        }
+    }
+    // /tmp is for everyone: a link that another user put there must not be followed.
+    let is_directory = |status: crate::host::tree::Status| status.kind == FileType::Directory;
+    if wanted.any(COMPUTE)
+        && driver.tree.link_status(MPS)?.is_some_and(is_directory)
+        && let Some(found) = driver.tree.find(MPS)?
+    {
+        let destination = Path::new("/").join(MPS);
+        plan.files
+            .push(file(found, destination, FileKind::Ipc, COMPUTE, wanted));
+    }
+    Ok(())
+}
+
+fn file(
+    found: Found,
+    destination: PathBuf,
+    kind: FileKind,
+    capability: Capabilities,
+    wanted: Capabilities,
+) -> FileMount {
+    FileMount {
+        source: found.path,
+        destination: Place::Path(destination),
+        kind,
+        why: capability.and(wanted).names().join(", "),
+    }
+}

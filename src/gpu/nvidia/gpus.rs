@@ -1,0 +1,114 @@
+//! The GPUs of the machine, as the driver lists them below `/proc/driver/nvidia/gpus`.
+//!
+//! A GPU's index is its place among the GPUs that are not excluded, ordered by PCI address. Its
+//! minor number, which names its device node, is the driver's and can differ.
+
+use std::fmt;
+
+use super::error::Error;
+use crate::gpu::pci::Address;
+use crate::host::Host;
+
+/// The directory that lists GPUs, below proc.
+pub const DIRECTORY: &str = "driver/nvidia/gpus";
+
+/// One GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpu {
+    /// The driver's index; `None` for an excluded GPU, which has none.
+    pub index: Option<u32>,
+    /// The full UUID, `GPU-…`; `None` when the driver has not initialised the GPU.
+    pub uuid: Option<String>,
+    /// Where it is on the PCI bus.
+    pub address: Address,
+    /// The minor number of its device node.
+    pub minor: Option<u32>,
+    /// The product name; may be empty.
+    pub model: String,
+    /// Whether the driver was told to leave it alone.
+    pub excluded: bool,
+    /// The name of its directory, which is the driver's spelling of the address.
+    pub directory: String,
+}
+
+impl Gpu {
+    /// The path of the information file, below proc.
+    pub fn information(&self) -> String {
+        format!("{DIRECTORY}/{}/information", self.directory)
+    }
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            Some(index) => write!(f, "{index}: ")?,
+            None => f.write_str("excluded: ")?,
+        }
+        let uuid = self.uuid.as_deref().unwrap_or("no UUID");
+        write!(f, "{uuid}, {}, {}", self.address, self.model)
+    }
+}
+
+/// Reads the list, ordered by PCI address. Directories that are no PCI address are left out.
+pub fn read(host: &Host) -> Result<Vec<Gpu>, Error> {
+    let mut gpus = Vec::new();
+    for directory in host.proc.names(DIRECTORY)? {
+        let Some(address) = Address::parse(&directory) else {
+            continue;
+        };
+        let path = format!("{DIRECTORY}/{directory}/information");
+        let text = host.proc.read_text(&path, 16 * 1024)?.unwrap_or_default();
+        gpus.push(parse(directory, address, &text));
+    }
+    gpus.sort_by_key(|gpu| gpu.address);
+    let mut next = 0;
+    for gpu in gpus.iter_mut().filter(|gpu| !gpu.excluded) {
+        gpu.index = Some(next);
+        next += 1;
+    }
+    Ok(gpus)
+}
+
+fn parse(directory: String, address: Address, text: &str) -> Gpu {
+    let mut gpu = Gpu {
+        index: None,
+        uuid: None,
+        address,
+        minor: None,
+        model: String::new(),
+        excluded: false,
+        directory,
+    };
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once(':') else {
+            continue;
+        };
+        let value = value.trim();
+        match key.trim() {
+            "Model" => {
+                let printable = value.chars().filter(|c| !c.is_control());
+                gpu.model = printable.take(128).collect();
+            }
+            "GPU UUID" => gpu.uuid = is_uuid(value).then(|| value.to_owned()),
+            // The kernel's minor numbers have 20 bits.
+            "Device Minor" => gpu.minor = value.parse().ok().filter(|minor| *minor < 1 << 20),
+            "GPU Excluded" => gpu.excluded = value.eq_ignore_ascii_case("yes"),
+            _ => {}
+        }
+    }
+    gpu
+}
+
+/// `GPU-` and five groups of 8, 4, 4, 4 and 12 hexadecimal digits. An uninitialised GPU has
+/// question marks there.
+pub fn is_uuid(text: &str) -> bool {
+    let Some((prefix, digits)) = text.split_at_checked(4) else {
+        return false;
+    };
+    let groups = digits.split('-').map(str::len);
+    prefix.eq_ignore_ascii_case("GPU-")
+        && groups.eq([8, 4, 4, 4, 12])
+        && digits
+            .bytes()
+            .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}

@@ -1,0 +1,143 @@
+//! What a spec asks for. Pure: only the spec is looked at.
+
+use oci_spec::runtime::{Capability, Spec};
+
+use super::error::GpuError;
+use super::vendor::{VENDORS, Wish};
+
+/// Every vendor's wish in one spec.
+#[derive(Debug, Default)]
+pub struct Request {
+    wishes: Vec<Box<dyn Wish>>,
+}
+
+impl Request {
+    /// Reads the wishes out of a spec.
+    pub fn read(spec: &Spec) -> Result<Self, GpuError> {
+        let asked = Asked { spec };
+        let mut wishes = Vec::new();
+        for vendor in VENDORS {
+            wishes.extend(vendor.read(&asked)?);
+        }
+        Ok(Self { wishes })
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.wishes.is_empty()
+    }
+
+    /// The wishes, in the order of the vendors.
+    pub fn wishes(&self) -> impl Iterator<Item = &dyn Wish> {
+        self.wishes.iter().map(AsRef::as_ref)
+    }
+}
+
+/// The parts of a spec in which a vendor may look for a wish.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    spec: &'a Spec,
+}
+
+impl<'a> Asked<'a> {
+    /// The parts of this spec.
+    pub fn of(spec: &'a Spec) -> Self {
+        Self { spec }
+    }
+
+    /// The value of an environment variable of the container's process. Of several entries the
+    /// last counts, as it does for the process.
+    pub fn variable(&self, name: &str) -> Option<&'a str> {
+        let env = self.spec.process().as_ref()?.env().as_ref()?;
+        env.iter()
+            .rev()
+            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// Whether the container is privileged, by the rule of NVIDIA's toolkit: `CAP_SYS_ADMIN` is in
+    /// the bounding set.
+    pub fn is_privileged(&self) -> bool {
+        let capabilities = self
+            .spec
+            .process()
+            .as_ref()
+            .and_then(|p| p.capabilities().as_ref());
+        capabilities
+            .and_then(|sets| sets.bounding().as_ref())
+            .is_some_and(|bounding| bounding.contains(&Capability::SysAdmin))
+    }
+}
+
+/// Which devices are asked for, in the grammar that vendors' variables share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// Every GPU.
+    All,
+    /// The driver's files without a GPU.
+    None,
+    /// These, in order of first appearance, each once.
+    Ids(Vec<String>),
+}
+
+impl Selection {
+    /// Reads a comma-separated list. `None` is no request at all: the list is empty or holds
+    /// `void`, which beats everything; else the first of `all` and `none` decides.
+    pub fn parse(list: &str) -> Option<Self> {
+        let mut ids: Vec<String> = Vec::new();
+        let mut whole = None;
+        for item in list
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+        {
+            match item {
+                "void" => return None,
+                "all" => whole = whole.or(Some(Self::All)),
+                "none" => whole = whole.or(Some(Self::None)),
+                _ if ids.iter().any(|id| id == item) => {}
+                _ => ids.push(item.to_owned()),
+            }
+        }
+        whole.or_else(|| (!ids.is_empty()).then_some(Self::Ids(ids)))
+    }
+
+    /// The list as it was understood.
+    pub fn words(&self) -> Vec<String> {
+        match self {
+            Self::All => vec!["all".to_owned()],
+            Self::None => vec!["none".to_owned()],
+            Self::Ids(ids) => ids.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(list: &[&str]) -> Option<Selection> {
+        Some(Selection::Ids(
+            list.iter().map(|id| (*id).to_owned()).collect(),
+        ))
+    }
+
+    #[test]
+    fn empty_lists_and_void_anywhere_ask_for_nothing() {
+        for list in ["", " ", ",,", "void", "all,void", "0, void ,1", "none,void"] {
+            assert_eq!(Selection::parse(list), None, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_all_and_none_decides() {
+        assert_eq!(Selection::parse("all"), Some(Selection::All));
+        assert_eq!(Selection::parse("0,all,none"), Some(Selection::All));
+        assert_eq!(Selection::parse("0,none,all"), Some(Selection::None));
+    }
+
+    #[test]
+    fn ids_are_trimmed_and_kept_once_in_order() {
+        assert_eq!(Selection::parse(" 2 ,0,,2,1"), ids(&["2", "0", "1"]));
+        assert_eq!(Selection::parse("ALL"), ids(&["ALL"]));
+    }
+}

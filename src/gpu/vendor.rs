@@ -1,0 +1,51 @@
+//! What a vendor's folder implements, and the list of vendors.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::error::GpuError;
+use super::nvidia;
+use super::plan::Plan;
+use super::request::Asked;
+use crate::host::{Host, Settings};
+
+/// Every vendor that gpurun knows.
+pub static VENDORS: &[&dyn Vendor] = &[&nvidia::Nvidia];
+
+/// One maker of GPUs.
+pub trait Vendor: Sync {
+    /// The vendor's name, which is also its table in the configuration file.
+    fn name(&self) -> &'static str;
+
+    /// The vendor's wish in the spec, if there is one. Pure: neither the machine nor the
+    /// configuration is looked at.
+    fn read(&self, asked: &Asked<'_>) -> Result<Option<Box<dyn Wish>>, GpuError>;
+
+    /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
+    fn absorbs(&self, hook: &Path) -> Option<&'static str>;
+}
+
+/// One vendor's part of a request.
+pub trait Wish: fmt::Debug {
+    /// What was asked for, for `explain`.
+    fn summary(&self) -> Summary;
+
+    /// Adds to the plan what the wish leads to on this machine. A wish that the configured policy
+    /// turns down adds only a note.
+    fn resolve(&self, settings: &Settings, host: &Host, plan: &mut Plan) -> Result<(), GpuError>;
+}
+
+/// A wish in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// The vendor's name.
+    pub vendor: &'static str,
+    /// Where the wish was found, such as `NVIDIA_VISIBLE_DEVICES=all`.
+    pub source: String,
+    /// The devices as asked: `all`, `none` or ids.
+    pub devices: Vec<String>,
+    /// The driver capabilities, for a vendor that has them.
+    pub capabilities: Vec<&'static str>,
+}

@@ -1,0 +1,263 @@
+//! The few facts of an ELF file that gpurun needs: its class, its machine and its `DT_SONAME`.
+//!
+//! Three short reads per file (header with program headers, dynamic section, the name), whatever
+//! its size. The file may hold anything: all arithmetic is checked and all lengths are bounded.
+//! Layout: elf(5). Little-endian only, as are all machines that have GPU drivers.
+
+use std::os::fd::AsFd;
+
+/// What one ELF file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// 64-bit (`ELFCLASS64`) or 32-bit.
+    pub is_64_bit: bool,
+    /// `e_machine`, such as [`EM_X86_64`].
+    pub machine: u16,
+    /// `DT_SONAME`, if it has one that is a plain file name.
+    pub soname: Option<String>,
+}
+
+/// `e_machine` of 32-bit x86.
+pub const EM_386: u16 = 3;
+/// `e_machine` of 64-bit x86.
+pub const EM_X86_64: u16 = 62;
+/// `e_machine` of 64-bit ARM.
+pub const EM_AARCH64: u16 = 183;
+
+const PT_LOAD: u32 = 1;
+const PT_DYNAMIC: u32 = 2;
+const DT_NULL: u64 = 0;
+const DT_STRTAB: u64 = 5;
+const DT_SONAME: u64 = 14;
+
+/// The header and the program headers are read together; they are near each other in practice.
+const HEAD: usize = 4096;
+/// No real dynamic section is larger.
+const MAX_DYNAMIC: u64 = 64 * 1024;
+/// `NAME_MAX`: a longer SONAME cannot be a file name.
+const MAX_NAME: usize = 255;
+
+/// Reads the identity. `None`: not a little-endian ELF file.
+pub fn identify(file: impl AsFd) -> Option<Identity> {
+    let mut head = [0; HEAD];
+    let length = read_at(&file, &mut head, 0)?;
+    let head = head.get(..length)?;
+    // e_ident: magic, class, data (1 = little-endian).
+    if head.get(..4)? != b"\x7fELF" || *head.get(5)? != 1 {
+        return None;
+    }
+    let is_64_bit = match *head.get(4)? {
+        1 => false,
+        2 => true,
+        _ => return None,
+    };
+    let machine = u16_at(head, 18)?;
+    let soname = soname(&file, head, is_64_bit);
+    Some(Identity {
+        is_64_bit,
+        machine,
+        soname,
+    })
+}
+
+struct Segment {
+    kind: u32,
+    offset: u64,
+    address: u64,
+    size: u64,
+}
+
+fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
+    let (table, entry_size, count) = if wide {
+        (u64_at(head, 32)?, u16_at(head, 54)?, u16_at(head, 56)?)
+    } else {
+        (
+            u32_at(head, 28)?.into(),
+            u16_at(head, 42)?,
+            u16_at(head, 44)?,
+        )
+    };
+    let entry_size = usize::from(entry_size);
+    if entry_size < if wide { 56 } else { 32 } {
+        return None;
+    }
+    let size = entry_size.checked_mul(count.into())?;
+    if size > HEAD {
+        return None;
+    }
+    // Usually right behind the header, hence already read.
+    let start = usize::try_from(table).ok()?;
+    let mut apart = [0; HEAD];
+    let table = match head.get(start..start.checked_add(size)?) {
+        Some(table) => table,
+        None => {
+            read_at(file, apart.get_mut(..size)?, table)?;
+            apart.get(..size)?
+        }
+    };
+    let segments = || {
+        table
+            .chunks_exact(entry_size)
+            .filter_map(|entry| segment(entry, wide))
+    };
+    let dynamic = segments().find(|segment| segment.kind == PT_DYNAMIC)?;
+
+    let mut bytes = vec![0; usize::try_from(dynamic.size.min(MAX_DYNAMIC)).ok()?];
+    let length = read_at(file, &mut bytes, dynamic.offset)?;
+    let (mut strings, mut name) = (None, None);
+    for entry in bytes.get(..length)?.chunks_exact(if wide { 16 } else { 8 }) {
+        let (tag, value) = if wide {
+            (u64_at(entry, 0)?, u64_at(entry, 8)?)
+        } else {
+            (u32_at(entry, 0)?.into(), u32_at(entry, 4)?.into())
+        };
+        match tag {
+            DT_NULL => break,
+            DT_STRTAB => strings = Some(value),
+            DT_SONAME => name = Some(value),
+            _ => {}
+        }
+    }
+    // DT_STRTAB is an address: the segment that is loaded there says where it is in the file.
+    let strings = strings?;
+    let load = segments().find(|segment| {
+        segment.kind == PT_LOAD
+            && strings
+                .checked_sub(segment.address)
+                .is_some_and(|into| into < segment.size)
+    })?;
+    let at = load
+        .offset
+        .checked_add(strings.checked_sub(load.address)?)?
+        .checked_add(name?)?;
+    let mut text = [0; MAX_NAME + 1];
+    let length = read_at(file, &mut text, at)?;
+    let text = text.get(..length)?;
+    let text = std::str::from_utf8(text.get(..text.iter().position(|byte| *byte == 0)?)?).ok()?;
+    is_file_name(text).then(|| text.to_owned())
+}
+
+/// Whether the text can be one component of a path in the container and nothing more.
+fn is_file_name(text: &str) -> bool {
+    !text.is_empty()
+        && text != "."
+        && text != ".."
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'/')
+}
+
+fn segment(entry: &[u8], wide: bool) -> Option<Segment> {
+    let kind = u32_at(entry, 0)?;
+    Some(if wide {
+        Segment {
+            kind,
+            offset: u64_at(entry, 8)?,
+            address: u64_at(entry, 16)?,
+            size: u64_at(entry, 32)?,
+        }
+    } else {
+        Segment {
+            kind,
+            offset: u32_at(entry, 4)?.into(),
+            address: u32_at(entry, 8)?.into(),
+            size: u32_at(entry, 16)?.into(),
+        }
+    })
+}
+
+fn read_at(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> Option<usize> {
+    rustix::io::pread(file, buffer, offset).ok()
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(
+        bytes.get(at..at.checked_add(2)?)?.try_into().ok()?,
+    ))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(
+        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
+    ))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(
+        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::{Scratch, elf};
+
+    fn identify_bytes(bytes: &[u8]) -> Option<Identity> {
+        let scratch = Scratch::new();
+        scratch.write("file", bytes);
+        identify(std::fs::File::open(scratch.path().join("file")).unwrap())
+    }
+
+    #[test]
+    fn the_soname_of_both_classes_is_read() {
+        let wide = identify_bytes(&elf(true, EM_X86_64, Some("libcuda.so.1"))).unwrap();
+        assert_eq!(wide.soname.as_deref(), Some("libcuda.so.1"));
+        assert!(wide.is_64_bit && wide.machine == EM_X86_64);
+        let narrow = identify_bytes(&elf(false, EM_386, Some("libcuda.so.1"))).unwrap();
+        assert_eq!(narrow.soname.as_deref(), Some("libcuda.so.1"));
+        assert!(!narrow.is_64_bit && narrow.machine == EM_386);
+        assert_eq!(
+            identify_bytes(&elf(true, EM_X86_64, None)).unwrap().soname,
+            None
+        );
+    }
+
+    #[test]
+    fn a_soname_that_is_no_file_name_is_not_taken() {
+        for name in ["../../etc/passwd", "..", "a b", ""] {
+            let identity = identify_bytes(&elf(true, EM_X86_64, Some(name))).unwrap();
+            assert_eq!(identity.soname, None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_every_flipped_byte_is_survived() {
+        let good = elf(true, EM_X86_64, Some("libcuda.so.1"));
+        let scratch = Scratch::new();
+        for length in 0..good.len() {
+            scratch.write("file", &good[..length]);
+            identify(std::fs::File::open(scratch.path().join("file")).unwrap());
+        }
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] = 0xff;
+            scratch.write("file", &bad);
+            identify(std::fs::File::open(scratch.path().join("file")).unwrap());
+        }
+        assert_eq!(identify_bytes(b"#!/bin/sh\n"), None);
+    }
+
+    #[test]
+    fn a_real_library_is_identified() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let candidates = [
+            "/lib/x86_64-linux-gnu/libc.so.6",
+            "/lib64/libc.so.6",
+            "/usr/lib/libc.so.6",
+        ];
+        let mapped = maps
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(5));
+        let Some(path) = candidates
+            .into_iter()
+            .chain(mapped)
+            .find(|path| path.ends_with("libc.so.6") && std::path::Path::new(path).exists())
+        else {
+            println!("skipped: no libc.so.6 on this machine");
+            return;
+        };
+        let identity = identify(std::fs::File::open(path).unwrap()).unwrap();
+        assert_eq!(identity.soname.as_deref(), Some("libc.so.6"));
+    }
+}

@@ -1,0 +1,173 @@
+//! The line between the parent (host side) and the init it has forked.
+//!
+//! A `SOCK_SEQPACKET` pair, so that a message arrives whole or not at all and the death of either
+//! side is an end of file. Both sides are the same program image: a message is one letter and,
+//! where needed, a few bytes; nothing is serialised.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+/// The longest text of an error that crosses the line; more is cut.
+const MAX_TEXT: usize = 3000;
+
+/// What the init says.
+#[derive(Debug)]
+pub enum FromInit {
+    /// The process that will be the init, where an intermediate process had to make it.
+    Pid(i32),
+    /// The mounts are there, the root is not yet changed: time for prestart and createRuntime.
+    RunHooks,
+    /// A seccomp listener to hand on.
+    SeccompListener(OwnedFd),
+    /// Everything is done; waiting for [`FromParent::Commit`].
+    Ready,
+    /// A step failed; the init exits.
+    Failed(String),
+}
+
+/// What the parent says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FromParent {
+    /// Id maps are written and the cgroup is joined.
+    Go,
+    /// What was asked for is done.
+    Done,
+    /// The container exists; the init outlives its parent from here on.
+    Commit,
+}
+
+/// One end of the line.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Channel {
+    /// Both ends, closed on exec: the parent sees the exec as an end of file.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (a, b) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// Sends a message of the init.
+    ///
+    /// # Errors
+    /// `EPIPE` when the parent is gone.
+    pub fn report(&self, message: &FromInit) -> io::Result<()> {
+        match message {
+            FromInit::Pid(pid) => {
+                let mut bytes = [b'P'; 5];
+                bytes[1..].copy_from_slice(&pid.to_ne_bytes());
+                self.write(&bytes)
+            }
+            FromInit::RunHooks => self.write(b"H"),
+            FromInit::Ready => self.write(b"R"),
+            FromInit::Failed(text) => {
+                let mut end = text.len().min(MAX_TEXT);
+                while !text.is_char_boundary(end) {
+                    end -= 1;
+                }
+                self.write(&[b"E", &text.as_bytes()[..end]].concat())
+            }
+            FromInit::SeccompListener(fd) => {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                let fds = [fd.as_fd()];
+                control.push(SendAncillaryMessage::ScmRights(&fds));
+                let bytes = [IoSlice::new(b"L")];
+                net::sendmsg(&self.0, &bytes, &mut control, SendFlags::NOSIGNAL)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for a message of the init. `None`: it ended, or has exec'd.
+    ///
+    /// # Errors
+    /// `EPROTO` for what no init of this program sends.
+    pub fn next(&self) -> io::Result<Option<FromInit>> {
+        let mut bytes = [0u8; MAX_TEXT + 1];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut buffers = [IoSliceMut::new(&mut bytes)];
+            match net::recvmsg(&self.0, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                // The init was killed with unread messages of ours in its queue.
+                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                other => break other?.bytes,
+            }
+        };
+        let listener = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let protocol = || io::Error::from_raw_os_error(libc::EPROTO);
+        let Some((letter, rest)) = bytes[..received].split_first() else { return Ok(None) };
+        Ok(Some(match letter {
+            b'P' => FromInit::Pid(i32::from_ne_bytes(rest.try_into().map_err(|_| protocol())?)),
+            b'H' => FromInit::RunHooks,
+            b'R' => FromInit::Ready,
+            b'E' => FromInit::Failed(String::from_utf8_lossy(rest).into_owned()),
+            b'L' => FromInit::SeccompListener(listener.ok_or_else(protocol)?),
+            _ => return Err(protocol()),
+        }))
+    }
+
+    /// Sends a message of the parent.
+    ///
+    /// # Errors
+    /// `EPIPE` when the init is gone.
+    pub fn tell(&self, message: FromParent) -> io::Result<()> {
+        self.write(match message {
+            FromParent::Go => b"G",
+            FromParent::Done => b"D",
+            FromParent::Commit => b"C",
+        })
+    }
+
+    /// Waits for exactly this message of the parent.
+    ///
+    /// # Errors
+    /// `EPIPE` when the parent is gone: the container is not to be.
+    pub fn wait_for(&self, expected: FromParent) -> io::Result<()> {
+        let mut byte = [0u8; 1];
+        let received = loop {
+            match rustix::io::read(&self.0, &mut byte) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other?,
+            }
+        };
+        let letter = match expected {
+            FromParent::Go => b'G',
+            FromParent::Done => b'D',
+            FromParent::Commit => b'C',
+        };
+        match received {
+            0 => Err(io::Error::from_raw_os_error(libc::EPIPE)),
+            _ if byte[0] == letter => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::EPROTO)),
+        }
+    }
+
+    /// Plain write(2), which every seccomp profile allows; SIGPIPE is ignored by the Rust
+    /// runtime until just before exec.
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        rustix::io::write(&self.0, bytes)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! Running the spec's hooks.
+//!
+//! A hook gets the container's state on stdin and nothing else of ours: its environment is what
+//! the spec gives it, its working directory is `/`, no descriptor of the runtime is open in it
+//! (CVE-2025-23266 came from hooks that inherited more). runtime-spec, config.md, "POSIX-platform
+//! Hooks".
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use oci_spec::runtime::{ContainerState, Hook, State};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, PidfdFlags};
+use serde::Serialize;
+
+/// How much of a failed hook's output is repeated.
+const OUTPUT_LIMIT: u64 = 2048;
+
+/// What every hook of a container is told, but for status and pid.
+#[derive(Debug, Clone)]
+pub struct HookState {
+    /// The spec's `ociVersion`.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// The spec's annotations.
+    pub annotations: HashMap<String, String>,
+}
+
+/// A hook that did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// A relative path.
+    #[error("{phase} hook {path:?}: the path must be absolute")]
+    Relative {
+        /// The phase.
+        phase: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
+    /// It could not be started or waited for.
+    #[error("cannot run {phase} hook {path}: {source}")]
+    Io {
+        /// The phase.
+        phase: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// It ran and failed.
+    #[error("error running {phase} hook {path}: {status}, output: {output:?}")]
+    Failed {
+        /// The phase.
+        phase: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it wrote.
+        output: String,
+    },
+    /// It ran for too long and was killed.
+    #[error("{phase} hook {path} ran longer than its timeout of {seconds} s and was killed")]
+    Timeout {
+        /// The phase.
+        phase: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The spec's timeout.
+        seconds: i64,
+    },
+    /// The state has no JSON form.
+    #[error("cannot write the state for hooks: {0}")]
+    State(serde_json::Error),
+}
+
+impl HookState {
+    /// The JSON on a hook's stdin (runtime.md, "State"): a container with this status and init.
+    #[must_use]
+    pub fn document(&self, status: ContainerState, pid: Option<i32>) -> State {
+        let mut state = State::default();
+        state
+            .set_version(self.oci_version.clone())
+            .set_id(self.id.clone())
+            .set_status(status)
+            .set_pid(pid)
+            .set_bundle(self.bundle.clone())
+            .set_annotations(Some(self.annotations.clone()).filter(|all| !all.is_empty()));
+        state
+    }
+
+    /// As seen by the init itself while it is being set up.
+    #[must_use]
+    pub fn creating_here(&self) -> State {
+        self.document(ContainerState::Creating, own_pid())
+    }
+
+    /// As seen by the init itself when it has been started.
+    #[must_use]
+    pub fn created_here(&self) -> State {
+        self.document(ContainerState::Created, own_pid())
+    }
+}
+
+fn own_pid() -> Option<i32> {
+    i32::try_from(std::process::id()).ok()
+}
+
+/// Runs the hooks of one phase in order, each with `state` on stdin, up to the first that fails.
+///
+/// # Errors
+/// The first failure.
+pub fn run(phase: &'static str, hooks: &[Hook], state: &impl Serialize) -> Result<(), HookError> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let json = serde_json::to_vec(state).map_err(HookError::State)?;
+    hooks.iter().try_for_each(|hook| run_one(phase, hook, &json))
+}
+
+/// As [`run`], for phases whose failures do not stop anything: all hooks run, and the failures
+/// are returned.
+pub fn run_all(phase: &'static str, hooks: &[Hook], state: &impl Serialize) -> Vec<HookError> {
+    match serde_json::to_vec(state) {
+        Ok(json) => hooks.iter().filter_map(|hook| run_one(phase, hook, &json).err()).collect(),
+        Err(err) => vec![HookError::State(err)],
+    }
+}
+
+fn run_one(phase: &'static str, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
+    let path = hook.path().clone();
+    if !path.is_absolute() {
+        return Err(HookError::Relative { phase, path });
+    }
+    let failed = |source: io::Error| HookError::Io { phase, path: path.clone(), source };
+
+    // Files, not pipes: neither side can block or break on the other.
+    let mut stdin = memory_file(c"hook-state").map_err(failed)?;
+    stdin.write_all(state).and_then(|()| stdin.rewind()).map_err(failed)?;
+    let mut output = memory_file(c"hook-output").map_err(failed)?;
+    let (out, err) = (output.try_clone().map_err(failed)?, output.try_clone().map_err(failed)?);
+
+    let mut command = Command::new(&path);
+    if let Some((name, rest)) = hook.args().as_deref().unwrap_or_default().split_first() {
+        use std::os::unix::process::CommandExt;
+        command.arg0(name).args(rest);
+    }
+    command.env_clear().current_dir("/");
+    for entry in hook.env().as_deref().unwrap_or_default() {
+        if let Some((name, value)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) {
+            command.env(name, value);
+        }
+    }
+    command.stdin(Stdio::from(stdin)).stdout(Stdio::from(out)).stderr(Stdio::from(err));
+    let mut child = command.spawn().map_err(failed)?;
+
+    if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > 0) {
+        if !ended_within(child.id(), seconds).map_err(failed)? {
+            child.kill().map_err(failed)?;
+            child.wait().map_err(failed)?;
+            return Err(HookError::Timeout { phase, path, seconds });
+        }
+    }
+    let status = child.wait().map_err(failed)?;
+    if status.success() {
+        return Ok(());
+    }
+    let mut text = Vec::new();
+    output.rewind().map_err(failed)?;
+    output.take(OUTPUT_LIMIT).read_to_end(&mut text).map_err(failed)?;
+    let output = String::from_utf8_lossy(&text).trim_end().to_owned();
+    Err(HookError::Failed { phase, path, status, output })
+}
+
+fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
+    Ok(File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?))
+}
+
+/// Waits for a child of ours, at most this long.
+fn ended_within(pid: u32, seconds: i64) -> io::Result<bool> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let end = Instant::now().checked_add(limit);
+    loop {
+        let left = match end {
+            Some(end) => end.saturating_duration_since(Instant::now()),
+            // Longer than the clock can count.
+            None => Duration::from_secs(u32::MAX.into()),
+        };
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(json: serde_json::Value) -> Hook {
+        serde_json::from_value(json).expect("hook")
+    }
+
+    #[test]
+    fn a_hook_sees_its_state_and_only_its_own_environment() {
+        let state = HookState {
+            oci_version: "1.2.0".into(),
+            id: "a".into(),
+            bundle: "/b".into(),
+            annotations: HashMap::new(),
+        };
+        let check = r#"grep -q '"status":"creating"' && test "$(env | grep -c ^HOME)" = 0 && test "$A" = 1 && test "$PWD" = /"#;
+        let good = hook(serde_json::json!({
+            "path": "/bin/sh", "args": ["sh", "-c", check], "env": ["A=1", "PATH=/usr/bin:/bin"]
+        }));
+        run("prestart", &[good], &state.document(ContainerState::Creating, Some(7))).expect("hook");
+    }
+
+    #[test]
+    fn a_failing_or_endless_hook_is_an_error_with_its_output() {
+        let state = serde_json::json!({});
+        let bad = hook(serde_json::json!({
+            "path": "/bin/sh", "args": ["sh", "-c", "echo broken >&2; exit 3"]
+        }));
+        let text = run("prestart", &[bad], &state).expect_err("fails").to_string();
+        assert!(text.contains("broken") && text.contains('3'), "{text}");
+        let slow =
+            hook(serde_json::json!({"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}));
+        assert!(matches!(run("prestart", &[slow], &state), Err(HookError::Timeout { .. })));
+        let none = hook(serde_json::json!({"path": "/nonexistent"}));
+        assert!(matches!(run("prestart", &[none], &state), Err(HookError::Io { .. })));
+    }
+}

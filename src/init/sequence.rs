@@ -1,0 +1,290 @@
+//! The first process of a container: every step from the clone to the exec, in order.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use nix::sched::CloneFlags;
+use nix::unistd::{Gid, Uid};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::process::{DumpableBehavior, Signal};
+
+use super::channel::{Channel, FromInit, FromParent};
+use super::hooks::{self, HookState};
+use super::journal::Journal;
+use super::namespaces::Namespaces;
+use super::program::Program;
+use super::root::Root;
+use super::rootfs::{self, CgroupView, MountContext};
+use super::{console, executable, gpu, user};
+
+use crate::gpu::plan::Plan;
+use crate::seccomp::Filter;
+use crate::sys;
+use crate::sys::clone::{CloneArgs, Forked, clone3};
+
+/// What the parent hands to the init, by fork.
+#[derive(Debug)]
+pub struct Init<'a> {
+    /// The container's id, for the keyring's name.
+    pub id: &'a str,
+    /// The spec, with the plan's devices, rules, environment and groups in it.
+    pub spec: &'a Spec,
+    /// The rootfs on the host, absolute.
+    pub rootfs: PathBuf,
+    /// The user's program.
+    pub program: Program,
+    /// Its namespaces.
+    pub namespaces: &'a Namespaces,
+    /// What the GPU request leads to.
+    pub plan: Option<&'a Plan>,
+    /// The seccomp filter.
+    pub seccomp: Option<&'a Filter>,
+    /// The container's cgroups, for mounts of type `cgroup`.
+    pub cgroup: Option<CgroupView>,
+    /// Where the terminal's master goes.
+    pub console: Option<OwnedFd>,
+    /// The fifo that says "start".
+    pub fifo: &'a OwnedFd,
+    /// The journal of created paths.
+    pub journal: Journal,
+    /// The line to the parent.
+    pub channel: Channel,
+    /// What hooks that run in the container are told.
+    pub hook_state: HookState,
+    /// Descriptors after stderr that the program keeps.
+    pub preserve_fds: u32,
+    /// Change the root without pivot_root (an initramfs as the host's root).
+    pub no_pivot: bool,
+    /// Keep the inherited session keyring.
+    pub no_new_keyring: bool,
+    /// Whether other processes can see this one before it execs (a shared pid namespace).
+    pub visible: bool,
+    /// Whether the parent has let the container live; false at first.
+    pub committed: bool,
+}
+
+impl Init<'_> {
+    /// Runs in the new process and never returns: it ends as the user's program or with an error
+    /// that the parent has been told.
+    pub fn run(mut self) -> ! {
+        let error = match self.steps() {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        if self.committed {
+            // The command that created the container has ended; what is left is its stderr.
+            eprintln!("{error:#}");
+        } else {
+            let _ = self.channel.report(&FromInit::Failed(format!("{error:#}")));
+        }
+        std::process::exit(255)
+    }
+
+    fn steps(&mut self) -> Result<std::convert::Infallible> {
+        // Dies with the parent until the parent says that the container shall exist.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .context("cannot ask to die with the parent")?;
+        let _ = rustix::thread::set_name(c"gpurun:[INIT]");
+        if self.visible {
+            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+                .context("cannot become undumpable")?;
+        }
+        self.channel.wait_for(FromParent::Go).context("the parent gave up")?;
+
+        self.enter_namespaces()?;
+        self.become_container_root()?;
+        rustix::process::setsid().context("cannot start a session")?;
+        self.session_keyring();
+        self.set_names()?;
+
+        let root = self.build_rootfs()?;
+        self.change_root(&root)?;
+        let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
+
+        let linux = self.spec.linux().as_ref();
+        if self.program.terminal
+            && let Some(socket) = self.console.take()
+        {
+            console::attach(&root, socket.as_fd(), &self.program, true)?;
+        }
+        if let Some(sysctl) = linux.and_then(|linux| linux.sysctl().as_ref()) {
+            rootfs::write_sysctls(sysctl)?;
+        }
+        // After sysctls and the console, before anything of the image can run.
+        rootfs::finish(&root, self.spec)?;
+
+        self.become_program(&root)
+    }
+
+    /// Joins, makes, and in one case forks once more.
+    fn enter_namespaces(&mut self) -> Result<()> {
+        if self.namespaces.enter()? {
+            let flags = CloneFlags::CLONE_PARENT.bits() as u64;
+            match clone3(&CloneArgs { flags, cgroup: None })
+                .context("cannot fork into the new pid namespace")?
+            {
+                Forked::Parent { pid, .. } => {
+                    self.channel.report(&FromInit::Pid(pid))?;
+                    // The channel stays open in the child.
+                    std::process::exit(0)
+                }
+                Forked::Child => {
+                    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                        .context("cannot ask to die with the parent")?;
+                }
+            }
+        }
+        self.namespaces.unshare_cgroup()?;
+        Ok(())
+    }
+
+    /// In a user namespace the init starts as nobody: ids are mapped now, so become its root.
+    fn become_container_root(&self) -> Result<()> {
+        if !self.namespaces.has(CloneFlags::CLONE_NEWUSER) {
+            return Ok(());
+        }
+        let (root_user, root_group) = (Uid::from_raw(0), Gid::from_raw(0));
+        nix::unistd::setresgid(root_group, root_group, root_group)
+            .and_then(|()| nix::unistd::setresuid(root_user, root_user, root_user))
+            .context(
+                "cannot become root of the user namespace: map container id 0 in \
+                 linux.uidMappings and linux.gidMappings",
+            )
+    }
+
+    /// Keys of the caller are none of the container's business. A kernel or a policy without
+    /// keyrings has none to leak.
+    fn session_keyring(&self) {
+        if self.no_new_keyring {
+            return;
+        }
+        if let Ok(name) = CString::new(format!("_ses.{}", self.id)) {
+            let _ = sys::keyring::join_session_keyring(&name);
+        }
+    }
+
+    fn set_names(&self) -> Result<()> {
+        if let Some(name) = self.spec.hostname() {
+            rustix::system::sethostname(name.as_bytes())
+                .with_context(|| format!("cannot set the hostname {name:?}"))?;
+        }
+        if let Some(name) = self.spec.domainname() {
+            rustix::system::setdomainname(name.as_bytes())
+                .with_context(|| format!("cannot set the domainname {name:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Everything that the container will see, built at its place on the host.
+    fn build_rootfs(&mut self) -> Result<Root> {
+        let linux = self.spec.linux().as_ref();
+        if !self.namespaces.has(CloneFlags::CLONE_NEWNS) {
+            bail!("a container without a mount namespace is not supported: add one to linux.namespaces");
+        }
+        let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+        let root = rootfs::prepare_root(&self.rootfs, propagation)?;
+        let context = MountContext {
+            mount_label: linux.and_then(|linux| linux.mount_label().clone()),
+            cgroup: self.cgroup.take(),
+            user_namespace: self.namespaces.has(CloneFlags::CLONE_NEWUSER),
+            cgroup_namespace: self.namespaces.has(CloneFlags::CLONE_NEWCGROUP),
+        };
+        let mounts = self.spec.mounts().as_deref().unwrap_or_default();
+        rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
+        let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+        rootfs::create_devices(&root, devices, context.user_namespace, &mut self.journal)?;
+        if let Some(plan) = self.plan {
+            gpu::apply(plan, &root, &mut self.journal)?;
+        }
+        // The directory that the program starts in, where the image lacks it. It stays.
+        root.ensure_dir(&self.program.cwd, &mut Journal::none())
+            .with_context(|| format!("cannot create the working directory {:?}", self.program.cwd))?;
+        Ok(root)
+    }
+
+    fn change_root(&mut self, root: &Root) -> Result<()> {
+        let hooks = self.spec.hooks().as_ref();
+        let any = |list: Option<&Vec<_>>| list.is_some_and(|list: &Vec<_>| !list.is_empty());
+        #[allow(deprecated, reason = "prestart is what Docker still uses")]
+        let host_hooks = any(hooks.and_then(|hooks| hooks.prestart().as_ref()))
+            || any(hooks.and_then(|hooks| hooks.create_runtime().as_ref()));
+        if host_hooks {
+            self.channel.report(&FromInit::RunHooks)?;
+            self.channel.wait_for(FromParent::Done).context("the parent gave up")?;
+        }
+        if let Some(list) = hooks.and_then(|hooks| hooks.create_container().as_ref()) {
+            hooks::run("createContainer", list, &self.hook_state.creating_here())?;
+        }
+        rootfs::pivot(root, self.no_pivot)?;
+        Ok(())
+    }
+
+    /// From the finished root to the program. Whatever needs rights comes before the rights go.
+    fn become_program(&mut self, root: &Root) -> Result<std::convert::Infallible> {
+        executable::add_home(&mut self.program, root);
+        user::label_exec(&self.program)?;
+        if let Some(mask) = self.program.umask {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+        }
+        if self.program.no_new_privs {
+            rustix::thread::set_no_new_privs(true).context("cannot set no_new_privs")?;
+        } else {
+            // Without no_new_privs the filter takes CAP_SYS_ADMIN, which is about to go.
+            load_seccomp(self.seccomp, &self.channel)?;
+        }
+        sys::fd::close_on_exec_from(3 + self.preserve_fds)
+            .context("cannot close descriptors on exec")?;
+        user::become_user(&self.program, root)?;
+        let path = executable::find(&self.program)?;
+        if self.program.no_new_privs {
+            load_seccomp(self.seccomp, &self.channel)?;
+        }
+
+        self.channel.report(&FromInit::Ready)?;
+        self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
+        // From here on the container outlives the command that created it.
+        self.committed = true;
+        let _ = rustix::process::set_parent_process_death_signal(None);
+        wait_for_start(self.fifo.as_fd()).context("cannot wait for start")?;
+        if let Some(list) = self.spec.hooks().as_ref().and_then(|h| h.start_container().as_ref()) {
+            hooks::run("startContainer", list, &self.hook_state.created_here())?;
+        }
+        sys::signal::default_sigpipe()?;
+        Err(executable::exec(&path, &self.program).into())
+    }
+}
+
+/// Loads the filter; a listener, where it has one, goes to the parent, who hands it on.
+pub(super) fn load_seccomp(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
+    let Some(filter) = filter else { return Ok(()) };
+    if let Some(listener) = filter.load()? {
+        channel.report(&FromInit::SeccompListener(listener))?;
+        channel.wait_for(FromParent::Done).context("the parent gave up")?;
+    }
+    Ok(())
+}
+
+/// Sleeps until `start` writes its byte. The fifo is open for both directions here, so that no
+/// other opener's coming and going is an end of file.
+fn wait_for_start(fifo: BorrowedFd<'_>) -> Result<()> {
+    let mut byte = [0u8; 1];
+    loop {
+        match rustix::io::read(fifo, &mut byte) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(err) => return Err(err.into()),
+        }
+    }
+}
+
+/// Whether the spec's process shares its pid namespace with processes that exist already.
+#[must_use]
+pub fn shares_pid_namespace(spec: &Spec) -> bool {
+    let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+    !list
+        .unwrap_or_default()
+        .iter()
+        .any(|ns| ns.typ() == LinuxNamespaceType::Pid && ns.path().is_none())
+}

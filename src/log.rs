@@ -1,0 +1,98 @@
+//! The log: logrus-shaped lines, as engines read them.
+//!
+//! stdout and stderr of most commands belong to the container, so nothing is written there but
+//! the one line of a fatal error. With `--log FILE` every line is appended to that file, which
+//! several commands share.
+
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::Serialize;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `time="…" level=error msg="…"`
+    Text,
+    /// `{"level":"error","msg":"…","time":"…"}`
+    Json,
+}
+
+#[derive(Debug)]
+struct Logger {
+    file: Option<File>,
+    format: Format,
+    debug: bool,
+}
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+#[derive(Serialize)]
+struct Line<'a> {
+    level: &'a str,
+    msg: &'a str,
+    time: &'a str,
+}
+
+/// Opens the log once, at the start of the program.
+///
+/// # Errors
+/// When the file cannot be opened for appending.
+pub fn open(path: Option<&Path>, format: Format, debug: bool) -> io::Result<()> {
+    let file = path
+        .map(|path| {
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o644)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(path)
+        })
+        .transpose()?;
+    let _ = LOGGER.set(Logger { file, format, debug });
+    Ok(())
+}
+
+/// Something that a person who looks for a reason wants to know.
+pub fn debug(message: impl Display) {
+    if LOGGER.get().is_some_and(|logger| logger.debug) {
+        write("debug", &message.to_string());
+    }
+}
+
+/// Something that went on differently than asked.
+pub fn warn(message: impl Display) {
+    // Without a file the container's stderr is all there is, and it is not ours.
+    if LOGGER.get().is_some_and(|logger| logger.file.is_some() || logger.debug) {
+        write("warning", &message.to_string());
+    }
+}
+
+/// The reason for a failure: into the log, and as one line on stderr.
+pub fn fatal(message: &str) {
+    write("error", message);
+    if LOGGER.get().is_some_and(|logger| logger.file.is_some()) {
+        eprintln!("{message}");
+    }
+}
+
+fn write(level: &str, message: &str) {
+    let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let format = LOGGER.get().map_or(Format::Text, |logger| logger.format);
+    let mut line = match format {
+        Format::Json => {
+            serde_json::to_string(&Line { level, msg: message, time: &time }).unwrap_or_default()
+        }
+        Format::Text => format!("time={time:?} level={level} msg={message:?}"),
+    };
+    line.push('\n');
+    // One write a line: other commands append to the same file.
+    let _ = match LOGGER.get().and_then(|logger| logger.file.as_ref()) {
+        Some(mut file) => file.write_all(line.as_bytes()),
+        None => io::stderr().write_all(line.as_bytes()),
+    };
+}
