@@ -44,14 +44,6 @@ pub fn run<T>(cases: &[Case<T>], shared: &T) -> ExitCode {
             }
         }
     }
-    println!(
-        "\ntest result: {} passed; {} failed",
-        cases.len() - failed.len(),
-        failed.len()
-    );
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    println!("\ntest result: {} passed; {} failed", cases.len() - failed.len(), failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

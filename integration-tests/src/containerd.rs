@@ -52,12 +52,7 @@ impl Containerd {
                 .is_ok_and(|status| status.success())
         };
         let daemon = Daemon::start(&dir, "containerd", &args, &env, ready)?;
-        Ok(Self {
-            daemon,
-            socket,
-            rootfs: root,
-            cgroup_parent: format!("/{marker}"),
-        })
+        Ok(Self { daemon, socket, rootfs: root, cgroup_parent: format!("/{marker}") })
     }
 
     /// `ctr ARGS...`, not yet started.
@@ -106,12 +101,10 @@ impl Containerd {
     /// `ctr run --detach`, which must succeed. The container goes away with the returned value.
     #[track_caller]
     pub fn detached(&self, id: &str, options: &[&str], program: &[&str]) -> Detached<'_> {
+        let container = Detached { containerd: self, id: id.to_owned() };
         let options = [&["--detach"], options].concat();
         runtime::finish(&mut self.run_command(id, &options, program), b"").ok();
-        Detached {
-            containerd: self,
-            id: id.to_owned(),
-        }
+        container
     }
 
     /// The directory that the runtime is given for its state.
@@ -147,28 +140,21 @@ impl Detached<'_> {
     #[track_caller]
     pub fn exec(&self, exec_id: &str, options: &[&str], program: &[&str]) -> Output {
         let fixed = ["tasks", "exec", "--exec-id", exec_id];
-        self.containerd
-            .call(&[&fixed, options, &[self.id.as_str()], program].concat())
+        self.containerd.call(&[&fixed, options, &[self.id.as_str()], program].concat())
     }
 
     /// The status that `ctr tasks list` shows, such as `RUNNING`.
     #[track_caller]
     pub fn status(&self) -> String {
         let list = self.containerd.call(&["tasks", "list"]);
-        let line = list
-            .ok()
-            .lines()
-            .find(|line| line.split_whitespace().next() == Some(&self.id));
-        line.and_then(|line| line.split_whitespace().nth(2))
-            .unwrap_or("absent")
-            .to_owned()
+        let line = list.ok().lines().find(|line| line.split_whitespace().next() == Some(&self.id));
+        line.and_then(|line| line.split_whitespace().nth(2)).unwrap_or("absent").to_owned()
     }
 }
 
 impl Drop for Detached<'_> {
     fn drop(&mut self) {
-        self.containerd
-            .call(&["tasks", "delete", "--force", &self.id]);
+        self.containerd.call(&["tasks", "delete", "--force", &self.id]);
         self.containerd.call(&["containers", "delete", &self.id]);
     }
 }

@@ -41,17 +41,12 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .map_err(|e| io::Error::new(e.kind(), format!("start {program}: {e}")))?;
-        let mut daemon = Self {
-            dir: dir.to_owned(),
-            child,
-        };
+        let mut daemon = Self { dir: dir.to_owned(), child };
         let deadline = Instant::now() + Duration::from_secs(20);
         while !ready() {
             if daemon.child.try_wait()?.is_some() || Instant::now() > deadline {
                 let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
-                return Err(io::Error::other(format!(
-                    "{program} did not come up:\n{log}"
-                )));
+                return Err(io::Error::other(format!("{program} did not come up:\n{log}")));
             }
             sleep(Duration::from_millis(50));
         }

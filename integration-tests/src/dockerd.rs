@@ -62,11 +62,7 @@ impl Docker {
                 .is_ok_and(|status| status.success())
         };
         let daemon = Daemon::start(&dir, "dockerd", &args, &env, ready)?;
-        let docker = Self {
-            daemon,
-            socket,
-            cgroup_parent,
-        };
+        let docker = Self { daemon, socket, cgroup_parent };
         docker.import()?;
         Ok(docker)
     }
@@ -74,10 +70,7 @@ impl Docker {
     /// `docker ARGS...`, not yet started.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        command
-            .arg("--host")
-            .arg(format!("unix://{}", self.socket.display()))
-            .args(args);
+        command.arg("--host").arg(format!("unix://{}", self.socket.display())).args(args);
         command
     }
 
@@ -97,28 +90,16 @@ impl Docker {
     /// container goes away with the returned value.
     #[track_caller]
     pub fn detached(&self, name: &str, options: &[&str], program: &[&str]) -> Detached<'_> {
-        self.call(
-            &[
-                &["run", "--detach", "--name", name],
-                options,
-                &[IMAGE],
-                program,
-            ]
-            .concat(),
-        )
-        .ok();
-        Detached {
-            docker: self,
-            name: name.to_owned(),
-        }
+        let container = Detached { docker: self, name: name.to_owned() };
+        let fixed = ["run", "--detach", "--name", name];
+        self.call(&[&fixed, options, &[IMAGE], program].concat()).ok();
+        container
     }
 
     /// What `docker inspect` says about a container.
     #[track_caller]
     pub fn inspect(&self, name: &str, format: &str) -> String {
-        self.call(&["inspect", "--format", format, name])
-            .ok()
-            .to_owned()
+        self.call(&["inspect", "--format", format, name]).ok().to_owned()
     }
 
     /// The cgroup below which dockerd puts its containers, a path from the root.
@@ -132,29 +113,15 @@ impl Docker {
         fs::copy(probe::nodes()?, root.join("bin/nodes"))?;
         fs::write(root.join("etc/not-a-program"), "text\n")?;
         let archive = self.daemon.dir.join("image.tar");
-        let done = Command::new("tar")
-            .arg("-cf")
-            .arg(&archive)
-            .arg("-C")
-            .arg(&root)
-            .arg(".")
-            .status()?;
+        let done =
+            Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&root).arg(".").status()?;
         if !done.success() {
             return Err(io::Error::other("tar failed"));
         }
         let archive = archive.display().to_string();
-        let output = self.call(&[
-            "import",
-            "--change",
-            "ENV PATH=/bin:/usr/bin",
-            &archive,
-            IMAGE,
-        ]);
+        let output = self.call(&["import", "--change", "ENV PATH=/bin:/usr/bin", &archive, IMAGE]);
         if output.code != 0 {
-            return Err(io::Error::other(format!(
-                "docker import: {}",
-                output.stderr
-            )));
+            return Err(io::Error::other(format!("docker import: {}", output.stderr)));
         }
         Ok(())
     }
@@ -181,8 +148,7 @@ impl Detached<'_> {
     /// `docker exec OPTIONS... NAME PROGRAM...`.
     #[track_caller]
     pub fn exec(&self, options: &[&str], program: &[&str]) -> Output {
-        self.docker
-            .call(&[&["exec"], options, &[self.name.as_str()], program].concat())
+        self.docker.call(&[&["exec"], options, &[self.name.as_str()], program].concat())
     }
 }
 

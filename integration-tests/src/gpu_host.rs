@@ -95,11 +95,7 @@ impl Layout {
     /// A machine with `count` GPUs. With four of them index and minor differ, as they do on
     /// real machines where the driver bound the GPUs in another order than that of the bus.
     pub fn with_gpus(count: u32) -> Self {
-        let minors = if count == 4 {
-            vec![0, 1, 3, 2]
-        } else {
-            (0..count).collect()
-        };
+        let minors = if count == 4 { vec![0, 1, 3, 2] } else { (0..count).collect() };
         Self {
             minors,
             module_version: DRIVER_VERSION.to_owned(),
@@ -129,10 +125,7 @@ impl MadeUpHost {
         let root = &root.canonicalize()?;
         // A container in a user namespace binds nodes from here as another user.
         fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
-        let gpus: Vec<Gpu> = (0..)
-            .zip(&layout.minors)
-            .map(|(i, m)| Gpu::at(i, *m))
-            .collect();
+        let gpus: Vec<Gpu> = (0..).zip(&layout.minors).map(|(i, m)| Gpu::at(i, *m)).collect();
         write_proc(&root.join("proc"), layout, &gpus)?;
         write_sys(&root.join("sys"), layout, &gpus)?;
         make_nodes(&root.join("dev"), layout, &gpus)?;
@@ -140,11 +133,7 @@ impl MadeUpHost {
             Some(existing) => existing.clone(),
             None => stub_driver::cached(&layout.library_version)?,
         };
-        let host = Self {
-            root: root.to_owned(),
-            driver_root,
-            gpus,
-        };
+        let host = Self { root: root.to_owned(), driver_root, gpus };
         host.write_config()?;
         Ok(host)
     }
@@ -157,11 +146,6 @@ impl MadeUpHost {
     /// Every NVIDIA and DRM node of the machine, as path, major and minor.
     pub fn all_nodes(&self) -> Vec<Node> {
         let mut nodes = Self::control_nodes();
-        nodes.push((
-            "/dev/nvidia-modeset".to_owned(),
-            NVIDIA_MAJOR,
-            MODESET_MINOR,
-        ));
         nodes.push(("/dev/nvidia-caps/nvidia-cap1".to_owned(), CAPS_MAJOR, 1));
         nodes.push(("/dev/nvidia-caps/nvidia-cap2".to_owned(), CAPS_MAJOR, 2));
         for gpu in &self.gpus {
@@ -178,6 +162,7 @@ impl MadeUpHost {
             ("/dev/nvidia-uvm".to_owned(), UVM_MAJOR, 0),
             ("/dev/nvidia-uvm-tools".to_owned(), UVM_MAJOR, 1),
             ("/dev/nvidiactl".to_owned(), NVIDIA_MAJOR, CTL_MINOR),
+            ("/dev/nvidia-modeset".to_owned(), NVIDIA_MAJOR, MODESET_MINOR),
         ]
     }
 
@@ -196,16 +181,8 @@ impl MadeUpHost {
 
 fn write_proc(proc: &Path, layout: &Layout, gpus: &[Gpu]) -> io::Result<()> {
     // 550.40 renamed the major's owner.
-    let major = layout
-        .module_version
-        .split('.')
-        .next()
-        .and_then(|v| v.parse::<u32>().ok());
-    let nvidia = if major.unwrap_or(0) >= 550 {
-        "nvidia"
-    } else {
-        "nvidia-frontend"
-    };
+    let major = layout.module_version.split('.').next().and_then(|v| v.parse::<u32>().ok());
+    let nvidia = if major.unwrap_or(0) >= 550 { "nvidia" } else { "nvidia-frontend" };
     write(
         &proc.join("devices"),
         &format!(
@@ -246,17 +223,11 @@ fn write_proc(proc: &Path, layout: &Layout, gpus: &[Gpu]) -> io::Result<()> {
             ),
         )?;
     }
-    write(
-        &proc.join("driver/nvidia-caps/mig-minors"),
-        "config 1\nmonitor 2\n",
-    )
+    write(&proc.join("driver/nvidia-caps/mig-minors"), "config 1\nmonitor 2\n")
 }
 
 fn write_sys(sys: &Path, layout: &Layout, gpus: &[Gpu]) -> io::Result<()> {
-    write(
-        &sys.join("module/nvidia/version"),
-        &format!("{}\n", layout.module_version),
-    )?;
+    write(&sys.join("module/nvidia/version"), &format!("{}\n", layout.module_version))?;
     write(&sys.join("module/firmware_class/parameters/path"), "\n")?;
     for gpu in gpus {
         let device = sys.join("bus/pci/devices").join(&gpu.bus_id);
@@ -301,16 +272,10 @@ fn node(path: &Path, major: u32, minor: u32) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     let mode = Mode::from_raw_mode(0o666);
-    mknodat(
-        CWD,
-        path,
-        FileType::CharacterDevice,
-        mode,
-        makedev(major, minor),
-    )
-    .map_err(io::Error::from)
-    .and_then(|()| rustix::fs::chmod(path, mode).map_err(io::Error::from))
-    .map_err(|e| io::Error::new(e.kind(), format!("make node {}: {e}", path.display())))
+    mknodat(CWD, path, FileType::CharacterDevice, mode, makedev(major, minor))
+        .map_err(io::Error::from)
+        .and_then(|()| rustix::fs::chmod(path, mode).map_err(io::Error::from))
+        .map_err(|e| io::Error::new(e.kind(), format!("make node {}: {e}", path.display())))
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

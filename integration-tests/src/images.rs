@@ -23,9 +23,7 @@ pub fn debian() -> io::Result<PathBuf> {
         _ => return Err(io::Error::other("this machine does not run Debian")),
     };
     cache::entry(&format!("debian-{codename}"), |dir| {
-        run(Command::new("debootstrap")
-            .args(["--variant=minbase", codename])
-            .arg(dir))?;
+        run(Command::new("debootstrap").args(["--variant=minbase", codename]).arg(dir))?;
         for left_out in [
             "var/cache/apt",
             "var/lib/apt/lists",
@@ -91,10 +89,7 @@ pub fn alpine_like() -> io::Result<PathBuf> {
         fs::write(dir.join("etc/alpine-release"), "3.22.0\n")?;
         fs::write(dir.join("etc/os-release"), "ID=alpine\n")?;
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/probe/symbols.c");
-        run(Command::new("musl-gcc")
-            .arg(source)
-            .arg("-o")
-            .arg(dir.join("bin/symbols")))
+        run(Command::new("musl-gcc").arg(source).arg("-o").arg(dir.join("bin/symbols")))
     })
 }
 
@@ -103,10 +98,7 @@ pub fn install(image: &Path, target: &Path) -> io::Result<()> {
     if target.exists() {
         fs::remove_dir_all(target)?;
     }
-    run(Command::new("cp")
-        .args(["--archive", "--reflink=auto"])
-        .arg(image)
-        .arg(target))
+    run(Command::new("cp").args(["--archive", "--reflink=auto"]).arg(image).arg(target))
 }
 
 /// Every file below `root` but those in `except`: type, mode, owner, size, link text and, but
@@ -115,29 +107,12 @@ pub fn listing(root: &Path, except: &[&str]) -> io::Result<Vec<String>> {
     let format = "%P %y %m %U:%G %l";
     let output = Command::new("find")
         .arg(root)
-        .args([
-            "-mindepth",
-            "1",
-            "-type",
-            "d",
-            "-printf",
-            &format!("{format}\\n"),
-        ])
-        .args([
-            "-o",
-            "-mindepth",
-            "1",
-            "-printf",
-            &format!("{format} %s %T@\\n"),
-        ])
+        .args(["-mindepth", "1", "-type", "d", "-printf", &format!("{format}\\n")])
+        .args(["-o", "-mindepth", "1", "-printf", &format!("{format} %s %T@\\n")])
         .output()?;
     let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter(|line| {
-            !except
-                .iter()
-                .any(|path| line.split(' ').next() == Some(path))
-        })
+        .filter(|line| !except.iter().any(|path| line.split(' ').next() == Some(path)))
         .map(str::to_owned)
         .collect();
     lines.sort();
@@ -162,23 +137,15 @@ fn copy_glibc(dir: &Path, libraries: &Path) -> io::Result<()> {
     fs::copy(&probe, dir.join("bin/symbols"))?;
     let listed = Command::new("ldd").arg(&probe).output()?;
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let paths = listed
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'));
+    let paths = listed.split_whitespace().filter(|word| word.starts_with('/'));
     for path in paths.map(Path::new) {
         let name = path.file_name().unwrap_or_default().to_os_string();
         let is_loader = name.to_string_lossy().starts_with("ld-linux");
-        let target = if is_loader {
-            dir.join("usr/lib64")
-        } else {
-            libraries.to_owned()
-        };
+        let target = if is_loader { dir.join("usr/lib64") } else { libraries.to_owned() };
         fs::copy(path, target.join(name))?;
     }
     for name in ["libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1"] {
-        let path = Path::new("/lib")
-            .join(format!("{ARCH}-linux-gnu"))
-            .join(name);
+        let path = Path::new("/lib").join(format!("{ARCH}-linux-gnu")).join(name);
         fs::copy(path, libraries.join(name))?;
     }
     Ok(())

@@ -60,14 +60,7 @@ pub fn driver_root() -> io::Result<Packages> {
     })?;
     let version = fs::read_dir(root.join(libraries()))?
         .flatten()
-        .find_map(|e| {
-            Some(
-                e.file_name()
-                    .to_str()?
-                    .strip_prefix("libcuda.so.")?
-                    .to_owned(),
-            )
-        })
+        .find_map(|e| Some(e.file_name().to_str()?.strip_prefix("libcuda.so.")?.to_owned()))
         .filter(|version| version.contains('.'));
     // The listing's first match can be the link libcuda.so.1, hence the second look.
     let version = match version {
@@ -82,10 +75,7 @@ pub fn driver_root() -> io::Result<Packages> {
 
 /// Where Debian keeps the driver's libraries, relative to the root.
 pub fn libraries() -> String {
-    format!(
-        "usr/lib/{}-linux-gnu/nvidia/current",
-        std::env::consts::ARCH
-    )
+    format!("usr/lib/{}-linux-gnu/nvidia/current", std::env::consts::ARCH)
 }
 
 /// Makes the links that the packages' scripts make with update-alternatives. They are absolute,
@@ -95,20 +85,11 @@ fn link_alternatives(root: &Path) -> io::Result<()> {
     let alternatives = root.join("etc/alternatives");
     fs::create_dir_all(&alternatives)?;
     fs::create_dir_all(root.join("usr/bin"))?;
-    symlink(
-        "/usr/lib/nvidia/current/nvidia-smi",
-        alternatives.join("nvidia--nvidia-smi"),
-    )?;
-    symlink(
-        "/etc/alternatives/nvidia--nvidia-smi",
-        root.join("usr/bin/nvidia-smi"),
-    )?;
+    symlink("/usr/lib/nvidia/current/nvidia-smi", alternatives.join("nvidia--nvidia-smi"))?;
+    symlink("/etc/alternatives/nvidia--nvidia-smi", root.join("usr/bin/nvidia-smi"))?;
     for name in ["libcuda.so.1", "libnvidia-ml.so.1"] {
         let alternative = format!("nvidia--{name}-{arch}-linux-gnu");
-        symlink(
-            format!("/{}/{name}", libraries()),
-            alternatives.join(&alternative),
-        )?;
+        symlink(format!("/{}/{name}", libraries()), alternatives.join(&alternative))?;
         let link = root.join(format!("usr/lib/{arch}-linux-gnu/{name}"));
         symlink(format!("/etc/alternatives/{alternative}"), link)?;
     }
@@ -132,9 +113,7 @@ fn fetch(apt: &Path) -> io::Result<()> {
     ];
     let apt_get = || {
         let mut command = Command::new("apt-get");
-        options
-            .iter()
-            .for_each(|option| _ = command.args(["-o", option]));
+        options.iter().for_each(|option| _ = command.args(["-o", option]));
         command.current_dir(apt.join("debs"));
         command
     };
@@ -166,9 +145,7 @@ fn non_free_sources() -> io::Result<String> {
         }
     }
     if stanzas.is_empty() {
-        return Err(io::Error::other(
-            "this machine has no Debian package source",
-        ));
+        return Err(io::Error::other("this machine has no Debian package source"));
     }
     Ok(stanzas)
 }

@@ -20,8 +20,6 @@ fn compiled(name: &str, source: &str, flags: &[&str]) -> io::Result<PathBuf> {
     let mut hash = DefaultHasher::new();
     source.hash(&mut hash);
     let key = format!("probe-{name}-{:016x}", hash.finish());
-    let dir = cache::entry(&key, |dir| {
-        stub_driver::compile(source, &dir.join(name), flags)
-    })?;
+    let dir = cache::entry(&key, |dir| stub_driver::compile(source, &dir.join(name), flags))?;
     Ok(dir.join(name))
 }

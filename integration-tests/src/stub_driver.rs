@@ -1,4 +1,4 @@
-//! A driver root with stubs: libraries with NVIDIA's names, SONAMEs and links but no code, small
+//! A driver root with stubs: libraries with NVIDIA's names, SONAMEs and links but next to no code, small
 //! static programs, firmware and configuration files. Made once per version and kept in the
 //! test cache, because nothing writes to it.
 
@@ -17,60 +17,64 @@ pub struct Library {
     pub stem: &'static str,
     /// The number in its SONAME; `None` where the SONAME is the versioned file name itself.
     pub soname: Option<u32>,
-    /// The driver capability that brings it.
-    pub capability: &'static str,
+    /// The driver capabilities that bring it.
+    pub capabilities: &'static [&'static str],
     /// Functions that it defines, each returning 0.
     pub functions: &'static [&'static str],
 }
 
-const fn library(stem: &'static str, soname: Option<u32>, capability: &'static str) -> Library {
-    Library {
-        stem,
-        soname,
-        capability,
-        functions: &[],
-    }
+const fn library(
+    stem: &'static str,
+    soname: Option<u32>,
+    capabilities: &'static [&'static str],
+) -> Library {
+    Library { stem, soname, capabilities, functions: &[] }
 }
 
 /// The libraries of the stub driver. The capability of each follows NVIDIA's own lists.
 pub const LIBRARIES: &[Library] = &[
     Library {
         functions: &["cuInit", "cuDriverGetVersion", "cuDeviceGetCount"],
-        ..library("libcuda", Some(1), "compute")
+        ..library("libcuda", Some(1), &["compute"])
     },
     Library {
         functions: &["nvmlInit_v2", "nvmlShutdown"],
-        ..library("libnvidia-ml", Some(1), "utility")
+        ..library("libnvidia-ml", Some(1), &["utility"])
     },
-    library("libnvidia-cfg", Some(1), "utility"),
-    library("libcudadebugger", Some(1), "compute"),
-    library("libnvidia-allocator", Some(1), "compute"),
-    library("libnvidia-nvvm", Some(4), "compute"),
-    library("libnvidia-opencl", Some(1), "compute"),
-    library("libnvidia-ptxjitcompiler", Some(1), "compute"),
-    library("libnvcuvid", Some(1), "video"),
-    library("libnvidia-encode", Some(1), "video"),
-    library("libnvidia-opticalflow", Some(1), "video"),
-    library("vdpau/libvdpau_nvidia", Some(1), "video"),
-    library("libEGL_nvidia", Some(0), "graphics"),
-    library("libGLESv1_CM_nvidia", Some(1), "graphics"),
-    library("libGLESv2_nvidia", Some(2), "graphics"),
-    library("libGLX_nvidia", Some(0), "graphics"),
-    library("libnvidia-eglcore", None, "graphics"),
-    library("libnvidia-fbc", Some(1), "graphics"),
-    library("libnvidia-glcore", None, "graphics"),
-    library("libnvidia-glsi", None, "graphics"),
-    library("libnvidia-glvkspirv", None, "graphics"),
-    library("libnvidia-rtcore", None, "graphics"),
-    library("libnvidia-tls", None, "graphics"),
-    library("libnvoptix", Some(1), "graphics"),
-    library("libnvidia-ngx", Some(1), "ngx"),
+    library("libnvidia-cfg", Some(1), &["utility"]),
+    library("libcudadebugger", Some(1), &["compute"]),
+    library("libnvidia-allocator", Some(1), &["compute", "graphics"]),
+    library("libnvidia-nvvm", Some(4), &["compute"]),
+    library("libnvidia-opencl", Some(1), &["compute"]),
+    library("libnvidia-ptxjitcompiler", Some(1), &["compute"]),
+    library("libnvcuvid", Some(1), &["video"]),
+    library("libnvidia-encode", Some(1), &["video"]),
+    library("libnvidia-opticalflow", Some(1), &["video"]),
+    library("vdpau/libvdpau_nvidia", Some(1), &["video"]),
+    library("libEGL_nvidia", Some(0), &["graphics"]),
+    library("libGLESv1_CM_nvidia", Some(1), &["graphics"]),
+    library("libGLESv2_nvidia", Some(2), &["graphics"]),
+    library("libGLX_nvidia", Some(0), &["graphics"]),
+    library("libnvidia-eglcore", None, &["graphics"]),
+    library("libnvidia-fbc", Some(1), &["graphics"]),
+    library("libnvidia-glcore", None, &["graphics"]),
+    library("libnvidia-glsi", None, &["graphics"]),
+    library("libnvidia-glvkspirv", None, &["graphics"]),
+    library("libnvidia-rtcore", None, &["graphics"]),
+    library("libnvidia-tls", None, &["graphics"]),
+    library("libnvoptix", Some(1), &["graphics"]),
+    library("libnvidia-ngx", Some(1), &["ngx"]),
 ];
 
 /// Stub libraries that exist for 32-bit programs too (capability `compat32`).
 pub const LIBRARIES_32: &[&str] = &["libcuda", "libnvidia-ml"];
 
 impl Library {
+    /// Whether one of these driver capabilities brings it.
+    pub fn is_for(&self, capabilities: &[&str]) -> bool {
+        self.capabilities.iter().any(|own| capabilities.contains(own))
+    }
+
     /// The file name without directory, such as `libcuda.so.535.261.03`.
     pub fn file_name(&self, version: &str) -> String {
         format!("{}.so.{version}", self.base())
@@ -89,18 +93,6 @@ impl Library {
     }
 }
 
-/// The SONAMEs that a container gets for these capabilities, sorted.
-pub fn sonames(capabilities: &[&str], version: &str) -> Vec<String> {
-    let wanted = |l: &&Library| capabilities.contains(&l.capability);
-    let mut names: Vec<String> = LIBRARIES
-        .iter()
-        .filter(wanted)
-        .map(|l| l.soname(version))
-        .collect();
-    names.sort();
-    names
-}
-
 /// The stub driver root of this version, made on first use.
 pub fn cached(version: &str) -> io::Result<PathBuf> {
     cache::entry(&format!("stub-driver-{version}"), |dir| build(dir, version))
@@ -115,12 +107,7 @@ pub fn build(dir: &Path, version: &str) -> io::Result<()> {
     }
     if arch == "x86_64" {
         for library in LIBRARIES.iter().filter(|l| LIBRARIES_32.contains(&l.stem)) {
-            compile_library(
-                &dir.join("usr/lib/i386-linux-gnu"),
-                library,
-                version,
-                &["-m32"],
-            )?;
+            compile_library(&dir.join("usr/lib/i386-linux-gnu"), library, version, &["-m32"])?;
         }
     }
     symlink("libcuda.so.1", libdir.join("libcuda.so"))?;
@@ -187,11 +174,8 @@ fn compile_library(dir: &Path, library: &Library, version: &str, flags: &[&str])
     let file = dir.join(format!("{}.so.{version}", library.stem));
     let parent = file.parent().unwrap_or(dir);
     fs::create_dir_all(parent)?;
-    let source: String = library
-        .functions
-        .iter()
-        .map(|f| format!("int {f}(void) {{ return 0; }}\n"))
-        .collect();
+    let source: String =
+        library.functions.iter().map(|f| format!("int {f}(void) {{ return 0; }}\n")).collect();
     let soname = library.soname(version);
     let soname_flag = format!("-Wl,-soname,{soname}");
     let mut args = vec!["-shared", "-fPIC", "-nostdlib", &soname_flag];
@@ -219,10 +203,7 @@ pub fn compile(source: &str, output: &Path, flags: &[&str]) -> io::Result<()> {
     let done = child.wait_with_output()?;
     if !done.status.success() {
         let text = String::from_utf8_lossy(&done.stderr);
-        return Err(io::Error::other(format!(
-            "cc -o {}: {text}",
-            output.display()
-        )));
+        return Err(io::Error::other(format!("cc -o {}: {text}", output.display())));
     }
     fs::set_permissions(output, fs::Permissions::from_mode(0o755))
 }

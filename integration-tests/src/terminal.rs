@@ -22,15 +22,7 @@ pub fn run(command: &mut Command, input: &str) -> io::Result<(String, ExitStatus
         OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    tcsetwinsize(
-        &slave,
-        Winsize {
-            ws_row: 40,
-            ws_col: 100,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        },
-    )?;
+    tcsetwinsize(&slave, Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 })?;
     let slave = File::from(slave);
     let mut child = command
         .stdin(Stdio::from(slave.try_clone()?))
@@ -38,10 +30,7 @@ pub fn run(command: &mut Command, input: &str) -> io::Result<(String, ExitStatus
         .stderr(Stdio::from(slave))
         .spawn()?;
     // The command keeps copies of the slave; the master must see the end when the child ends.
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
 
     let mut master = File::from(master);
     let mut reader = master.try_clone()?;
@@ -62,8 +51,6 @@ pub fn run(command: &mut Command, input: &str) -> io::Result<(String, ExitStatus
         }
         std::thread::sleep(Duration::from_millis(10));
     };
-    let seen = output
-        .join()
-        .map_err(|_| io::Error::other("the terminal's reader panicked"))?;
+    let seen = output.join().map_err(|_| io::Error::other("the terminal's reader panicked"))?;
     Ok((String::from_utf8_lossy(&seen).into_owned(), status))
 }

@@ -11,33 +11,18 @@ use integration_tests::gpu_host::{Layout, MadeUpHost};
 use integration_tests::{Runtime, skipped, terminal, wait_for};
 
 const CASES: &[Case<Containerd>] = &[
-    (
-        "output_and_exit_code_are_the_programs",
-        output_and_exit_code_are_the_programs,
-    ),
-    (
-        "a_missing_program_is_an_error_that_names_it",
-        a_missing_program_is_an_error_that_names_it,
-    ),
-    (
-        "a_detached_container_runs_until_it_is_killed",
-        a_detached_container_runs_until_it_is_killed,
-    ),
+    ("output_and_exit_code_are_the_programs", output_and_exit_code_are_the_programs),
+    ("a_missing_program_is_an_error_that_names_it", a_missing_program_is_an_error_that_names_it),
+    ("a_detached_container_runs_until_it_is_killed", a_detached_container_runs_until_it_is_killed),
     ("exec_runs_beside_the_program", exec_runs_beside_the_program),
     ("exec_with_a_terminal", exec_with_a_terminal),
     ("run_with_a_terminal", run_with_a_terminal),
     ("pause_and_resume", pause_and_resume),
     ("processes_are_listed", processes_are_listed),
-    (
-        "metrics_are_read_from_the_cgroup",
-        metrics_are_read_from_the_cgroup,
-    ),
+    ("metrics_are_read_from_the_cgroup", metrics_are_read_from_the_cgroup),
     ("limits_are_in_the_cgroup", limits_are_in_the_cgroup),
     ("gpu_by_environment", gpu_by_environment),
-    (
-        "gpu_that_does_not_exist_is_named",
-        gpu_that_does_not_exist_is_named,
-    ),
+    ("gpu_that_does_not_exist_is_named", gpu_that_does_not_exist_is_named),
     ("nothing_is_left_behind", nothing_is_left_behind),
 ];
 
@@ -46,11 +31,7 @@ fn main() -> ExitCode {
     if cases.is_empty() {
         return ExitCode::SUCCESS;
     }
-    if Command::new("containerd")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
+    if Command::new("containerd").arg("--version").output().is_err() {
         skipped("no containerd in PATH (Debian: containerd)");
         return ExitCode::SUCCESS;
     }
@@ -61,11 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn output_and_exit_code_are_the_programs(containerd: &Containerd) {
-    let output = containerd.run(
-        "plain",
-        &[],
-        &["sh", "-c", "echo out; echo err >&2; exit 7"],
-    );
+    let output = containerd.run("plain", &[], &["sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((&*output.stdout, output.code), ("out\n", 7));
     assert!(output.stderr.starts_with("err\n"), "{output:?}");
 }
@@ -74,18 +51,13 @@ fn a_missing_program_is_an_error_that_names_it(containerd: &Containerd) {
     let output = containerd.run("missing", &[], &["no-such-program"]);
     assert_ne!(output.code, 0);
     let expected = "exec: \"no-such-program\": executable file not found in $PATH";
-    assert!(
-        output.stderr.replace("\\\"", "\"").contains(expected),
-        "{output:?}"
-    );
+    assert!(output.stderr.replace("\\\"", "\"").contains(expected), "{output:?}");
 }
 
 fn a_detached_container_runs_until_it_is_killed(containerd: &Containerd) {
     let container = containerd.detached("detached", &[], &["sleep", "1000"]);
     assert_eq!(container.status(), "RUNNING");
-    containerd
-        .call(&["tasks", "kill", "--signal", "SIGKILL", "detached"])
-        .ok();
+    containerd.call(&["tasks", "kill", "--signal", "SIGKILL", "detached"]).ok();
     wait_for("the end", || container.status() == "STOPPED");
     containerd.call(&["tasks", "delete", "detached"]).ok();
 }
@@ -124,17 +96,10 @@ fn run_with_a_terminal(containerd: &Containerd) {
     let mut command = containerd.run_command(
         "tty",
         &options,
-        &[
-            "sh",
-            "-c",
-            "tty; test -c /dev/console && echo console; sleep 0.2",
-        ],
+        &["sh", "-c", "tty; test -c /dev/console && echo console; sleep 0.2"],
     );
     let (seen, status) = terminal::run(&mut command, "").expect("run under a terminal");
-    assert!(
-        seen.contains("/dev/pts/0") && seen.contains("console"),
-        "{seen}"
-    );
+    assert!(seen.contains("/dev/pts/0") && seen.contains("console"), "{seen}");
     assert_eq!(status.code(), Some(0), "{seen}");
 }
 
@@ -167,10 +132,7 @@ fn limits_are_in_the_cgroup(containerd: &Containerd) {
     let _container = containerd.detached("limits", &options, &["sleep", "1000"]);
     let name = containerd.cgroup_parent().trim_start_matches('/');
     let file = format!("/sys/fs/cgroup/memory/{name}/limits/memory.limit_in_bytes");
-    assert_eq!(
-        fs::read_to_string(file).expect("the limit").trim(),
-        "67108864"
-    );
+    assert_eq!(fs::read_to_string(file).expect("the limit").trim(), "67108864");
 }
 
 fn gpu_by_environment(containerd: &Containerd) {
@@ -179,11 +141,7 @@ fn gpu_by_environment(containerd: &Containerd) {
     }
     let request = ["--env", "NVIDIA_VISIBLE_DEVICES=1"];
     let container = containerd.detached("gpu", &request, &["sleep", "1000"]);
-    let output = container.exec(
-        "nodes",
-        &[],
-        &["nodes", "make", "195:1", "195:255", "195:0"],
-    );
+    let output = container.exec("nodes", &[], &["nodes", "make", "195:1", "195:255", "195:0"]);
     assert_eq!(output.ok(), "195:1 ENXIO\n195:255 ENXIO\n195:0 EPERM");
     let output = container.exec("smi", &[], &["nvidia-smi"]);
     assert!(output.ok().contains("GPU node: /dev/nvidia1"), "{output:?}");
@@ -194,11 +152,7 @@ fn gpu_that_does_not_exist_is_named(containerd: &Containerd) {
     if !Runtime::is_gpurun() {
         return skipped("GPUs are gpurun's business");
     }
-    let output = containerd.run(
-        "gpu-7",
-        &["--env", "NVIDIA_VISIBLE_DEVICES=GPU-7"],
-        &["true"],
-    );
+    let output = containerd.run("gpu-7", &["--env", "NVIDIA_VISIBLE_DEVICES=GPU-7"], &["true"]);
     assert_ne!(output.code, 0);
     assert!(output.stderr.contains("GPU-7"), "{output:?}");
 }
@@ -207,18 +161,12 @@ fn nothing_is_left_behind(containerd: &Containerd) {
     assert_eq!(containerd.call(&["tasks", "list", "--quiet"]).ok(), "");
     let mounts = mounts_below(&containerd.daemon.dir.join("state"));
     assert_eq!(mounts, Vec::<std::path::PathBuf>::new(), "mounts left");
-    let tasks = containerd
-        .daemon
-        .dir
-        .join("state/io.containerd.runtime.v2.task/default");
-    let left: Vec<_> = fs::read_dir(&tasks)
-        .map(|d| d.flatten().collect())
-        .unwrap_or_default();
+    let tasks = containerd.daemon.dir.join("state/io.containerd.runtime.v2.task/default");
+    let left: Vec<_> = fs::read_dir(&tasks).map(|d| d.flatten().collect()).unwrap_or_default();
     assert!(left.is_empty(), "{left:?}");
     let runtime_root = containerd.runtime_root().join("default");
-    let state: Vec<_> = fs::read_dir(&runtime_root)
-        .map(|d| d.flatten().collect())
-        .unwrap_or_default();
+    let state: Vec<_> =
+        fs::read_dir(&runtime_root).map(|d| d.flatten().collect()).unwrap_or_default();
     assert!(state.is_empty(), "runtime state left: {state:?}");
     let name = containerd.cgroup_parent().trim_start_matches('/');
     let cgroups: Vec<_> = integration_tests::cgroup::containing(name)

@@ -23,10 +23,7 @@ struct Machine {
 fn machine_like(layout: &Layout) -> Machine {
     let directory = tempfile::tempdir().expect("temporary directory");
     let host = MadeUpHost::build(directory.path(), layout).expect("build a made-up machine");
-    Machine {
-        host,
-        _directory: directory,
-    }
+    Machine { host, _directory: directory }
 }
 
 /// Four GPUs; those with index 2 and 3 have the minor numbers 3 and 2.
@@ -37,12 +34,7 @@ fn four_gpus() -> Machine {
 /// The nodes of a `compute,utility` container with these GPUs, sorted by path.
 fn nodes_for(host: &MadeUpHost, indexes: &[usize]) -> Vec<Node> {
     let mut nodes = MadeUpHost::control_nodes();
-    nodes.extend(
-        indexes
-            .iter()
-            .map(|i| &host.gpus[*i])
-            .map(|gpu| (gpu.node(), 195, gpu.minor)),
-    );
+    nodes.extend(indexes.iter().map(|i| &host.gpus[*i]).map(|gpu| (gpu.node(), 195, gpu.minor)));
     nodes.sort();
     nodes
 }
@@ -85,9 +77,7 @@ fn each_form_of_request_gives_exactly_its_nodes() {
             let variable = format!("NVIDIA_VISIBLE_DEVICES={request}");
             let config = config(&[&variable], &["nodes", "nodes"]);
             let output = GpuContainer::new(runtime, &machine.host, config).run();
-            let expected = indexes
-                .map(|i| nodes_for(&machine.host, &i))
-                .unwrap_or_default();
+            let expected = indexes.map(|i| nodes_for(&machine.host, &i)).unwrap_or_default();
             assert_eq!(gpu_nodes(output.ok()), expected, "{runtime:?} {variable:?}");
         }
     }
@@ -99,18 +89,11 @@ fn an_unset_variable_asks_for_nothing_except_in_a_legacy_image() {
     let machine = four_gpus();
     let nodes = |env: &[&str]| {
         let config = config(env, &["nodes", "nodes"]);
-        gpu_nodes(
-            GpuContainer::new(Runtime::native(), &machine.host, config)
-                .run()
-                .ok(),
-        )
+        gpu_nodes(GpuContainer::new(Runtime::native(), &machine.host, config).run().ok())
     };
     assert_eq!(nodes(&[]), []);
     assert_eq!(nodes(&["NVIDIA_DRIVER_CAPABILITIES=all"]), []);
-    assert_eq!(
-        nodes(&["CUDA_VERSION=9.0", "NVIDIA_REQUIRE_CUDA=cuda>=9.0"]),
-        []
-    );
+    assert_eq!(nodes(&["CUDA_VERSION=9.0", "NVIDIA_REQUIRE_CUDA=cuda>=9.0"]), []);
     let legacy = nodes(&["CUDA_VERSION=9.0"]);
     for gpu in &machine.host.gpus {
         assert!(legacy.contains(&(gpu.node(), 195, gpu.minor)), "{legacy:?}");
@@ -137,11 +120,7 @@ fn allowed_nodes_can_be_opened_and_no_other_even_when_made_inside() {
             let expected: Vec<String> = all
                 .iter()
                 .map(|node| {
-                    let verdict = if granted.contains(node) {
-                        "ENXIO"
-                    } else {
-                        "EPERM"
-                    };
+                    let verdict = if granted.contains(node) { "ENXIO" } else { "EPERM" };
                     format!("{}:{} {verdict}", node.1, node.2)
                 })
                 .collect();
@@ -168,10 +147,9 @@ fn device_rules_hold_for_exec_and_after_an_update() {
         let gpu = GpuContainer::new(runtime, &machine.host, config);
         gpu.run_detached();
         let check = |when: &str| {
-            let output = gpu.exec(&[
-                "nodes", "make", "195:1", "195:255", "511:0", "195:0", "195:254",
-            ]);
-            let expected = "195:1 ENXIO\n195:255 ENXIO\n511:0 ENXIO\n195:0 EPERM\n195:254 EPERM";
+            let output =
+                gpu.exec(&["nodes", "make", "195:1", "195:255", "511:0", "195:0", "508:1"]);
+            let expected = "195:1 ENXIO\n195:255 ENXIO\n511:0 ENXIO\n195:0 EPERM\n508:1 EPERM";
             assert_eq!(output.ok(), expected, "{runtime:?} {when}");
         };
         check("after start");
@@ -188,10 +166,7 @@ fn a_container_without_a_request_may_open_no_gpu_node() {
     for runtime in Runtime::each() {
         let program = ["nodes", "make", "195:0", "195:255", "511:0", "226:128"];
         let output = GpuContainer::new(runtime, &machine.host, config(&[], &program)).run();
-        assert_eq!(
-            output.ok(),
-            "195:0 EPERM\n195:255 EPERM\n511:0 EPERM\n226:128 EPERM"
-        );
+        assert_eq!(output.ok(), "195:0 EPERM\n195:255 EPERM\n511:0 EPERM\n226:128 EPERM");
     }
 }
 
@@ -199,20 +174,11 @@ fn a_container_without_a_request_may_open_no_gpu_node() {
 fn unknown_gpus_are_refused_by_name() {
     gpurun_only!("other runtimes know no GPU requests");
     let machine = machine_like(&Layout::with_gpus(2));
-    let requests = [
-        "7",
-        "0,9",
-        "GPU-00000000-0000-0000-0000-000000000000",
-        "0000:ff:00.0",
-        "gpu",
-    ];
+    let requests = ["7", "0,9", "GPU-00000000-0000-0000-0000-000000000000", "0000:ff:00.0", "gpu"];
     for request in requests {
         let variable = format!("NVIDIA_VISIBLE_DEVICES={request}");
-        let gpu = GpuContainer::new(
-            Runtime::native(),
-            &machine.host,
-            config(&[&variable], &["true"]),
-        );
+        let gpu =
+            GpuContainer::new(Runtime::native(), &machine.host, config(&[&variable], &["true"]));
         let id = request.rsplit(',').next().unwrap_or(request);
         gpu.run().refused(1, &[id]);
         gpu.container.assert_gone();
@@ -223,13 +189,9 @@ fn unknown_gpus_are_refused_by_name() {
 fn a_wrong_capability_is_refused_by_name() {
     gpurun_only!("other runtimes know no GPU requests");
     let machine = machine_like(&Layout::with_gpus(1));
-    let env = [
-        "NVIDIA_VISIBLE_DEVICES=0",
-        "NVIDIA_DRIVER_CAPABILITIES=compute,gaming",
-    ];
+    let env = ["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=compute,gaming"];
     let gpu = GpuContainer::new(Runtime::native(), &machine.host, config(&env, &["true"]));
-    gpu.run()
-        .refused(1, &["gaming", "NVIDIA_DRIVER_CAPABILITIES"]);
+    gpu.run().refused(1, &["gaming", "NVIDIA_DRIVER_CAPABILITIES"]);
 }
 
 /// The names of the driver's libraries in the container's file system.
@@ -246,12 +208,8 @@ const DRIVER: &str = integration_tests::gpu_host::DRIVER_VERSION;
 const FIND: &str = "find / -path /proc -prune -o -path /sys -prune -o \\( -name '*.so.*' -o -path '/usr/bin/nvidia-*' \\) -print";
 
 /// A value of `NVIDIA_DRIVER_CAPABILITIES`, the groups of libraries that it brings, and the nodes
-/// besides those of every container, `/dev/nvidiactl` and the GPU's own.
-type Choice = (
-    Option<&'static str>,
-    &'static [&'static str],
-    &'static [&'static [&'static str]],
-);
+/// besides those of every container: `/dev/nvidiactl`, `/dev/nvidia-modeset` and the GPU's own.
+type Choice = (Option<&'static str>, &'static [&'static str], &'static [&'static [&'static str]]);
 
 #[test]
 fn driver_capabilities_choose_the_libraries_programs_and_nodes() {
@@ -259,7 +217,6 @@ fn driver_capabilities_choose_the_libraries_programs_and_nodes() {
     let machine = machine_like(&Layout::with_gpus(2));
     const UVM: &[&str] = &["/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"];
     const DRM: &[&str] = &["/dev/dri/card2", "/dev/dri/renderD129"];
-    const MODESET: &[&str] = &["/dev/nvidia-modeset"];
     const USUAL: &[&str] = &["compute", "utility"];
     const EVERY: &[&str] = &["compute", "utility", "video", "graphics", "ngx"];
     let table: &[Choice] = &[
@@ -269,10 +226,10 @@ fn driver_capabilities_choose_the_libraries_programs_and_nodes() {
         (Some("utility"), &["utility"], &[]),
         (Some("utility, compute"), USUAL, &[UVM]),
         (Some("graphics"), &["graphics"], &[DRM]),
-        (Some("display"), &["graphics"], &[DRM, MODESET]),
+        (Some("display"), &["graphics"], &[DRM]),
         (Some("ngx"), &["ngx"], &[]),
-        (Some("all"), EVERY, &[UVM, DRM, MODESET]),
-        (Some("compute,all"), EVERY, &[UVM, DRM, MODESET]),
+        (Some("all"), EVERY, &[UVM, DRM]),
+        (Some("compute,all"), EVERY, &[UVM, DRM]),
     ];
     for (value, groups, extra) in table {
         let mut env = vec!["NVIDIA_VISIBLE_DEVICES=1".to_owned()];
@@ -284,25 +241,14 @@ fn driver_capabilities_choose_the_libraries_programs_and_nodes() {
 
         let expected: BTreeSet<String> = LIBRARIES
             .iter()
-            .filter(|library| groups.contains(&library.capability))
+            .filter(|library| library.is_for(groups))
             .map(|library| library.file_name(DRIVER))
             .collect();
-        assert_eq!(
-            libraries_of(output.ok()),
-            expected,
-            "libraries for {value:?}"
-        );
-        let has_smi = output
-            .stdout
-            .lines()
-            .any(|line| line == "/usr/bin/nvidia-smi");
-        assert_eq!(
-            has_smi,
-            groups.contains(&"utility"),
-            "nvidia-smi for {value:?}"
-        );
+        assert_eq!(libraries_of(output.ok()), expected, "libraries for {value:?}");
+        let has_smi = output.stdout.lines().any(|line| line == "/usr/bin/nvidia-smi");
+        assert_eq!(has_smi, groups.contains(&"utility"), "nvidia-smi for {value:?}");
 
-        let mut expected: Vec<&str> = vec!["/dev/nvidiactl", "/dev/nvidia1"];
+        let mut expected: Vec<&str> = vec!["/dev/nvidiactl", "/dev/nvidia-modeset", "/dev/nvidia1"];
         extra.iter().for_each(|nodes| expected.extend(*nodes));
         expected.sort_unstable();
         let nodes = gpu_nodes(&output.stdout);
@@ -315,30 +261,15 @@ fn driver_capabilities_choose_the_libraries_programs_and_nodes() {
 fn video_brings_the_codecs_and_what_they_need() {
     gpurun_only!("other runtimes know no GPU requests");
     let machine = machine_like(&Layout::with_gpus(1));
-    let env = [
-        "NVIDIA_VISIBLE_DEVICES=0",
-        "NVIDIA_DRIVER_CAPABILITIES=video",
-    ];
-    let gpu = GpuContainer::new(
-        Runtime::native(),
-        &machine.host,
-        config(&env, &["sh", "-c", FIND]),
-    );
+    let env = ["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=video"];
+    let gpu =
+        GpuContainer::new(Runtime::native(), &machine.host, config(&env, &["sh", "-c", FIND]));
     let output = gpu.run();
     let found = libraries_of(output.ok());
-    for library in LIBRARIES
-        .iter()
-        .filter(|l| l.capability == "video" || l.stem == "libcuda")
-    {
-        assert!(
-            found.contains(&library.file_name(DRIVER)),
-            "{library:?} in {found:?}"
-        );
+    for library in LIBRARIES.iter().filter(|l| l.is_for(&["video"]) || l.stem == "libcuda") {
+        assert!(found.contains(&library.file_name(DRIVER)), "{library:?} in {found:?}");
     }
-    assert!(
-        !found.contains(&format!("libnvidia-ml.so.{DRIVER}")),
-        "{found:?}"
-    );
+    assert!(!found.contains(&format!("libnvidia-ml.so.{DRIVER}")), "{found:?}");
 }
 
 #[test]
@@ -354,11 +285,7 @@ fn compat32_adds_the_32_bit_libraries() {
         let config = config(&env, &["sh", "-c", FIND]);
         let output = GpuContainer::new(Runtime::native(), &machine.host, config).run();
         let name = format!("/libcuda.so.{DRIVER}");
-        output
-            .ok()
-            .lines()
-            .filter(|line| line.ends_with(&name))
-            .count()
+        output.ok().lines().filter(|line| line.ends_with(&name)).count()
     };
     assert!(LIBRARIES_32.contains(&"libcuda"));
     assert_eq!((count("compute"), count("compute,compat32")), (1, 2));
@@ -367,10 +294,7 @@ fn compat32_adds_the_32_bit_libraries() {
 #[test]
 fn a_driver_that_does_not_match_its_libraries_is_refused_with_both_versions() {
     gpurun_only!("other runtimes know no GPU requests");
-    let layout = Layout {
-        module_version: "550.54.15".to_owned(),
-        ..Layout::with_gpus(1)
-    };
+    let layout = Layout { module_version: "550.54.15".to_owned(), ..Layout::with_gpus(1) };
     let machine = machine_like(&layout);
     let config = config(&["NVIDIA_VISIBLE_DEVICES=all"], &["true"]);
     let gpu = GpuContainer::new(Runtime::native(), &machine.host, config);
@@ -395,10 +319,7 @@ fn newer_drivers_name_their_major_number_differently() {
 #[test]
 fn nodes_that_nothing_has_made_on_the_machine_yet_are_made_in_the_container() {
     gpurun_only!("other runtimes know no GPU requests");
-    let machine = machine_like(&Layout {
-        uvm_nodes: false,
-        ..Layout::with_gpus(1)
-    });
+    let machine = machine_like(&Layout { uvm_nodes: false, ..Layout::with_gpus(1) });
     let config = config(&["NVIDIA_VISIBLE_DEVICES=0"], &["nodes", "nodes"]);
     let output = GpuContainer::new(Runtime::native(), &machine.host, config).run();
     assert_eq!(gpu_nodes(output.ok()), nodes_for(&machine.host, &[0]));
@@ -439,11 +360,8 @@ fn a_container_in_a_user_namespace_gets_the_machines_nodes() {
     gpurun_only!("other runtimes know no GPU requests");
     let machine = machine_like(&Layout::with_gpus(2));
     for runtime in Runtime::each() {
-        let program = [
-            "sh",
-            "-c",
-            "nodes nodes; nodes open /dev/nvidia0 /dev/nvidiactl /dev/nvidia-uvm",
-        ];
+        let program =
+            ["sh", "-c", "nodes nodes; nodes open /dev/nvidia0 /dev/nvidiactl /dev/nvidia-uvm"];
         let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         let config = config(&["NVIDIA_VISIBLE_DEVICES=0"], &program)
             .namespace("user", Some(""))
@@ -452,16 +370,8 @@ fn a_container_in_a_user_namespace_gets_the_machines_nodes() {
         let gpu = GpuContainer::new(runtime, &machine.host, config);
         rootfs::give_to(&gpu.container.rootfs(), 100_000, 100_000);
         let output = gpu.run();
-        assert_eq!(
-            gpu_nodes(output.ok()),
-            nodes_for(&machine.host, &[0]),
-            "{runtime:?}"
-        );
-        let opened: Vec<&str> = output
-            .stdout
-            .lines()
-            .filter(|l| l.ends_with(" ENXIO"))
-            .collect();
+        assert_eq!(gpu_nodes(output.ok()), nodes_for(&machine.host, &[0]), "{runtime:?}");
+        let opened: Vec<&str> = output.stdout.lines().filter(|l| l.ends_with(" ENXIO")).collect();
         assert_eq!(opened.len(), 3, "{runtime:?} {output:?}");
     }
 }
@@ -470,12 +380,10 @@ fn a_container_in_a_user_namespace_gets_the_machines_nodes() {
 fn a_user_without_privileges_can_open_the_nodes() {
     gpurun_only!("other runtimes know no GPU requests");
     let machine = machine_like(&Layout::with_gpus(1));
-    let config = config(
-        &["NVIDIA_VISIBLE_DEVICES=0"],
-        &["nodes", "open", "/dev/nvidia0", "/dev/nvidiactl"],
-    )
-    .set("/process/user", json!({"uid": 1000, "gid": 1000}))
-    .capabilities(&[], false);
+    let config =
+        config(&["NVIDIA_VISIBLE_DEVICES=0"], &["nodes", "open", "/dev/nvidia0", "/dev/nvidiactl"])
+            .set("/process/user", json!({"uid": 1000, "gid": 1000}))
+            .capabilities(&[], false);
     let output = GpuContainer::new(Runtime::native(), &machine.host, config).run();
     assert_eq!(output.ok(), "/dev/nvidia0 ENXIO\n/dev/nvidiactl ENXIO");
 }
@@ -496,10 +404,7 @@ fn dockers_gpu_hook_is_done_natively_and_its_program_need_not_exist() {
     let asking = with_docker_hook(config(&["NVIDIA_VISIBLE_DEVICES=1"], &["nodes", "nodes"]));
     let output = GpuContainer::new(Runtime::native(), &machine.host, asking).run();
     assert_eq!(gpu_nodes(output.ok()), nodes_for(&machine.host, &[1]));
-    let void = with_docker_hook(config(
-        &["NVIDIA_VISIBLE_DEVICES=void"],
-        &["nodes", "nodes"],
-    ));
+    let void = with_docker_hook(config(&["NVIDIA_VISIBLE_DEVICES=void"], &["nodes", "nodes"]));
     let output = GpuContainer::new(Runtime::native(), &machine.host, void).run();
     assert_eq!(gpu_nodes(output.ok()), []);
 }
@@ -527,9 +432,7 @@ fn the_configuration_is_not_read_without_a_request() {
         plain.run().ok();
         let config = config(&["NVIDIA_VISIBLE_DEVICES=all"], &["true"]);
         let asking = GpuContainer::with_configuration(Runtime::native(), file, config);
-        asking
-            .run()
-            .refused(1, &[file.to_str().expect("UTF-8 path")]);
+        asking.run().refused(1, &[file.to_str().expect("UTF-8 path")]);
     }
 }
 
@@ -549,17 +452,11 @@ fn a_refused_request_leaves_nothing_behind() {
 fn the_image_is_unchanged_after_a_gpu_container_except_for_the_loaders_cache() {
     gpurun_only!("other runtimes know no GPU requests");
     let machine = machine_like(&Layout::with_gpus(1));
-    let env = [
-        "NVIDIA_VISIBLE_DEVICES=all",
-        "NVIDIA_DRIVER_CAPABILITIES=all",
-    ];
+    let env = ["NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=all"];
     let gpu = GpuContainer::new(Runtime::native(), &machine.host, config(&env, &["true"]));
     let listing = || -> BTreeSet<String> {
         let lines = integration_tests::leak::listing(&gpu.container.rootfs());
-        lines
-            .into_iter()
-            .filter(|line| !line.contains("/etc/ld"))
-            .collect()
+        lines.into_iter().filter(|line| !line.contains("/etc/ld")).collect()
     };
     let before = listing();
     gpu.run().ok();
@@ -567,9 +464,6 @@ fn the_image_is_unchanged_after_a_gpu_container_except_for_the_loaders_cache() {
     let after = listing();
     let changed: Vec<&String> = before.symmetric_difference(&after).collect();
     // What a runtime leaves without a GPU as well: mount points of the spec's own mounts.
-    let changed: Vec<&&String> = changed
-        .iter()
-        .filter(|line| !line.contains("/dev"))
-        .collect();
+    let changed: Vec<&&String> = changed.iter().filter(|line| !line.contains("/dev")).collect();
     assert!(changed.is_empty(), "{changed:#?}");
 }
