@@ -1,10 +1,12 @@
 //! `made-up-host DIR [GPUS]`: builds a made-up NVIDIA machine in DIR, for trying gpurun on a
 //! machine without a GPU. Prints the configuration file to name in `GPURUN_CONFIG`.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use integration_tests::gpu_host::{Layout, MadeUpHost};
+use integration_tests::gpu_host::{DRIVER_VERSION, Layout, MadeUpHost};
+use integration_tests::stub_driver;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -20,7 +22,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match MadeUpHost::build(&PathBuf::from(dir), &Layout::with_gpus(count)) {
+    match build(&PathBuf::from(dir), count) {
         Ok(host) => {
             println!("{}", host.config().display());
             ExitCode::SUCCESS
@@ -30,4 +32,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The driver root goes into the same directory, so that removing it removes everything.
+fn build(dir: &Path, count: u32) -> io::Result<MadeUpHost> {
+    let driver_root = dir.join("driver");
+    stub_driver::build(&driver_root, DRIVER_VERSION)?;
+    let driver_root = Some(driver_root.canonicalize()?);
+    MadeUpHost::build(
+        dir,
+        &Layout {
+            driver_root,
+            ..Layout::with_gpus(count)
+        },
+    )
 }
