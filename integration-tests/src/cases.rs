@@ -44,6 +44,8 @@ pub fn run<T>(cases: &[Case<T>], shared: &T) -> ExitCode {
             }
         }
     }
-    println!("\ntest result: {} passed; {} failed", cases.len() - failed.len(), failed.len());
+    let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
+    let passed = cases.len() - failed.len();
+    println!("\ntest result: {verdict}. {passed} passed; {} failed", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -16,7 +16,11 @@ pub enum Version {
 impl Version {
     /// V2 when /sys/fs/cgroup itself is a cgroup2 mount.
     pub fn of_host() -> Version {
-        if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Version::V2 } else { Version::V1 }
+        if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            Version::V2
+        } else {
+            Version::V1
+        }
     }
 }
 
@@ -27,12 +31,17 @@ fn mounts() -> Vec<(PathBuf, Option<Vec<String>>)> {
         .lines()
         .filter_map(|line| {
             let mut fields = line.split(' ');
-            let (_, point, kind, options) =
-                (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+            let (_, point, kind, options) = (
+                fields.next()?,
+                fields.next()?,
+                fields.next()?,
+                fields.next()?,
+            );
             match kind {
-                "cgroup" => {
-                    Some((point.into(), Some(options.split(',').map(str::to_owned).collect())))
-                }
+                "cgroup" => Some((
+                    point.into(),
+                    Some(options.split(',').map(str::to_owned).collect()),
+                )),
                 "cgroup2" => Some((point.into(), None)),
                 _ => None,
             }
@@ -42,7 +51,9 @@ fn mounts() -> Vec<(PathBuf, Option<Vec<String>>)> {
 
 /// The mount point of the cgroup2 hierarchy.
 pub fn unified() -> Option<PathBuf> {
-    mounts().into_iter().find_map(|(point, controllers)| controllers.is_none().then_some(point))
+    mounts()
+        .into_iter()
+        .find_map(|(point, controllers)| controllers.is_none().then_some(point))
 }
 
 /// The directory of process `pid` in the hierarchy of `controller`, or `None` where that
@@ -59,7 +70,9 @@ pub fn directory(version: Version, controller: &str, pid: i64) -> Option<PathBuf
     match version {
         Version::V1 => {
             let (point, _) = mounts().into_iter().find(|(_, controllers)| {
-                controllers.as_ref().is_some_and(|c| c.iter().any(|c| c == controller))
+                controllers
+                    .as_ref()
+                    .is_some_and(|c| c.iter().any(|c| c == controller))
             })?;
             let path = path_of(&|list| list.split(',').any(|c| c == controller))?;
             Some(point.join(path))
@@ -81,7 +94,9 @@ pub fn directory(version: Version, controller: &str, pid: i64) -> Option<PathBuf
 /// controller or file.
 pub fn read(version: Version, controller: &str, pid: i64, file: &str) -> Option<String> {
     let path = directory(version, controller, pid)?.join(file);
-    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+    fs::read_to_string(path)
+        .ok()
+        .map(|text| text.trim().to_owned())
 }
 
 /// Every cgroup directory in every hierarchy whose path contains `marker`.
@@ -95,7 +110,9 @@ pub fn containing(marker: &str) -> BTreeSet<PathBuf> {
 }
 
 fn collect(directory: &Path, marker: &str, depth: u32, found: &mut BTreeSet<PathBuf>) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
     for entry in entries.flatten() {
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;

@@ -26,7 +26,9 @@ impl ConsoleSocket {
     /// Accepts one connection and takes the one descriptor from it.
     #[track_caller]
     pub fn receive(&self) -> Terminal {
-        readable(&self.0, Duration::from_secs(10)).then_some(()).expect("nobody connected");
+        readable(&self.0, Duration::from_secs(10))
+            .then_some(())
+            .expect("nobody connected");
         let (stream, _) = self.0.accept().expect("accept");
         let mut name = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -57,9 +59,11 @@ impl Terminal {
     /// A new pseudo-terminal with a window of this size, and the path of its other side.
     pub fn open(rows: u16, columns: u16) -> (Terminal, String) {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-            .expect("openpt");
-        grantpt(&master).and_then(|()| unlockpt(&master)).expect("unlockpt");
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("openpt");
+        grantpt(&master)
+            .and_then(|()| unlockpt(&master))
+            .expect("unlockpt");
         let name = ptsname(&master, Vec::new()).expect("ptsname");
         let terminal = Terminal(File::from(master));
         terminal.resize(rows, columns);
@@ -85,7 +89,9 @@ impl Terminal {
 
     /// Types `text`.
     pub fn write(&mut self, text: &str) {
-        self.0.write_all(text.as_bytes()).expect("write to the terminal");
+        self.0
+            .write_all(text.as_bytes())
+            .expect("write to the terminal");
     }
 
     /// Reads until `end` appears, or until the other side is closed.
@@ -99,7 +105,10 @@ impl Terminal {
             if text.contains(end) {
                 return text.into_owned();
             }
-            assert!(Instant::now() < deadline, "waited for {end:?} on the terminal: {text:?}");
+            assert!(
+                Instant::now() < deadline,
+                "waited for {end:?} on the terminal: {text:?}"
+            );
             if !readable(&self.0, Duration::from_millis(100)) {
                 continue;
             }
@@ -127,13 +136,19 @@ pub fn on_terminal(command: &Command, path: &str) -> Command {
         File::from(rustix::fs::open(path, flags, Mode::empty()).expect("open the terminal"))
     };
     let mut wrapped = Command::new("setsid");
-    wrapped.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+    wrapped
+        .args(["--ctty", "--wait"])
+        .arg(command.get_program())
+        .args(command.get_args());
     wrapped.stdin(open()).stdout(open()).stderr(open());
     wrapped
 }
 
 fn readable(descriptor: impl std::os::fd::AsFd, limit: Duration) -> bool {
-    let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+    let limit = Timespec {
+        tv_sec: limit.as_secs() as i64,
+        tv_nsec: limit.subsec_nanos().into(),
+    };
     let mut wanted = [PollFd::new(&descriptor, PollFlags::IN)];
     poll(&mut wanted, Some(&limit)).is_ok_and(|ready| ready > 0)
 }

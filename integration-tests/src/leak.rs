@@ -19,7 +19,10 @@ impl Snapshot {
         for directory in cgroup::containing(marker) {
             things.insert(format!("cgroup {}", directory.display()));
         }
-        for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
+        for line in fs::read_to_string("/proc/self/mountinfo")
+            .unwrap_or_default()
+            .lines()
+        {
             if line.contains(marker) {
                 things.insert(format!("mount {line}"));
             }
@@ -43,11 +46,15 @@ impl Snapshot {
 /// still sees the rootfs mounted.
 pub fn processes(marker: &str) -> Vec<(i32, String)> {
     let own = std::process::id().to_string();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Ok(pid) = name.parse::<i32>() else { continue };
+        let Ok(pid) = name.parse::<i32>() else {
+            continue;
+        };
         if name == own {
             continue;
         }
@@ -55,8 +62,13 @@ pub fn processes(marker: &str) -> Vec<(i32, String)> {
             fs::read(entry.path().join(file))
                 .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(marker))
         };
-        let dead = fs::read_to_string(entry.path().join("stat"))
-            .map_or(true, |stat| stat.rsplit(')').next().unwrap_or("").trim().starts_with('Z'));
+        let dead = fs::read_to_string(entry.path().join("stat")).map_or(true, |stat| {
+            stat.rsplit(')')
+                .next()
+                .unwrap_or("")
+                .trim()
+                .starts_with('Z')
+        });
         if !dead && (has("cmdline") || has("cgroup") || has("mountinfo")) {
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
@@ -66,7 +78,9 @@ pub fn processes(marker: &str) -> Vec<(i32, String)> {
 }
 
 fn files(directory: &Path, things: &mut BTreeSet<String>) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
     for entry in entries.flatten() {
         things.insert(format!("file {}", entry.path().display()));
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -75,28 +89,53 @@ fn files(directory: &Path, things: &mut BTreeSet<String>) {
     }
 }
 
-/// Everything below a directory with type, mode, owner, size and content of small files: for
-/// canaries that a container must not touch.
+/// Everything below a directory: type and mode, owner, device number, and a digest of the content
+/// of files. For what a container must leave alone.
 pub fn listing(directory: &Path) -> Vec<String> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
     use std::os::unix::fs::MetadataExt;
     let mut lines = Vec::new();
     let mut pending = vec![directory.to_path_buf()];
     while let Some(path) = pending.pop() {
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
-        let content = if meta.is_file() { fs::read(&path).unwrap_or_default() } else { Vec::new() };
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let mut digest = DefaultHasher::new();
+        if meta.is_file() {
+            fs::read(&path).unwrap_or_default().hash(&mut digest);
+        } else if meta.is_symlink() {
+            fs::read_link(&path).unwrap_or_default().hash(&mut digest);
+        }
         lines.push(format!(
-            "{} {:o} {}:{} {:x} {:?}",
+            "{} mode {:o} owner {}:{} device {:x} content {:x}",
             path.display(),
             meta.mode(),
             meta.uid(),
             meta.gid(),
             meta.rdev(),
-            String::from_utf8_lossy(&content)
+            digest.finish()
         ));
         if meta.is_dir() {
-            pending.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()));
+            pending.extend(
+                fs::read_dir(&path)
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|e| e.path()),
+            );
         }
     }
     lines.sort();
     lines
+}
+
+/// Fails the test with what differs between two listings.
+#[track_caller]
+pub fn assert_same(before: &[String], after: &[String]) {
+    let gone: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
+    let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "changed: gone {gone:#?}, new {new:#?}"
+    );
 }

@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 
 const APPLETS: &[&str] = &[
     "[", "awk", "basename", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dmesg",
-    "echo", "env", "false", "find", "grep", "groups", "head", "hostname", "id", "ifconfig",
-    "ip", "ipcs", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv",
-    "nproc", "nsenter", "od", "printenv", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed",
-    "seq", "setsid", "sh", "sleep", "sort", "stat", "stty", "sync", "tail", "tee", "test",
-    "timeout", "touch", "tr", "true", "tty", "umount", "uname", "unshare", "wc", "which",
-    "whoami", "yes",
+    "echo", "env", "false", "find", "grep", "groups", "head", "hostname", "id", "ifconfig", "ip",
+    "ipcs", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv", "nproc",
+    "nsenter", "od", "printenv", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq",
+    "setsid", "sh", "sleep", "sort", "stat", "stty", "sync", "tail", "tee", "test", "timeout",
+    "touch", "tr", "true", "tty", "umount", "uname", "unshare", "wc", "which", "whoami", "yes",
 ];
 
 /// Where Debian's busybox-static, and others, put a busybox without shared libraries.
@@ -22,7 +21,9 @@ const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.sta
 
 /// Builds the tree at `path`, which must not exist.
 pub fn build(path: &Path) {
-    for directory in ["bin", "dev", "etc", "proc", "root", "sys", "usr/bin", "var/lib"] {
+    for directory in [
+        "bin", "dev", "etc", "proc", "root", "sys", "usr/bin", "var/lib",
+    ] {
         fs::create_dir_all(path.join(directory)).expect("create a rootfs directory");
     }
     fs::create_dir(path.join("tmp")).expect("create /tmp");
@@ -57,5 +58,8 @@ fn busybox() -> PathBuf {
 /// A static program has no PT_INTERP header, and so does not name a loader.
 fn is_static(elf: &[u8]) -> bool {
     let start = elf.get(..4096).unwrap_or(elf);
-    elf.starts_with(b"\x7fELF") && !start.windows(8).any(|w| w == b"ld-linux" || w == b"/ld-musl")
+    elf.starts_with(b"\x7fELF")
+        && !start
+            .windows(8)
+            .any(|w| w == b"ld-linux" || w == b"/ld-musl")
 }

@@ -24,24 +24,33 @@ pub struct Runtime {
 impl Runtime {
     /// The runtime in the cgroup version that this host has.
     pub fn native() -> Runtime {
-        Runtime { cgroup: Version::of_host() }
+        Runtime {
+            cgroup: Version::of_host(),
+        }
     }
 
     /// The runtime once for each cgroup version that this host can offer.
     pub fn each() -> Vec<Runtime> {
         let native = Runtime::native();
         if native.cgroup == Version::V1 && v2::possible() {
-            return vec![native, Runtime { cgroup: Version::V2 }];
+            return vec![
+                native,
+                Runtime {
+                    cgroup: Version::V2,
+                },
+            ];
         }
         vec![native]
     }
 
     /// Whether the binary is gpurun and not some other runtime put into `RUNTIME`.
     pub fn is_gpurun() -> bool {
-        Runtime::binary().file_name().is_some_and(|n| n.to_string_lossy().starts_with("gpurun"))
+        Runtime::binary()
+            .file_name()
+            .is_some_and(|n| n.to_string_lossy().starts_with("gpurun"))
     }
 
-    /// `$RUNTIME`, else the release build in the workspace, else the debug build.
+    /// `$RUNTIME`, else the newer of the workspace's release and debug builds.
     pub fn binary() -> PathBuf {
         if let Some(path) = std::env::var_os("RUNTIME") {
             let path = PathBuf::from(path);
@@ -57,7 +66,9 @@ impl Runtime {
         ["release", "debug"]
             .iter()
             .map(|profile| target.join(profile).join("gpurun"))
-            .find(|candidate| candidate.exists())
+            .filter_map(|candidate| Some((candidate.metadata().ok()?.modified().ok()?, candidate)))
+            .max()
+            .map(|(_, candidate)| candidate)
             .unwrap_or_else(|| {
                 panic!(
                     "no gpurun in {}/{{release,debug}}: build it (cargo build) or set RUNTIME",
@@ -86,7 +97,10 @@ impl Runtime {
 /// own folder `<profile>/deps`.
 fn target_directory() -> PathBuf {
     let own = std::env::current_exe().expect("the test binary has a path");
-    own.ancestors().nth(3).map(Path::to_path_buf).unwrap_or_default()
+    own.ancestors()
+        .nth(3)
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
 }
 
 /// What one call left: exit code as a shell would show it (128 + signal), and both streams.
@@ -112,7 +126,11 @@ impl Output {
     #[track_caller]
     pub fn silent(&self) {
         self.ok();
-        assert_eq!((&*self.stdout, &*self.stderr), ("", ""), "expected no output");
+        assert_eq!(
+            (&*self.stdout, &*self.stderr),
+            ("", ""),
+            "expected no output"
+        );
     }
 
     /// Fails the test unless the call was refused in an orderly way: exit code `code` and one line
@@ -120,15 +138,28 @@ impl Output {
     #[track_caller]
     pub fn refused(&self, code: i32, phrases: &[&str]) {
         assert_eq!(self.code, code, "expected exit code {code}: {self:?}");
-        assert!(!self.stderr.trim().is_empty(), "an error must say why: {self:?}");
-        assert!(!self.stderr.contains("panicked at"), "a panic is not an error message: {self:?}");
+        assert!(
+            !self.stderr.trim().is_empty(),
+            "an error must say why: {self:?}"
+        );
+        assert!(
+            !self.stderr.contains("panicked at"),
+            "a panic is not an error message: {self:?}"
+        );
         if Runtime::is_gpurun() {
-            assert_eq!(self.stderr.trim().lines().count(), 1, "an error is one line: {self:?}");
+            assert_eq!(
+                self.stderr.trim().lines().count(),
+                1,
+                "an error is one line: {self:?}"
+            );
         }
         // logrus' text form quotes the message and escapes the quotes in it.
         let said = self.stderr.replace("\\\"", "\"").to_lowercase();
         for phrase in phrases {
-            assert!(said.contains(&phrase.to_lowercase()), "expected {phrase:?} in: {self:?}");
+            assert!(
+                said.contains(&phrase.to_lowercase()),
+                "expected {phrase:?} in: {self:?}"
+            );
         }
     }
 
@@ -172,7 +203,9 @@ impl Running {
             pause = (pause * 2).min(Duration::from_millis(20));
         };
         Output {
-            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: text(&self.stdout),
             stderr: text(&self.stderr),
         }
@@ -190,7 +223,9 @@ fn text(file: &File) -> String {
     let mut bytes = Vec::new();
     let mut chunk = [0; 16384];
     loop {
-        let read = file.read_at(&mut chunk, bytes.len() as u64).expect("read captured output");
+        let read = file
+            .read_at(&mut chunk, bytes.len() as u64)
+            .expect("read captured output");
         if read == 0 {
             return String::from_utf8_lossy(&bytes).into_owned();
         }
@@ -202,17 +237,29 @@ fn text(file: &File) -> String {
 #[track_caller]
 pub fn start(command: &mut Command, stdin: &[u8]) -> Running {
     let mut input = tempfile::tempfile().expect("temporary file");
-    input.write_all(stdin).and_then(|()| input.rewind()).expect("write standard input");
+    input
+        .write_all(stdin)
+        .and_then(|()| input.rewind())
+        .expect("write standard input");
     let stdout = tempfile::tempfile().expect("temporary file");
     let stderr = tempfile::tempfile().expect("temporary file");
     command
         .stdin(input)
         .stdout(stdout.try_clone().expect("dup"))
         .stderr(stderr.try_clone().expect("dup"));
-    let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+    let child = command
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
     // The command keeps its copies of the files open otherwise.
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Running { child, stdout, stderr }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    Running {
+        child,
+        stdout,
+        stderr,
+    }
 }
 
 /// Runs `command` to its end.
