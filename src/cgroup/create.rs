@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
@@ -97,7 +98,7 @@ impl Cgroup {
         if !fresh {
             refuse_inhabited(&dir)?;
         }
-        if hierarchy.is_v2() {
+        if self.mode == Mode::V2 {
             enable_controllers(hierarchy, &dir)?;
         } else if hierarchy.has("cpuset") {
             let cpu = resources.and_then(|resources| resources.cpu().as_ref());
@@ -117,14 +118,15 @@ impl Cgroup {
     }
 
     fn set_devices_v1(&self, devices: &DeviceRules) -> Result<(), CgroupError> {
-        let dir = self.controller_dir("devices").ok_or_else(|| CgroupError::NoController {
-            limit: "devices",
-            reason: "the devices hierarchy is not mounted".to_owned(),
-        })?;
+        let dir = self
+            .controller_dir("devices")
+            .ok_or_else(|| CgroupError::NoController {
+                limit: "devices",
+                reason: "the devices hierarchy is not mounted".to_owned(),
+            })?;
         let transition = v1::plan(&dir, devices)?;
-        let thaw = transition.is_disruptive()
-            && !procs::of_dir(&dir)?.is_empty()
-            && !self.is_frozen()?;
+        let thaw =
+            transition.is_disruptive() && !procs::of_dir(&dir)?.is_empty() && !self.is_frozen()?;
         if thaw {
             self.freeze()?;
         }
@@ -136,7 +138,9 @@ impl Cgroup {
     }
 
     fn set_devices_v2(&self, devices: &DeviceRules, fresh: bool) -> Result<(), CgroupError> {
-        let Some(dir) = self.v2_dir() else { return Ok(()) };
+        let Some(dir) = self.v2_dir() else {
+            return Ok(());
+        };
         let fd = open_dir(&dir)?;
         if fresh {
             v2::attach(&dir, fd.as_fd(), devices)?;
@@ -158,7 +162,7 @@ fn open_dir(dir: &Path) -> Result<OwnedFd, CgroupError> {
 
 /// Makes `dir` and what is missing between it and `mount`. Returns whether `dir` is new.
 fn make_dirs(dir: &Path, mount: &Path, made: &mut Made) -> Result<bool, CgroupError> {
-    match fs::create_dir(dir) {
+    match make_dir(dir) {
         Ok(()) => {
             made.0.push(dir.to_owned());
             Ok(true)
@@ -168,7 +172,7 @@ fn make_dirs(dir: &Path, mount: &Path, made: &mut Made) -> Result<bool, CgroupEr
             if let Some(parent) = dir.parent() {
                 make_dirs(parent, mount, made)?;
             }
-            match fs::create_dir(dir) {
+            match make_dir(dir) {
                 Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(false),
                 Err(source) => Err(failed(dir, source)),
                 Ok(()) => {
@@ -181,8 +185,17 @@ fn make_dirs(dir: &Path, mount: &Path, made: &mut Made) -> Result<bool, CgroupEr
     }
 }
 
+/// Engines start a runtime with any umask, also 0; a cgroup must not be everybody's.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o755).create(dir)
+}
+
 fn failed(dir: &Path, source: io::Error) -> CgroupError {
-    CgroupError::Directory { action: "create", dir: dir.to_owned(), source }
+    CgroupError::Directory {
+        action: "create",
+        dir: dir.to_owned(),
+        source,
+    }
 }
 
 /// A cgroup that was there before must be an empty, running one: two containers that share one
@@ -190,10 +203,15 @@ fn failed(dir: &Path, source: io::Error) -> CgroupError {
 fn refuse_inhabited(dir: &Path) -> Result<(), CgroupError> {
     let count = procs::of_subtree(dir)?.len();
     if count > 0 {
-        return Err(CgroupError::NotEmpty { dir: dir.to_owned(), count });
+        return Err(CgroupError::NotEmpty {
+            dir: dir.to_owned(),
+            count,
+        });
     }
     if freezer::is_frozen_dir(dir)? {
-        return Err(CgroupError::Frozen { dir: dir.to_owned() });
+        return Err(CgroupError::Frozen {
+            dir: dir.to_owned(),
+        });
     }
     // Empty sub-cgroups of an earlier container would keep their limits.
     delete::sub_cgroups(dir)
@@ -217,8 +235,11 @@ fn enable_controllers(hierarchy: &Hierarchy, dir: &Path) -> Result<(), CgroupErr
     }
     let plus = |name: &&str| format!("+{name}");
     let all = missing.iter().map(plus).collect::<Vec<_>>().join(" ");
-    let mut ancestors: Vec<&Path> =
-        dir.ancestors().skip(1).take_while(|path| path.starts_with(&hierarchy.mount)).collect();
+    let mut ancestors: Vec<&Path> = dir
+        .ancestors()
+        .skip(1)
+        .take_while(|path| path.starts_with(&hierarchy.mount))
+        .collect();
     ancestors.reverse();
     for ancestor in ancestors {
         // All at once is all or nothing, so one that fails must not take the others with it.
@@ -246,7 +267,9 @@ fn inherit_cpuset(dir: &Path, mount: &Path, name: &str) -> Result<(), CgroupErro
     if dir == mount || !dir.starts_with(mount) || !file::read(dir, name)?.trim().is_empty() {
         return Ok(());
     }
-    let Some(parent) = dir.parent() else { return Ok(()) };
+    let Some(parent) = dir.parent() else {
+        return Ok(());
+    };
     inherit_cpuset(parent, mount, name)?;
     file::write(dir, name, file::read(parent, name)?.trim())
 }

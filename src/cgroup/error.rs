@@ -116,7 +116,11 @@ pub enum CgroupError {
 }
 
 fn join(errors: &[CgroupError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 impl CgroupError {

@@ -41,6 +41,8 @@ mod procs;
 
 #[cfg(test)]
 mod test_support;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -144,7 +146,10 @@ impl Cgroup {
 
     /// The v2 directory, which a hybrid machine has as well.
     fn v2_dir(&self) -> Option<PathBuf> {
-        self.hierarchies.iter().find(|hierarchy| hierarchy.is_v2()).map(Hierarchy::dir)
+        self.hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.is_v2())
+            .map(Hierarchy::dir)
     }
 
     /// Whether the container's directory exists in the hierarchy that counts its processes.
@@ -159,8 +164,10 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::SubCgroup`]: `..` in it, a controller on v2, or an unknown controller.
     pub fn child(&self, sub: &str) -> Result<Self, CgroupError> {
-        let refuse =
-            |reason: String| CgroupError::SubCgroup { argument: sub.to_owned(), reason };
+        let refuse = |reason: String| CgroupError::SubCgroup {
+            argument: sub.to_owned(),
+            reason,
+        };
         let (only, path) = match sub.split_once(':') {
             None => (None, sub),
             Some(_) if self.mode == Mode::V2 => {
@@ -170,11 +177,18 @@ impl Cgroup {
         };
         let path = locate::relative(Path::new(path)).map_err(refuse)?;
         for controller in only.into_iter().flat_map(|list| list.split(',')) {
-            if !self.hierarchies.iter().any(|hierarchy| hierarchy.has(controller)) {
+            if !self
+                .hierarchies
+                .iter()
+                .any(|hierarchy| hierarchy.has(controller))
+            {
                 return Err(refuse(format!("there is no controller {controller:?}")));
             }
         }
         let mut child = self.clone();
+        if path.as_os_str().is_empty() {
+            return Ok(child);
+        }
         for hierarchy in &mut child.hierarchies {
             if only.is_none_or(|list| list.split(',').any(|name| hierarchy.has(name))) {
                 hierarchy.path.push(&path);

@@ -24,7 +24,9 @@ impl Cgroup {
     /// without CPUs), `EOPNOTSUPP` (v2: threaded).
     pub fn join(&self, pid: i32) -> Result<(), CgroupError> {
         let pid = pid.to_string();
-        self.hierarchies.iter().try_for_each(|hierarchy| join_dir(&hierarchy.dir(), &pid))
+        self.hierarchies
+            .iter()
+            .try_for_each(|hierarchy| join_dir(&hierarchy.dir(), &pid))
     }
 
     /// The processes of the cgroup and of those below it, sorted. Empty when there is no such
@@ -83,7 +85,10 @@ impl Cgroup {
             std::thread::sleep(Duration::from_millis(u64::from(round.min(10))));
         }
         let dir = self.process_dir().unwrap_or_default();
-        Err(CgroupError::StillAlive { dir, count: self.pids()?.len() })
+        Err(CgroupError::StillAlive {
+            dir,
+            count: self.pids()?.len(),
+        })
     }
 
     /// Signals every process that is not a zombie; returns how many there were.
@@ -151,7 +156,11 @@ pub(super) fn of_subtree(dir: &Path) -> Result<Vec<i32>, CgroupError> {
 
 fn collect(dir: &Path, pids: &mut BTreeSet<i32>) -> Result<(), CgroupError> {
     pids.extend(of_dir(dir)?);
-    let failed = |source| CgroupError::Directory { action: "open", dir: dir.to_owned(), source };
+    let failed = |source| CgroupError::Directory {
+        action: "open",
+        dir: dir.to_owned(),
+        source,
+    };
     let entries = match fs::read_dir(dir) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(failed)?,

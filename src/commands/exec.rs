@@ -1,6 +1,7 @@
 //! `gpurun exec`.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -88,7 +89,6 @@ impl Exec {
             console: None,
             pid_file: self.pid_file,
             preserve_fds: self.preserve_fds,
-            detached: self.detach,
             ignore_paused: self.ignore_paused,
             sub_cgroup: self.cgroup,
         };
@@ -104,7 +104,7 @@ impl Exec {
         };
         let child = exec::exec(&container, &spec, &process, options)?;
         let Some(supervisor) = supervisor else { return Ok(0) };
-        let master = line.map(|line| console::receive_master((&line).into())).transpose()?;
+        let master = line.map(|line| console::receive_master(line.as_fd())).transpose()?;
         Ok(u8::try_from(supervisor.wait(child.pid, master)?).unwrap_or(u8::MAX))
     }
 

@@ -27,9 +27,11 @@ impl Explain {
     pub fn run(self) -> Result<()> {
         let mut bundle = Bundle::load(&self.bundle)?;
         let decision = gpu::plan_for(&mut bundle.spec)?;
-        let text = match self.json {
-            true => gpu::explain::json(decision.as_ref())?,
-            false => gpu::explain::table(decision.as_ref()),
+        let text = match (&decision, self.json) {
+            (None, true) => "null".to_owned(),
+            (None, false) => gpu::explain::NOTHING.to_owned(),
+            (Some(decision), true) => gpu::explain::json(decision)?,
+            (Some(decision), false) => gpu::explain::table(decision),
         };
         println!("{}", text.trim_end());
         Ok(())

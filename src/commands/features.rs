@@ -29,7 +29,7 @@ impl Features {
                 "prestart", "createRuntime", "createContainer", "startContainer", "poststart",
                 "poststop",
             ],
-            "mountOptions": rootfs::known_mount_options(),
+            "mountOptions": rootfs::MountOptions::known(),
             "linux": {
                 "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
                 "capabilities": capabilities,
@@ -44,7 +44,7 @@ impl Features {
                     "enabled": !support::archs().is_empty(),
                     "actions": support::ACTIONS,
                     "operators": support::OPERATORS,
-                    "archs": support::archs().iter().map(|arch| arch.oci()).collect::<Vec<_>>(),
+                    "archs": support::archs().iter().map(|arch| arch.profile_name()).collect::<Vec<_>>(),
                     "knownFlags": support::FLAGS,
                     "supportedFlags": support::supported_flags(),
                 },

@@ -1,5 +1,7 @@
 //! `gpurun run`.
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -47,7 +49,7 @@ impl Run {
         };
         let created = create::create(&store, &id, bundle, options)?;
         let wait = || -> Result<u8> {
-            let master = line.map(|line| console::receive_master((&line).into())).transpose()?;
+            let master = line.map(|line| console::receive_master(line.as_fd())).transpose()?;
             for failed in start::start(&created.container)? {
                 log::warn(failed);
             }

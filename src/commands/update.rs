@@ -108,7 +108,7 @@ impl Update {
         resources.set_devices(None);
         if let Some(limit) = self.pids_limit {
             let mut pids = LinuxPids::default();
-            pids.set_limit(Some(limit));
+            pids.set_limit(limit);
             resources.set_pids(Some(pids));
         }
         if let Some(weight) = self.blkio_weight {

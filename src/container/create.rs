@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::CloneFlags;
-use nix::sys::stat::Mode;
+use rustix::fs::{CWD, FileType, Mode};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::bundle::Bundle;
@@ -18,15 +18,16 @@ use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
 use super::{console, delete, idmap, start};
-use crate::cgroup::Cgroup;
-use crate::cgroup::devices::DeviceRules;
+use crate::cgroup::{Cgroup, ContainerMounts};
+use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::gpu;
-use crate::gpu::plan::Plan;
+use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
 use crate::log;
 use crate::init::channel::Channel;
 use crate::init::journal::Journal;
 use crate::init::namespaces::Namespaces;
 use crate::init::program::Program;
+use crate::init::rootfs::{self, CgroupView, Hierarchy, SysctlNamespaces};
 use crate::init::sequence::{Init, shares_pid_namespace};
 use crate::seccomp::{self, Filter};
 
@@ -93,6 +94,7 @@ pub fn create(
         decided.devices.clone(),
     );
     let mut container = Container { dir, state };
+    container.state.gpu_rules = gpu_rules(decided.plan.as_ref())?;
     match build(&mut container, decided, options) {
         Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
         Err(error) => {
@@ -124,7 +126,11 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         linux.namespaces().as_deref().unwrap_or_default(),
         idmap::time_offsets(linux.time_offsets().as_ref())?,
     )?;
-    crate::init::rootfs::validate(spec)?;
+    rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default())?;
+    if let Some(sysctls) = linux.sysctl() {
+        let list = linux.namespaces().as_deref().unwrap_or_default();
+        rootfs::validate_sysctls(sysctls.keys(), SysctlNamespaces::of(list))?;
+    }
     let seccomp = linux.seccomp().as_ref().map(compile_seccomp).transpose()?;
     let cgroup = Cgroup::locate(
         linux.cgroups_path().as_deref(),
@@ -137,6 +143,23 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         linux.devices().as_deref().unwrap_or_default(),
     )?;
     Ok(Decided { plan, program, seccomp, namespaces, cgroup, devices, bundle })
+}
+
+/// The rules that the plan's devices need, for every later `update`.
+fn gpu_rules(plan: Option<&Plan>) -> Result<Vec<DeviceRule>> {
+    let devices = plan.map(|plan| plan.devices.as_slice()).unwrap_or_default();
+    let rule = |device: &DeviceNode| {
+        Ok(DeviceRule {
+            kind: match device.kind {
+                DeviceKind::Char => DeviceType::Char,
+                DeviceKind::Block => DeviceType::Block,
+            },
+            major: Some(device.major),
+            minor: Some(device.minor),
+            access: device.access.parse().map_err(|err| anyhow!("{err}"))?,
+        })
+    };
+    devices.iter().map(rule).collect()
 }
 
 fn compile_seccomp(profile: &LinuxSeccomp) -> Result<Filter> {
@@ -180,24 +203,18 @@ fn build(
     let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
     let rlimits = program.rlimits.clone();
     let oom_score_adj = program.oom_score_adj;
-    let wants_cgroup_mounts = bundle
-        .spec
-        .mounts()
-        .iter()
-        .flatten()
-        .any(|mount| mount.typ().as_deref().is_some_and(|kind| kind.starts_with("cgroup")));
-    let view = wants_cgroup_mounts.then(|| cgroup.view()).transpose()?;
+    let cgroups = cgroup_view(cgroup.mounts_for_container());
     let id = container.state.id.clone();
-    let rootfs = bundle.rootfs.clone();
     let init = Init {
         id: &id,
         spec: &bundle.spec,
-        rootfs,
+        bundle: &bundle.path,
+        rootfs: &bundle.rootfs,
         program,
         namespaces: &namespaces,
         plan: plan.as_ref(),
         seccomp: seccomp.as_ref(),
-        cgroup: view,
+        cgroups: &cgroups,
         console,
         fifo: &fifo,
         journal,
@@ -239,9 +256,29 @@ fn build(
     Ok((std::mem::take(&mut bundle.spec), ready.child.pidfd))
 }
 
+/// What the cgroup room knows, in the words of the init.
+fn cgroup_view(mounts: ContainerMounts) -> CgroupView {
+    match mounts {
+        ContainerMounts::V2 { cgroup_dir, .. } => CgroupView::V2 { own: cgroup_dir },
+        ContainerMounts::V1 { mounts, links } => {
+            let hierarchies = mounts.into_iter().map(|mount| Hierarchy {
+                links: links
+                    .iter()
+                    .filter(|(_, target)| *target == mount.name)
+                    .map(|(link, _)| link.clone())
+                    .collect(),
+                name: mount.name,
+                own: mount.cgroup_dir,
+                options: mount.options,
+            });
+            CgroupView::V1 { hierarchies: hierarchies.collect() }
+        }
+    }
+}
+
 /// Open for both directions: see `init::sequence`, "wait for start".
 fn make_fifo(path: &Path) -> Result<OwnedFd> {
-    nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
         .with_context(|| format!("cannot create {}", path.display()))?;
     let file = fs::OpenOptions::new()
         .read(true)

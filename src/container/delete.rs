@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
+use nix::sys::signal::Signal;
 use oci_spec::runtime::ContainerState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
@@ -84,7 +85,9 @@ fn kill_init(container: &Container) -> Result<()> {
         let _ = cgroup.thaw();
         wait_for_end(init.pid)?;
     }
-    cgroup.kill_all(libc::SIGKILL).context("cannot kill the container's processes")?;
+    if !cgroup.pids()?.is_empty() {
+        cgroup.kill_all(Signal::SIGKILL).context("cannot kill the container's processes")?;
+    }
     Ok(())
 }
 

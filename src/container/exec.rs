@@ -4,9 +4,9 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{self, CloneFlags};
-use oci_spec::runtime::{LinuxCapabilities, Process, Spec};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::create::write_pid_file;
@@ -29,8 +29,6 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// Descriptors after stderr that the program keeps.
     pub preserve_fds: u32,
-    /// The process lives on without us.
-    pub detached: bool,
     /// Join even if the container is paused; the process then waits with it.
     pub ignore_paused: bool,
     /// A cgroup below the container's.
@@ -106,16 +104,20 @@ pub fn process_of(spec: &Spec, changes: Changes) -> Result<Process> {
 /// spec has the capability inheritable already.
 fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     let mut sets: LinuxCapabilities = process.capabilities().clone().unwrap_or_default();
+    let mut more = Capabilities::new();
     for name in names {
-        let capability = serde_json::from_value(serde_json::Value::String(name.clone()))
-            .map_err(|_| anyhow::anyhow!("unknown capability {name:?}: use names such as CAP_NET_RAW"))?;
-        let mut add = |set: &mut Option<std::collections::HashSet<_>>| {
-            set.get_or_insert_default().insert(capability);
-        };
-        add(sets.bounding_mut());
-        add(sets.effective_mut());
-        add(sets.permitted_mut());
+        let name = serde_json::Value::String(name.clone());
+        more.insert(serde_json::from_value(name.clone()).map_err(|_| {
+            anyhow!("unknown capability {name}: use names such as CAP_NET_RAW")
+        })?);
     }
+    let with_more = |set: &Option<Capabilities>| {
+        Some(set.iter().flatten().copied().chain(more.iter().copied()).collect())
+    };
+    let bounding = with_more(sets.bounding());
+    let effective = with_more(sets.effective());
+    let permitted = with_more(sets.permitted());
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
     process.set_capabilities(Some(sets));
     Ok(())
 }
@@ -168,7 +170,6 @@ pub fn exec(
         console,
         channel: theirs,
         preserve_fds: options.preserve_fds,
-        detached: options.detached,
     };
     // A pid namespace takes effect on children only: enter it, clone, and come back.
     let own = fs::File::open("/proc/self/ns/pid").context("cannot open our own pid namespace")?;

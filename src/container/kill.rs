@@ -3,7 +3,11 @@
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 
+use nix::sys::signal::Signal;
+
+use super::process;
 use super::state::{Container, Status};
+use crate::cgroup::Cgroup;
 
 /// Parses a signal as runc's users write it: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`.
 ///
@@ -19,7 +23,7 @@ pub fn parse_signal(text: &str) -> Result<i32> {
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Ok(known) = format!("SIG{name}").parse::<nix::sys::signal::Signal>() {
+    if let Ok(known) = format!("SIG{name}").parse::<Signal>() {
         return Ok(known as i32);
     }
     real_time(name).with_context(|| format!("unknown signal {text:?}: use a name such as TERM or a number"))
@@ -46,8 +50,7 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     if all {
         // Engines call this when the init has died and others share its pid namespace; a
         // container that has none left is fine.
-        container.state.cgroup.kill_all(signal)?;
-        return Ok(());
+        return kill_all(&container.state.cgroup, signal);
     }
     let init = match container.status() {
         Status::Stopped | Status::Creating => bail!("container not running"),
@@ -58,11 +61,24 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
         Err(err) => Err(err).context("cannot signal the container's init"),
         Ok(()) if signal == libc::SIGKILL && !container.state.own_pid_namespace => {
             // Nothing ends the others when the init of a shared pid namespace dies.
-            container.state.cgroup.kill_all(signal)?;
-            Ok(())
+            kill_all(&container.state.cgroup, signal)
         }
         Ok(()) => Ok(()),
     }
+}
+
+fn kill_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
+    if let Ok(known) = Signal::try_from(signal) {
+        return Ok(cgroup.kill_all(known)?);
+    }
+    // Real-time signals, and 0.
+    for pid in cgroup.pids()? {
+        match process::send(pid, signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(err) => return Err(err).with_context(|| format!("cannot signal process {pid}")),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

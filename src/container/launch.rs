@@ -32,7 +32,7 @@ pub struct Child {
 pub fn clone_into(
     cgroup: &Cgroup,
     flags: CloneFlags,
-    child: impl FnOnce() -> std::convert::Infallible,
+    child: impl FnOnce() -> Result<(Child, bool)>,
 ) -> Result<(Child, bool)> {
     let directory = cgroup.open_v2()?;
     let args = CloneArgs {
@@ -40,7 +40,7 @@ pub fn clone_into(
         cgroup: directory.as_ref().map(AsFd::as_fd),
     };
     match clone3(&args).context("cannot create the container's first process (clone3)")? {
-        Forked::Child => match child() {},
+        Forked::Child => child(),
         Forked::Parent { pid, pidfd } => Ok((Child { pid, pidfd }, directory.is_some())),
     }
 }

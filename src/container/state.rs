@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::id::ContainerId;
 use super::process::{Liveness, ProcessId};
 use super::store::{StateDir, Store, StoreError};
 use crate::cgroup::Cgroup;
-use crate::cgroup::devices::DeviceRules;
+use crate::cgroup::devices::{DeviceRule, DeviceRules};
 
 /// The format of `state.json`. A file of another version is refused, not guessed at.
 const VERSION: u32 = 1;
@@ -43,7 +43,7 @@ pub struct State {
     pub devices: DeviceRules,
     /// Those of the rules that its GPUs need; no `update` takes them away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub gpu_rules: Vec<LinuxDeviceCgroup>,
+    pub gpu_rules: Vec<DeviceRule>,
     /// Whether it has a pid namespace of its own, so that all its processes end with the init.
     pub own_pid_namespace: bool,
     /// Whether there are poststart or poststop hooks in the spec.

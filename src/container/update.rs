@@ -19,8 +19,8 @@ pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<(
     let Some(rules) = resources.devices().as_deref().filter(|rules| !rules.is_empty()) else {
         return Ok(());
     };
-    let gpu = &container.state.gpu_rules;
-    let wanted = DeviceRules::from_spec(&[rules, gpu.as_slice()].concat())?;
+    let mut wanted = DeviceRules::for_container(rules, &[])?;
+    wanted.allow_each(&container.state.gpu_rules)?;
     if wanted != container.state.devices {
         container.state.cgroup.set_devices(&wanted)?;
         container.state.devices = wanted;

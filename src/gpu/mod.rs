@@ -6,7 +6,13 @@
 //! filesystem is carried out by `crate::init::gpu`. Nothing outside this folder names a vendor;
 //! each vendor is one folder, listed once, in [`vendor`].
 
+pub mod absorb;
+pub mod error;
+pub mod explain;
 pub mod loader;
+pub mod merge;
+pub mod nvidia;
+pub mod pci;
 pub mod plan;
 pub mod request;
 pub mod vendor;

@@ -163,16 +163,18 @@ impl Settings {
         prefix: &str,
         known: &[&str],
     ) -> Result<(), ConfigError> {
-        for (name, _) in table.iter().filter(|(name, _)| !known.contains(name)) {
-            let span = table.get_key_value(name).and_then(|(key, _)| key.span());
-            return Err(ConfigError::UnknownKey {
-                path: self.path.clone(),
-                line: self.line(span),
-                key: format!("{prefix}{name}"),
-                known: known.join(", "),
-            });
+        match table.iter().find(|(name, _)| !known.contains(name)) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let span = table.get_key_value(name).and_then(|(key, _)| key.span());
+                Err(ConfigError::UnknownKey {
+                    path: self.path.clone(),
+                    line: self.line(span),
+                    key: format!("{prefix}{name}"),
+                    known: known.join(", "),
+                })
+            }
         }
-        Ok(())
     }
 
     fn line(&self, span: Option<std::ops::Range<usize>>) -> usize {

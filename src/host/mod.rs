@@ -10,7 +10,7 @@ pub mod elf;
 pub mod tree;
 
 #[cfg(test)]
-pub mod testing;
+pub(crate) mod testing;
 
 use std::path::{Path, PathBuf};
 

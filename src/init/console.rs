@@ -67,7 +67,7 @@ pub fn attach(
         termios::tcsetwinsize(&slave, size).map_err(step("set the terminal's size"))?;
     }
     // The program's user must be able to open its own terminal.
-    match fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(program.uid)), None) {
+    match fs::fchown(&slave, Some(fs::Uid::from_raw(program.uid)), None) {
         // A user that is not mapped cannot own it; the program has it open all the same.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
         other => other.map_err(step("give the terminal to the user"))?,

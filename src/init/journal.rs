@@ -5,6 +5,7 @@
 //! again, also after a crash at any moment. The journal is an append-only file in the state
 //! directory, opened by the parent and inherited by the init.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -86,5 +87,17 @@ impl Journal {
         record.extend_from_slice(path.as_os_str().as_bytes());
         record.push(0);
         file.write_all(&record)
+    }
+
+    /// The records in the bytes of a journal file, in the order in which they were made. What is
+    /// damaged, or was cut off in the middle, is left out.
+    pub fn records(bytes: &[u8]) -> impl Iterator<Item = (Created, &Path)> {
+        let whole = bytes.iter().rposition(|byte| *byte == 0).unwrap_or(0);
+        bytes.get(..whole).unwrap_or_default().split(|byte| *byte == 0).filter_map(|record| {
+            let (letter, rest) = record.split_first()?;
+            let path = rest.strip_prefix(b" ")?;
+            let kind = Created::from_letter(char::from(*letter))?;
+            Some((kind, Path::new(OsStr::from_bytes(path))))
+        })
     }
 }

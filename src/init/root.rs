@@ -11,10 +11,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::journal::{Created, Journal};
+
+/// The start of the name under which a file is prepared; no image has a reason to use it.
+pub const TEMPORARY_PREFIX: &str = ".gpurun-";
 
 /// How often a resolution is repeated when the kernel says that the tree changed under it.
 const RETRIES: usize = 128;
@@ -75,12 +78,18 @@ impl Root {
     /// # Errors
     /// As [`Root::resolve`].
     pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() {
-            Path::new("/")
-        } else {
-            path
-        };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.open_with(path, flags, mode, ResolveFlags::empty())
+    }
+
+    fn open_with(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+        resolve: ResolveFlags,
+    ) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+        let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RETRIES {
             match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -89,6 +98,26 @@ impl Root {
             }
         }
         Err(Errno::AGAIN.into())
+    }
+
+    /// Whether what `fd` refers to is on the root's own mount, not on something that is mounted
+    /// inside the root (a volume of the user may be a directory of the host).
+    ///
+    /// # Errors
+    /// Of statx.
+    pub fn is_own_mount(&self, fd: impl AsFd) -> io::Result<bool> {
+        let mount_of = |fd: BorrowedFd<'_>| {
+            fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
+        };
+        Ok(mount_of(self.as_fd())? == mount_of(fd.as_fd())?)
+    }
+
+    /// The directory at `path`, or an error where the way leads over another mount.
+    ///
+    /// # Errors
+    /// As [`Root::resolve`], and `EXDEV`.
+    pub fn dir_on_own_mount(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty(), ResolveFlags::NO_XDEV)
     }
 
     /// Reads a regular file of at most `limit` bytes. `None`: it does not exist, or is something
@@ -153,7 +182,7 @@ impl Root {
                     let Some(Component::Normal(name)) = walked.components().next_back() else {
                         return Err(err);
                     };
-                    journal.record(Created::Dir, &walked)?;
+                    self.note(&dir, Created::Dir, &walked, journal)?;
                     match fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
                         // A dangling link is EEXIST here and ENOENT below: refused.
                         Ok(()) | Err(Errno::EXIST) => {}
@@ -180,7 +209,7 @@ impl Root {
             return Ok(fd);
         }
         let (parent, name) = self.ensure_parent(path, journal)?;
-        journal.record(Created::MountPoint, path)?;
+        self.note(&parent, Created::MountPoint, path, journal)?;
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         match fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
@@ -223,7 +252,7 @@ impl Root {
         let temporary = temporary_name(name);
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        journal.record(Created::File, &path.with_file_name(&temporary))?;
+        self.note(&parent, Created::File, &path.with_file_name(&temporary), journal)?;
         let fd = match fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode)) {
             Err(Errno::EXIST) => {
                 // Left by an earlier run that was killed; the name is ours alone.
@@ -259,7 +288,7 @@ impl Root {
         let (parent, name) = self.ensure_parent(path, journal)?;
         match fs::readlinkat(&parent, name, Vec::new()) {
             Ok(text) if text.as_bytes() == target.as_os_str().as_bytes() => return Ok(()),
-            Err(Errno::NOENT) => journal.record(Created::Link, path)?,
+            Err(Errno::NOENT) => self.note(&parent, Created::Link, path, journal)?,
             _ => {}
         }
         match fs::symlinkat(target, &parent, name) {
@@ -267,6 +296,7 @@ impl Root {
             done => return Ok(done?),
         }
         let temporary = temporary_name(name);
+        self.note(&parent, Created::Link, &path.with_file_name(&temporary), journal)?;
         let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
         fs::symlinkat(target, &parent, &temporary)?;
         let renamed = fs::renameat(&parent, &temporary, &parent, name);
@@ -274,6 +304,18 @@ impl Root {
             let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
         }
         Ok(renamed?)
+    }
+
+    /// Notes in the journal what is about to be created in `parent`, if that is in the image:
+    /// what is created in a mount of the container (a tmpfs on /dev) goes away with it.
+    fn note(
+        &self,
+        parent: &OwnedFd,
+        kind: Created,
+        path: &Path,
+        journal: &mut Journal,
+    ) -> io::Result<()> {
+        if self.is_own_mount(parent)? { journal.record(kind, path) } else { Ok(()) }
     }
 }
 
@@ -299,7 +341,7 @@ fn drop_to_path(parent: &OwnedFd, name: &OsStr, fd: &OwnedFd) -> io::Result<Owne
 
 /// The name under which a file is prepared before it is renamed into place.
 fn temporary_name(name: &OsStr) -> PathBuf {
-    let mut temporary = std::ffi::OsString::from(".gpurun-");
+    let mut temporary = std::ffi::OsString::from(TEMPORARY_PREFIX);
     temporary.push(name);
     PathBuf::from(temporary)
 }

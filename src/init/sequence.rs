@@ -2,10 +2,11 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::sched::CloneFlags;
+use nix::sys::signal::SigSet;
 use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::{DumpableBehavior, Signal};
@@ -16,7 +17,7 @@ use super::journal::Journal;
 use super::namespaces::Namespaces;
 use super::program::Program;
 use super::root::Root;
-use super::rootfs::{self, CgroupView, MountContext};
+use super::rootfs::{self, CgroupView, DeferredReadonly, Finish, MountContext};
 use super::{console, executable, gpu, user};
 
 use crate::gpu::plan::Plan;
@@ -31,8 +32,10 @@ pub struct Init<'a> {
     pub id: &'a str,
     /// The spec, with the plan's devices, rules, environment and groups in it.
     pub spec: &'a Spec,
+    /// The bundle, where relative sources of mounts start.
+    pub bundle: &'a Path,
     /// The rootfs on the host, absolute.
-    pub rootfs: PathBuf,
+    pub rootfs: &'a Path,
     /// The user's program.
     pub program: Program,
     /// Its namespaces.
@@ -42,7 +45,7 @@ pub struct Init<'a> {
     /// The seccomp filter.
     pub seccomp: Option<&'a Filter>,
     /// The container's cgroups, for mounts of type `cgroup`.
-    pub cgroup: Option<CgroupView>,
+    pub cgroups: &'a CgroupView,
     /// Where the terminal's master goes.
     pub console: Option<OwnedFd>,
     /// The fifo that says "start".
@@ -99,7 +102,7 @@ impl Init<'_> {
         self.session_keyring();
         self.set_names()?;
 
-        let root = self.build_rootfs()?;
+        let (root, writable) = self.build_rootfs()?;
         self.change_root(&root)?;
         let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
 
@@ -109,11 +112,20 @@ impl Init<'_> {
         {
             console::attach(&root, socket.as_fd(), &self.program, true)?;
         }
-        if let Some(sysctl) = linux.and_then(|linux| linux.sysctl().as_ref()) {
-            rootfs::write_sysctls(sysctl)?;
-        }
-        // After sysctls and the console, before anything of the image can run.
-        rootfs::finish(&root, self.spec)?;
+        let sysctls = linux.and_then(|linux| linux.sysctl().as_ref());
+        rootfs::write_sysctls(&root, sysctls.into_iter().flatten())?;
+        // Last: what is masked or read-only now, no step of ours needs to write any more.
+        rootfs::finish(
+            &root,
+            &Finish {
+                propagation: linux.and_then(|linux| linux.rootfs_propagation().as_deref()),
+                deferred: &writable,
+                readonly_root: self.spec.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false),
+                readonly_paths: list(linux.and_then(|linux| linux.readonly_paths().as_deref())),
+                masked_paths: list(linux.and_then(|linux| linux.masked_paths().as_deref())),
+            },
+        )?;
+        drop(writable);
 
         self.become_program(&root)
     }
@@ -177,46 +189,47 @@ impl Init<'_> {
         Ok(())
     }
 
-    /// Everything that the container will see, built at its place on the host.
-    fn build_rootfs(&mut self) -> Result<Root> {
+    /// Everything that the container will see, built at its place on the host. Also returns the
+    /// mounts that become read-only when nothing has to be created in them any more.
+    fn build_rootfs(&mut self) -> Result<(Root, Vec<DeferredReadonly>)> {
         let linux = self.spec.linux().as_ref();
-        if !self.namespaces.has(CloneFlags::CLONE_NEWNS) {
-            bail!("a container without a mount namespace is not supported: add one to linux.namespaces");
-        }
         let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
-        let root = rootfs::prepare_root(&self.rootfs, propagation)?;
+        let root = rootfs::prepare_root(self.rootfs, propagation)?;
         let context = MountContext {
-            mount_label: linux.and_then(|linux| linux.mount_label().clone()),
-            cgroup: self.cgroup.take(),
-            user_namespace: self.namespaces.has(CloneFlags::CLONE_NEWUSER),
-            cgroup_namespace: self.namespaces.has(CloneFlags::CLONE_NEWCGROUP),
+            bundle: self.bundle,
+            label: linux.and_then(|linux| linux.mount_label().as_deref()),
+            cgroups: self.cgroups,
+            userns: self.namespaces.has(CloneFlags::CLONE_NEWUSER),
+            cgroupns: self.namespaces.has(CloneFlags::CLONE_NEWCGROUP),
         };
-        let mounts = self.spec.mounts().as_deref().unwrap_or_default();
-        rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
-        let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-        rootfs::create_devices(&root, devices, context.user_namespace, &mut self.journal)?;
+        let mounts = list(self.spec.mounts().as_deref());
+        let writable = rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
+        if rootfs::needs_dev(mounts) {
+            let devices = list(linux.and_then(|linux| linux.devices().as_deref()));
+            rootfs::create_devices(&root, devices, context.userns, &mut self.journal)?;
+        }
         if let Some(plan) = self.plan {
             gpu::apply(plan, &root, &mut self.journal)?;
         }
         // The directory that the program starts in, where the image lacks it. It stays.
         root.ensure_dir(&self.program.cwd, &mut Journal::none())
             .with_context(|| format!("cannot create the working directory {:?}", self.program.cwd))?;
-        Ok(root)
+        Ok((root, writable))
     }
 
     fn change_root(&mut self, root: &Root) -> Result<()> {
         let hooks = self.spec.hooks().as_ref();
-        let any = |list: Option<&Vec<_>>| list.is_some_and(|list: &Vec<_>| !list.is_empty());
         #[allow(deprecated, reason = "prestart is what Docker still uses")]
-        let host_hooks = any(hooks.and_then(|hooks| hooks.prestart().as_ref()))
-            || any(hooks.and_then(|hooks| hooks.create_runtime().as_ref()));
-        if host_hooks {
+        let on_host = hooks.is_some_and(|hooks| {
+            let lists = [hooks.prestart(), hooks.create_runtime()];
+            lists.into_iter().flatten().any(|list| !list.is_empty())
+        });
+        if on_host {
             self.channel.report(&FromInit::RunHooks)?;
             self.channel.wait_for(FromParent::Done).context("the parent gave up")?;
         }
-        if let Some(list) = hooks.and_then(|hooks| hooks.create_container().as_ref()) {
-            hooks::run("createContainer", list, &self.hook_state.creating_here())?;
-        }
+        let here = hooks.and_then(|hooks| hooks.create_container().as_deref());
+        hooks::run("createContainer", list(here), &self.hook_state.creating_here())?;
         rootfs::pivot(root, self.no_pivot)?;
         Ok(())
     }
@@ -242,18 +255,31 @@ impl Init<'_> {
             load_seccomp(self.seccomp, &self.channel)?;
         }
 
+        // The parent may end the moment it has said "commit". Until then its death is an end of
+        // file on the channel, and there is nothing left to do here that could hang.
+        rustix::process::set_parent_process_death_signal(None)
+            .context("cannot outlive the parent")?;
         self.channel.report(&FromInit::Ready)?;
         self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
-        // From here on the container outlives the command that created it.
         self.committed = true;
-        let _ = rustix::process::set_parent_process_death_signal(None);
         wait_for_start(self.fifo.as_fd()).context("cannot wait for start")?;
-        if let Some(list) = self.spec.hooks().as_ref().and_then(|h| h.start_container().as_ref()) {
-            hooks::run("startContainer", list, &self.hook_state.created_here())?;
-        }
-        sys::signal::default_sigpipe()?;
+        let hooks = self.spec.hooks().as_ref();
+        let at_start = hooks.and_then(|hooks| hooks.start_container().as_deref());
+        hooks::run("startContainer", list(at_start), &self.hook_state.created_here())?;
+        reset_signals()?;
         Err(executable::exec(&path, &self.program).into())
     }
+}
+
+/// An absent list is an empty one.
+fn list<T>(list: Option<&[T]>) -> &[T] {
+    list.unwrap_or_default()
+}
+
+/// The program starts as if nobody had touched its signals.
+pub(super) fn reset_signals() -> Result<()> {
+    sys::signal::default_sigpipe()?;
+    SigSet::empty().thread_set_mask().context("cannot unblock signals")
 }
 
 /// Loads the filter; a listener, where it has one, goes to the parent, who hands it on.

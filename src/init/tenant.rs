@@ -14,7 +14,7 @@ use rustix::process::{DumpableBehavior, Signal};
 use super::channel::{Channel, FromInit, FromParent};
 use super::program::Program;
 use super::root::Root;
-use super::sequence::load_seccomp;
+use super::sequence::{load_seccomp, reset_signals};
 use super::{console, executable, user};
 use crate::seccomp::Filter;
 use crate::sys;
@@ -36,8 +36,6 @@ pub struct Tenant<'a> {
     pub channel: Channel,
     /// Descriptors after stderr that the program keeps.
     pub preserve_fds: u32,
-    /// Die with the runtime until the program runs (a detached one lives on).
-    pub detached: bool,
 }
 
 impl Tenant<'_> {
@@ -93,13 +91,13 @@ impl Tenant<'_> {
         if self.program.no_new_privs {
             load_seccomp(self.seccomp, &self.channel)?;
         }
+        // A detached process outlives the parent, which may end the moment it has said "commit".
+        rustix::process::set_parent_process_death_signal(None)
+            .context("cannot outlive the parent")?;
         // The parent sets the limits last: they are the program's, not ours.
         self.channel.report(&FromInit::Ready)?;
         self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
-        if self.detached {
-            let _ = rustix::process::set_parent_process_death_signal(None);
-        }
-        sys::signal::default_sigpipe()?;
+        reset_signals()?;
         Err(executable::exec(&path, &self.program).into())
     }
 }

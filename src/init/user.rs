@@ -36,12 +36,12 @@ pub enum UserError {
         source: nix::Error,
     },
     /// A capability set.
-    #[error("cannot set the {set} capabilities: {source}")]
+    #[error("cannot set the {set} capabilities: {reason}")]
     Capabilities {
         /// Which set.
         set: &'static str,
         /// The reason.
-        source: caps::errors::CapsError,
+        reason: String,
     },
     /// The working directory.
     #[error("cannot change to the working directory {cwd:?}: {source}")]
@@ -136,11 +136,16 @@ fn check_directory(cwd: &Path) -> Result<(), UserError> {
 
 /// Bounding first: dropping from it takes CAP_SETPCAP, which the later sets may not have.
 fn drop_capabilities(sets: &CapabilitySets) -> Result<(), UserError> {
-    let failed = |set| move |source| UserError::Capabilities { set, source };
+    let failed = |set| {
+        move |err: caps::errors::CapsError| UserError::Capabilities { set, reason: err.to_string() }
+    };
     let all = caps::read(None, CapSet::Permitted).map_err(failed("permitted"))?;
     // setresuid to another user emptied the effective set.
     caps::set(None, CapSet::Effective, &all).map_err(failed("effective"))?;
-    caps::set(None, CapSet::Bounding, &sets.bounding).map_err(failed("bounding"))?;
+    let bounding = caps::read(None, CapSet::Bounding).map_err(failed("bounding"))?;
+    for cap in bounding.difference(&sets.bounding) {
+        caps::drop(None, CapSet::Bounding, *cap).map_err(failed("bounding"))?;
+    }
     caps::set(None, CapSet::Inheritable, &sets.inheritable).map_err(failed("inheritable"))?;
     caps::set(None, CapSet::Effective, &sets.effective).map_err(failed("effective"))?;
     caps::set(None, CapSet::Permitted, &sets.permitted).map_err(failed("permitted"))?;

@@ -15,6 +15,7 @@ use super::support;
 use crate::sys::seccomp as sys;
 
 /// A profile as the kernel takes it.
+#[derive(Debug)]
 pub struct Filter {
     program: Vec<sock_filter>,
     flags: u64,

@@ -109,7 +109,14 @@ const _: () = assert!(size_of::<GetFdById>() == ATTR_SIZE);
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is one of the structs above, plain data of ATTR_SIZE bytes that the kernel
     // may read and write; the pointers in it are valid for the lengths beside them (callers below).
-    check(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) })
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attr),
+            size_of::<T>(),
+        )
+    })
 }
 
 /// The descriptor that `bpf` returned.
@@ -129,7 +136,8 @@ pub fn load_device_program(
     license: &CStr,
     log: Option<&mut [u8]>,
 ) -> io::Result<OwnedFd> {
-    let count = u32::try_from(insns.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let count =
+        u32::try_from(insns.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
     let mut prog_name = [0; 16];
     prog_name[..13].copy_from_slice(b"gpurun_device");
     let mut attr = ProgLoad {
@@ -226,6 +234,12 @@ pub fn device_programs(cgroup: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 /// # Errors
 /// `ENOENT` (gone meanwhile), `EPERM` (no `CAP_SYS_ADMIN` in the first user namespace).
 pub fn open_program(id: u32) -> io::Result<OwnedFd> {
-    let mut attr = GetFdById { id, next_id: 0, open_flags: 0, pad: 0, rest: [0; 30] };
+    let mut attr = GetFdById {
+        id,
+        next_id: 0,
+        open_flags: 0,
+        pad: 0,
+        rest: [0; 30],
+    };
     bpf(BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
 }

@@ -18,7 +18,11 @@ pub(super) fn set(knobs: &Knobs, memory: &LinuxMemory) -> Result<(), CgroupError
     if memory.check_before_update() == Some(true) {
         refuse_below_usage(knobs, &wanted)?;
     }
-    if knobs.v2 { set_v2(knobs, memory, &wanted) } else { set_v1(knobs, memory, &wanted) }
+    if knobs.v2 {
+        set_v2(knobs, memory, &wanted)
+    } else {
+        set_v1(knobs, memory, &wanted)
+    }
 }
 
 /// The limits, checked; `None` is "not set".
@@ -55,7 +59,11 @@ fn set_v1(knobs: &Knobs, memory: &LinuxMemory, wanted: &Wanted) -> Result<(), Cg
                 knobs.write(LIMIT, &limit.to_string())?;
             }
         }
-        (Some(limit), None) => knobs.write(LIMIT, &limit.to_string())?,
+        (Some(limit), None) => {
+            knobs
+                .write(LIMIT, &limit.to_string())
+                .map_err(|err| explain(knobs, limit, err))?;
+        }
         (None, Some(both)) => knobs.write(BOTH, &both.to_string())?,
         (None, None) => {}
     }
@@ -69,7 +77,33 @@ fn set_v1(knobs: &Knobs, memory: &LinuxMemory, wanted: &Wanted) -> Result<(), Cg
         // Docker's "not set", an int64 -1 in an unsigned field.
         None | Some(u64::MAX) => Ok(()),
         Some(value) if value <= 100 => knobs.write("memory.swappiness", &value.to_string()),
-        Some(value) => Err(invalid("memory.swappiness", format!("{value} is not in 0..=100"))),
+        Some(value) => Err(invalid(
+            "memory.swappiness",
+            format!("{value} is not in 0..=100"),
+        )),
+    }
+}
+
+/// Says why v1 refuses a limit: one above memory and swap together is a mere `EINVAL`, one below
+/// what is in use and cannot be reclaimed an `EBUSY`.
+fn explain(knobs: &Knobs, limit: i64, err: CgroupError) -> CgroupError {
+    let above = |both: &u64| u64::try_from(limit).is_ok_and(|limit| limit > *both);
+    match err.errno() {
+        Some(libc::EINVAL) => match knobs.read_u64("memory.memsw.limit_in_bytes") {
+            Ok(both) if above(&both) => invalid(
+                "memory.limit",
+                format!("{limit} is above memory and swap together ({both}); set memory.swap too"),
+            ),
+            _ => err,
+        },
+        Some(libc::EBUSY) => match knobs.read_u64("memory.usage_in_bytes") {
+            Ok(usage) => invalid(
+                "memory.limit",
+                format!("{limit} is below the {usage} bytes in use, which cannot be reclaimed"),
+            ),
+            Err(_) => err,
+        },
+        _ => err,
     }
 }
 
@@ -102,14 +136,23 @@ fn set_v2(knobs: &Knobs, memory: &LinuxMemory, wanted: &Wanted) -> Result<(), Cg
 /// On v2 a limit below what is in use kills processes; `checkBeforeUpdate` asks for an error.
 /// (v1 refuses by itself, but only after it has tried to reclaim.)
 fn refuse_below_usage(knobs: &Knobs, wanted: &Wanted) -> Result<(), CgroupError> {
-    let file = if knobs.v2 { "memory.current" } else { "memory.usage_in_bytes" };
+    let file = if knobs.v2 {
+        "memory.current"
+    } else {
+        "memory.usage_in_bytes"
+    };
     // Best effort: without a number there is nothing to compare.
-    let Ok(usage) = knobs.read_u64(file) else { return Ok(()) };
+    let Ok(usage) = knobs.read_u64(file) else {
+        return Ok(());
+    };
     for (field, value) in [("memory.limit", wanted.limit), ("memory.swap", wanted.swap)] {
         if let Some(value) = value
             && u64::try_from(value).is_ok_and(|value| value <= usage)
         {
-            return Err(invalid(field, format!("{value} is not above the {usage} bytes in use")));
+            return Err(invalid(
+                field,
+                format!("{value} is not above the {usage} bytes in use"),
+            ));
         }
     }
     Ok(())

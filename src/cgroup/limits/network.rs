@@ -21,7 +21,10 @@ pub(super) fn set(
         }
         let name = map.name();
         if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(invalid("network.priorities", format!("{name:?} is not an interface name")));
+            return Err(invalid(
+                "network.priorities",
+                format!("{name:?} is not an interface name"),
+            ));
         }
         priority.write("net_prio.ifpriomap", &format!("{name} {}", map.priority()))?;
     }

@@ -9,7 +9,10 @@ pub(super) fn set(knobs: &Knobs, pids: &LinuxPids) -> Result<(), CgroupError> {
         // systemd cannot set 0, so every runtime takes it as 1: the container's init alone.
         0 => "1".to_owned(),
         limit if limit < -1 => {
-            return Err(invalid("pids.limit", format!("{limit} is neither -1 (no limit) nor positive")));
+            return Err(invalid(
+                "pids.limit",
+                format!("{limit} is neither -1 (no limit) nor positive"),
+            ));
         }
         limit => convert::or_max(limit),
     };

@@ -37,6 +37,12 @@ pub fn extended<'p>(
     (text.len() != old.len()).then_some(text)
 }
 
+/// Whether [`extended`] made this content for an image that had no path file.
+#[must_use]
+pub fn is_own(content: &[u8]) -> bool {
+    content.starts_with(BUILT_IN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

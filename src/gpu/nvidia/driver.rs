@@ -17,7 +17,7 @@ const DRIVER_CONTAINER: &str = "run/nvidia/driver";
 
 /// Libraries of which one is in every directory that holds part of a driver. Debian spreads the
 /// driver over two directories, hence more than libcuda.
-const PROBES: [&str; 8] = [
+const PROBES: [&str; 9] = [
     "libcuda",
     "libnvidia-ml",
     "libnvidia-glcore",
@@ -26,6 +26,7 @@ const PROBES: [&str; 8] = [
     "libEGL_nvidia",
     "libnvidia-ptxjitcompiler",
     "libnvidia-glvkspirv",
+    "libnvidia-pkcs11-openssl3",
 ];
 
 /// Libraries with a version of their own that can be alone in a directory.

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::driver::Driver;
 use super::error::Error;
 use crate::gpu::plan::{FileKind, FileMount, Place, Plan};
-use crate::host::tree::Found;
+use crate::host::tree::{Directory, Found, Status};
 use crate::host::{Host, HostError};
 
 const UTILITY: Capabilities = Capabilities::UTILITY;
@@ -131,12 +131,26 @@ fn programs(
     config: &Config,
     plan: &mut Plan,
 ) -> Result<(), HostError> {
+    // Most of the places do not exist, and some are links to another: each real one once.
     let own = config.binary_paths.iter().map(PathBuf::as_path);
-    let known = PROGRAM_DIRECTORIES.iter().map(Path::new);
-    let directories: Vec<&Path> = own.chain(known).collect();
+    let mut directories: Vec<(&Path, Directory)> = Vec::new();
+    for place in own.chain(PROGRAM_DIRECTORIES.iter().map(Path::new)) {
+        let Some(directory) = driver.tree.directory(place)? else {
+            continue;
+        };
+        if directories
+            .iter()
+            .all(|(_, known)| known.path() != directory.path())
+        {
+            directories.push((place, directory));
+        }
+    }
     for (name, capability) in PROGRAMS.iter().filter(|(_, set)| set.any(wanted)) {
-        for directory in &directories {
-            let Some(found) = driver.tree.find(directory.join(name))? else {
+        for (place, _) in directories
+            .iter()
+            .filter(|(_, directory)| directory.has(name))
+        {
+            let Some(found) = driver.tree.find(place.join(name))? else {
                 continue;
             };
             if found.status.kind == FileType::RegularFile && found.status.mode & 0o111 != 0 {
@@ -252,7 +266,7 @@ fn ipc(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Hos
         }
     }
     // /tmp is for everyone: a link that another user put there must not be followed.
-    let is_directory = |status: crate::host::tree::Status| status.kind == FileType::Directory;
+    let is_directory = |status: Status| status.kind == FileType::Directory;
     if wanted.any(COMPUTE)
         && driver.tree.link_status(MPS)?.is_some_and(is_directory)
         && let Some(found) = driver.tree.find(MPS)?

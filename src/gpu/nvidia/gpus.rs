@@ -61,10 +61,8 @@ pub fn read(host: &Host) -> Result<Vec<Gpu>, Error> {
         gpus.push(parse(directory, address, &text));
     }
     gpus.sort_by_key(|gpu| gpu.address);
-    let mut next = 0;
-    for gpu in gpus.iter_mut().filter(|gpu| !gpu.excluded) {
-        gpu.index = Some(next);
-        next += 1;
+    for (index, gpu) in (0..).zip(gpus.iter_mut().filter(|gpu| !gpu.excluded)) {
+        gpu.index = Some(index);
     }
     Ok(gpus)
 }

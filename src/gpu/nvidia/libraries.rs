@@ -85,7 +85,7 @@ impl Collected<'_> {
             }
         })?;
         // Of two versions of a library with its own version the newer comes first and is taken.
-        names.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        names.sort_unstable_by(|(a, _), (b, _)| stem(a).cmp(stem(b)).then_with(|| b.cmp(a)));
         for (name, kind) in names {
             self.add(relative, directory, &name, kind)?;
         }
@@ -121,7 +121,7 @@ impl Collected<'_> {
             Path::new("")
         };
         let destination = parent.join(name);
-        let soname = identity.soname.filter(|soname| soname != name);
+        let soname = identity.soname.clone().filter(|soname| soname != name);
         let clashes = |path: &PathBuf| self.taken.contains(&(abi == Abi::I386, path.clone()));
         if clashes(&destination)
             || soname
@@ -220,6 +220,11 @@ impl Collected<'_> {
             });
         }
     }
+}
+
+/// The name before `.so.`.
+fn stem(name: &str) -> &str {
+    name.split_once(".so.").map_or(name, |(stem, _)| stem)
 }
 
 fn why(set: Capabilities, abi: Abi) -> String {

@@ -21,6 +21,8 @@ pub mod wish;
 pub mod xorg;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;

@@ -1,0 +1,171 @@
+//! Binding the host's files, directories and sockets into the container.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, CWD, FileType};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+
+use super::destination::Destinations;
+use super::error::{ApplyError, name_of};
+use crate::gpu::plan::{FileKind, FileMount, Plan};
+use crate::init::journal::Journal;
+use crate::init::root::Root;
+use crate::sys::mount::{MountAttr, mount_setattr};
+
+/// A detached mount and the place that waits for it.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    mount: OwnedFd,
+    target: OwnedFd,
+    path: PathBuf,
+    what: &'static str,
+}
+
+/// Makes a detached mount of every file of the plan and sees to it that each has a mount point.
+///
+/// # Errors
+/// [`ApplyError::ReadOnly`] when a mount point is missing on a read-only filesystem, and others.
+pub(super) fn prepare(
+    plan: &Plan,
+    destinations: &Destinations,
+    root: &Root,
+    journal: &mut Journal,
+) -> Result<Vec<Prepared>, ApplyError> {
+    let mut prepared: Vec<Prepared> = Vec::with_capacity(plan.files.len());
+    let mut directories: Vec<PathBuf> = Vec::new();
+    for file in &plan.files {
+        let path = destinations.path(&file.destination);
+        let (mount, is_dir) = detached(file).map_err(|reason| ApplyError::Source {
+            path: file.source.clone(),
+            why: file.why.clone(),
+            reason,
+        })?;
+        // A file inside a directory that is mounted as well: that one must be there first, or it
+        // would hide this one.
+        if directories.iter().any(|dir| path.starts_with(dir)) {
+            attach(std::mem::take(&mut prepared))?;
+            directories.clear();
+        }
+        let what = kind_name(&file.kind);
+        let target = if is_dir {
+            directories.push(path.clone());
+            root.ensure_dir(&path, journal)
+                .map_err(|err| ApplyError::at(what, &path, err))?
+        } else {
+            file_target(root, &path, what, journal)?
+        };
+        prepared.push(Prepared {
+            mount,
+            target,
+            path,
+            what,
+        });
+    }
+    Ok(prepared)
+}
+
+/// Puts the detached mounts into place.
+///
+/// # Errors
+/// [`ApplyError::Destination`].
+pub(super) fn attach(prepared: Vec<Prepared>) -> Result<(), ApplyError> {
+    for Prepared {
+        mount,
+        target,
+        path,
+        what,
+    } in prepared
+    {
+        attach_to(&mount, &target).map_err(|err| ApplyError::at(what, &path, err))?;
+    }
+    Ok(())
+}
+
+/// Puts a detached mount on what `target` refers to.
+pub(super) fn attach_to(mount: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, "", target, "", flags)?)
+}
+
+/// Sees to it that a file can be mounted at `path`, and returns that place.
+///
+/// A symbolic link in the image is not followed: the mount goes on the link itself, which the
+/// kernel allows, so that the name is the driver's file and what the link pointed to stays what
+/// it was.
+///
+/// # Errors
+/// [`ApplyError::InTheWay`] for anything but a file, a link or a socket.
+pub(super) fn file_target(
+    root: &Root,
+    path: &Path,
+    what: &'static str,
+    journal: &mut Journal,
+) -> Result<OwnedFd, ApplyError> {
+    let at = |err: io::Error| ApplyError::at(what, path, err);
+    let fd = match root.resolve_nofollow(path) {
+        Ok(fd) => fd,
+        Err(err) if Errno::from_io_error(&err) == Some(Errno::NOENT) => {
+            return root.ensure_file(path, journal).map_err(at);
+        }
+        Err(err) => return Err(at(err)),
+    };
+    match FileType::from_raw_mode(fs::fstat(&fd).map_err(|err| at(err.into()))?.st_mode) {
+        FileType::RegularFile | FileType::Symlink => Ok(fd),
+        FileType::Socket if what == kind_name(&FileKind::Ipc) => Ok(fd),
+        found => Err(ApplyError::InTheWay {
+            path: path.to_owned(),
+            found: name_of(found),
+            wanted: what,
+        }),
+    }
+}
+
+/// A detached copy of the mount of a file on the host, with its final flags, and whether it is a
+/// directory.
+fn detached(file: &FileMount) -> io::Result<(OwnedFd, bool)> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let mount = open_tree(CWD, &file.source, flags)?;
+    let found = FileType::from_raw_mode(fs::fstat(&mount)?.st_mode);
+    let is_ipc = file.kind == FileKind::Ipc;
+    let fits = match found {
+        FileType::RegularFile | FileType::Directory => true,
+        FileType::Socket => is_ipc,
+        _ => false,
+    };
+    if !fits {
+        return Err(io::Error::other(format!("it is {}", name_of(found))));
+    }
+    mount_setattr(&mount, &attributes(&file.kind), true)?;
+    Ok((mount, found == FileType::Directory))
+}
+
+/// The mount flags for a kind of file.
+fn attributes(kind: &FileKind) -> MountAttr {
+    let mut set = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if !matches!(kind, FileKind::Ipc) {
+        set |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    if matches!(kind, FileKind::Data | FileKind::Ipc) {
+        set |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    }
+    MountAttr {
+        set: set.bits().into(),
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    }
+}
+
+/// What a kind of file is called in an error.
+fn kind_name(kind: &FileKind) -> &'static str {
+    match kind {
+        FileKind::Library { .. } => "a library",
+        FileKind::Binary => "a program",
+        FileKind::Data => "a data file",
+        FileKind::Ipc => "a socket",
+    }
+}

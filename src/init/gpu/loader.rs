@@ -1,0 +1,280 @@
+//! Telling the container's dynamic loader about the plan's libraries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::destination::Destinations;
+use super::error::ApplyError;
+use super::files::{attach_to, file_target};
+use super::generated::Generated;
+use crate::gpu::loader::cache::{self, Entry};
+use crate::gpu::loader::layout::Layout;
+use crate::gpu::loader::{READ_LIMIT, conf, musl};
+use crate::gpu::plan::{Abi, FileKind, Place, Plan};
+use crate::init::journal::{Created, Journal};
+use crate::init::root::Root;
+
+/// glibc's cache.
+pub(in crate::init) const CACHE: &str = "/etc/ld.so.cache";
+
+/// Enters the plan's libraries in the loader's files of the image.
+///
+/// They stay ordinary files of the rootfs, so that `ldconfig` and package managers can replace
+/// them in the running container. Where they cannot be changed, a generated file is mounted over
+/// them; where that is not possible either, the loader's built-in directories must do.
+///
+/// # Errors
+/// [`ApplyError::LoaderReadOnly`], [`ApplyError::TooLarge`], [`ApplyError::Destination`].
+pub(super) fn update(
+    plan: &Plan,
+    destinations: &Destinations,
+    root: &Root,
+    journal: &mut Journal,
+    generated: &mut Generated,
+) -> Result<(), ApplyError> {
+    let libraries = Libraries::of(plan, destinations);
+    if libraries.entries.is_empty() {
+        return Ok(());
+    }
+    let layout = destinations.layout;
+    let mut files = LoaderFiles {
+        root,
+        journal,
+        generated,
+    };
+    let hidden: BTreeSet<&Path> = libraries
+        .dirs
+        .iter()
+        .map(PathBuf::as_path)
+        .filter(|dir| !layout.is_built_in(dir))
+        .collect();
+    let must_be_told = |file: &Path| match hidden.first() {
+        None => Ok(()),
+        Some(dir) => Err(ApplyError::LoaderReadOnly {
+            dir: (*dir).to_owned(),
+            file: file.to_owned(),
+        }),
+    };
+
+    if layout == Layout::Musl {
+        let path = PathBuf::from(musl::path_file());
+        let existing = files.read(&path)?;
+        let dirs = libraries.dirs.iter().map(PathBuf::as_path);
+        if let Some(text) = musl::extended(existing.as_deref(), dirs)
+            && files.put(&path, &text, existing.is_none())? == Put::Impossible
+        {
+            must_be_told(&path)?;
+        }
+    }
+    let cache = Path::new(CACHE);
+    let existing = files.read(cache)?;
+    if layout == Layout::Musl && existing.is_none() {
+        return Ok(());
+    }
+    let extended = cache::extend(existing.as_deref(), &libraries.entries);
+    if existing.as_ref() != Some(&extended) {
+        let is_new = existing.as_deref().is_none_or(cache::is_own);
+        if files.put(cache, &extended, is_new)? == Put::Impossible {
+            return must_be_told(cache);
+        }
+    }
+    if !hidden.is_empty() && layout != Layout::Musl {
+        let (path, text) = (
+            Path::new(conf::DROP_IN),
+            conf::drop_in(hidden.iter().copied()),
+        );
+        if files.read(path)?.as_ref() != Some(&text) {
+            files.put(path, &text, true)?;
+        }
+        let path = Path::new(conf::CONF);
+        let existing = files.read(path)?;
+        if let Some(text) = conf::including(existing.as_deref()) {
+            files.put(path, &text, existing.is_none())?;
+        }
+    }
+    Ok(())
+}
+
+/// What the loader has to know.
+#[derive(Debug, Default)]
+struct Libraries {
+    entries: Vec<Entry>,
+    /// The directories of the entries, without those below the image's library directory: what
+    /// is there (`vdpau`) is opened by path.
+    dirs: BTreeSet<PathBuf>,
+}
+
+impl Libraries {
+    fn of(plan: &Plan, destinations: &Destinations) -> Self {
+        let links: BTreeMap<PathBuf, &Path> = plan
+            .links
+            .iter()
+            .map(|link| (destinations.path(&link.destination), link.target.as_path()))
+            .collect();
+        let mut found = Self::default();
+        // Every path that is a library, by its own name or through links.
+        let mut known: BTreeMap<PathBuf, u32> = BTreeMap::new();
+        for file in &plan.files {
+            let FileKind::Library { soname } = &file.kind else {
+                continue;
+            };
+            let path = destinations.path(&file.destination);
+            let abi = match &file.destination {
+                Place::Library(abi, name) => {
+                    if name.parent().is_none_or(|dir| dir.as_os_str().is_empty()) {
+                        found.dirs.extend(path.parent().map(Path::to_owned));
+                    }
+                    Some(*abi)
+                }
+                Place::Path(_) => {
+                    found.dirs.extend(path.parent().map(Path::to_owned));
+                    abi_of(&file.source)
+                }
+            };
+            let Some(flags) = abi.and_then(cache::flags) else {
+                continue;
+            };
+            found.add(path.file_name(), &path, flags);
+            if let Some(soname) = soname.as_deref().map(OsStr::new)
+                && Some(soname) != path.file_name()
+                && Path::new(soname).file_name() == Some(soname)
+                && !links.contains_key(&path.with_file_name(soname))
+            {
+                found.add(Some(soname), &path, flags);
+            }
+            known.insert(path, flags);
+        }
+        // A link may point to a link, so look until nothing more is found.
+        loop {
+            let before = known.len();
+            for (path, target) in &links {
+                let target = path.parent().unwrap_or(Path::new("/")).join(target);
+                if let Some(flags) = known.get(&target).copied()
+                    && known.insert(path.clone(), flags).is_none()
+                {
+                    found.add(path.file_name(), path, flags);
+                }
+            }
+            if known.len() == before {
+                return found;
+            }
+        }
+    }
+
+    /// Adds a name that ldconfig would take: `lib*.so*`.
+    fn add(&mut self, name: Option<&OsStr>, path: &Path, flags: u32) {
+        let Some(name) = name.map(OsStr::as_bytes) else {
+            return;
+        };
+        if name.starts_with(b"lib") && name.windows(3).any(|part| part == b".so") {
+            let path = path.as_os_str().as_bytes().to_vec();
+            self.entries.push(Entry {
+                name: name.to_vec(),
+                path,
+                flags,
+            });
+        }
+    }
+}
+
+/// The ABI of a library of the host, from its ELF header.
+fn abi_of(source: &Path) -> Option<Abi> {
+    let mut header = [0; 20];
+    std::fs::File::open(source)
+        .ok()?
+        .read_exact(&mut header)
+        .ok()?;
+    match (header.get(..5)?, header.get(18..20)?) {
+        // ELFCLASS32 and EM_386.
+        ([0x7f, b'E', b'L', b'F', 1], [3, 0]) => Some(Abi::I386),
+        // ELFCLASS64.
+        ([0x7f, b'E', b'L', b'F', 2], _) => Some(Abi::Native),
+        _ => None,
+    }
+}
+
+/// Whether a file could be given its content.
+#[derive(Debug, PartialEq, Eq)]
+enum Put {
+    Done,
+    Impossible,
+}
+
+/// Reads and replaces the image's loader files.
+struct LoaderFiles<'a> {
+    root: &'a Root,
+    journal: &'a mut Journal,
+    generated: &'a mut Generated,
+}
+
+impl LoaderFiles<'_> {
+    /// The content of a regular file of the image.
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, ApplyError> {
+        let found = self.root.read(path, READ_LIMIT);
+        found.or_else(|err| match Errno::from_io_error(&err) {
+            // A link that leads nowhere is replaced.
+            Some(Errno::LOOP) => Ok(None),
+            Some(Errno::FBIG) => Err(ApplyError::TooLarge {
+                path: path.to_owned(),
+            }),
+            _ => Err(ApplyError::at("a loader file", path, err)),
+        })
+    }
+
+    /// Gives the file at `path` this content. `is_ours`: `delete` may take the file away.
+    fn put(&mut self, path: &Path, content: &[u8], is_ours: bool) -> Result<Put, ApplyError> {
+        let at = |err: io::Error| ApplyError::at("a loader file", path, err);
+        match self.replace(path, content, is_ours) {
+            Ok(Put::Done) => return Ok(Put::Done),
+            Ok(Put::Impossible) => {}
+            Err(err) => match Errno::from_io_error(&err) {
+                Some(Errno::ROFS | Errno::BUSY) => {}
+                Some(Errno::ISDIR) => {
+                    return Err(ApplyError::InTheWay {
+                        path: path.to_owned(),
+                        found: "a directory",
+                        wanted: "a loader file",
+                    });
+                }
+                _ => return Err(at(err)),
+            },
+        }
+        match self.root.resolve_nofollow(path) {
+            Ok(_) => {}
+            Err(err) if Errno::from_io_error(&err) == Some(Errno::NOENT) => {
+                return Ok(Put::Impossible);
+            }
+            Err(err) => return Err(at(err)),
+        }
+        let target: OwnedFd = file_target(self.root, path, "a loader file", &mut Journal::none())?;
+        let mount =
+            self.generated
+                .file(content, self.root)
+                .map_err(|reason| ApplyError::Generate {
+                    path: path.to_owned(),
+                    reason,
+                })?;
+        attach_to(&mount, &target).map_err(at)?;
+        Ok(Put::Done)
+    }
+
+    /// Replaces the file in the rootfs itself. Not on a volume of the user: that would replace it
+    /// on the host.
+    fn replace(&mut self, path: &Path, content: &[u8], is_ours: bool) -> io::Result<Put> {
+        let (parent, _) = self.root.ensure_parent(path, self.journal)?;
+        if !self.root.is_own_mount(parent)? {
+            return Ok(Put::Impossible);
+        }
+        if is_ours {
+            self.journal.record(Created::File, path)?;
+        }
+        self.root.replace_file(path, content, 0o644, self.journal)?;
+        Ok(Put::Done)
+    }
+}

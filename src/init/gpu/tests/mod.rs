@@ -1,0 +1,403 @@
+//! Plans applied to small rootfs trees, looked at from inside with real loaders.
+
+mod fixture;
+mod hostile;
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::StatVfsMountFlags;
+
+use super::*;
+use crate::gpu::plan::{Abi, FileKind, FileMount, Mask, Place};
+use fixture::{Image, in_mount_namespace, stubs};
+
+#[test]
+fn a_debian_image_gets_the_driver_and_keeps_it_after_ldconfig() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        image.run(&["/sbin/ldconfig"]);
+        assert_eq!(image.probe("libcuda.so.1"), "none");
+        let before = image.listing();
+        image.apply(&stubs().plan()).unwrap();
+        for name in [
+            "libcuda.so.1",
+            "libcuda.so",
+            "libcuda.so.550.54.14",
+            "libnvidia-ml.so.1",
+        ] {
+            assert_eq!(image.probe(name), "driver", "{name}");
+        }
+        let dir = image.path("/usr/lib/x86_64-linux-gnu");
+        let flags = rustix::fs::statvfs(dir.join("libcuda.so.550.54.14"))
+            .unwrap()
+            .f_flag;
+        let wanted =
+            StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV;
+        assert!(flags.contains(wanted) && !flags.contains(StatVfsMountFlags::NOEXEC));
+        for _ in 0..2 {
+            let listed = image.run(&["/sbin/ldconfig", "-p"]);
+            assert!(
+                listed.contains("libcuda.so.1 (libc6,x86-64) => /"),
+                "{listed}"
+            );
+            assert!(
+                listed.contains("libnvidia-ml.so.1 (libc6,x86-64) => /"),
+                "{listed}"
+            );
+            assert!(listed.contains("libc.so.6 (libc6,x86-64) => /"), "{listed}");
+            image.run(&["/sbin/ldconfig"]);
+        }
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+        assert!(image.undo().is_empty());
+        assert_eq!(image.listing_after_unmount(), before);
+    });
+}
+
+#[test]
+fn applying_a_second_time_changes_no_file_of_the_image() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        image.run(&["/sbin/ldconfig"]);
+        image.apply(&stubs().plan()).unwrap();
+        let cache = image.path(CACHE);
+        let first = (
+            std::fs::read(&cache).unwrap(),
+            std::fs::metadata(&cache).unwrap().ino(),
+        );
+        let listing = image.listing();
+        image.apply(&stubs().plan()).unwrap();
+        let second = (
+            std::fs::read(&cache).unwrap(),
+            std::fs::metadata(&cache).unwrap().ino(),
+        );
+        assert_eq!(first, second);
+        assert_eq!(image.listing(), listing);
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+    });
+}
+
+#[test]
+fn an_image_without_a_cache_gets_one_that_goes_away_again() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let before = image.listing();
+        image.apply(&stubs().plan()).unwrap();
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+        assert!(image.path(CACHE).exists());
+        assert!(image.undo().is_empty());
+        assert_eq!(image.listing_after_unmount(), before);
+    });
+}
+
+#[test]
+fn a_cache_that_the_container_rebuilt_is_its_own_and_stays() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        image.apply(&stubs().plan()).unwrap();
+        image.run(&["/sbin/ldconfig"]);
+        assert!(image.undo().is_empty());
+        assert!(image.path(CACHE).exists());
+    });
+}
+
+#[test]
+fn libraries_outside_the_loaders_directories_survive_ldconfig() {
+    in_mount_namespace(|| {
+        let image = Image::fedora();
+        image.write("/etc/ld.so.conf", "/usr/lib64\n");
+        image.run(&["/sbin/ldconfig"]);
+        let mut plan = stubs().plan();
+        plan.links.clear();
+        for file in &mut plan.files {
+            if let Place::Library(_, name) = &file.destination {
+                file.destination = Place::Path(Path::new("/usr/lib/wsl/lib").join(name));
+            }
+        }
+        image.apply(&plan).unwrap();
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+        image.run(&["/sbin/ldconfig"]);
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+        assert!(image.path("/etc/ld.so.conf.d/00-gpurun.conf").exists());
+        image.apply(&plan).unwrap();
+        assert_eq!(
+            fs_names(&image.path("/etc/ld.so.conf.d")),
+            ["00-gpurun.conf"]
+        );
+    });
+}
+
+#[test]
+fn libraries_of_32_bits_have_their_own_directory_and_flags() {
+    in_mount_namespace(|| {
+        if std::env::consts::ARCH != "x86_64" {
+            println!("skipped: only x86-64 has 32-bit libraries");
+            return;
+        }
+        let image = Image::debian();
+        let mut plan = stubs().plan();
+        for file in &mut plan.files {
+            if let Place::Library(abi, _) = &mut file.destination {
+                *abi = Abi::I386;
+            }
+        }
+        for link in &mut plan.links {
+            if let Place::Library(abi, _) = &mut link.destination {
+                *abi = Abi::I386;
+            }
+        }
+        image.apply(&plan).unwrap();
+        let listed = image.run(&["/sbin/ldconfig", "-p"]);
+        let wanted = "libcuda.so.1 (libc6) => /usr/lib/i386-linux-gnu/libcuda.so.1";
+        assert!(listed.contains(wanted), "{listed}");
+        assert_eq!(image.probe("libcuda.so.1"), "none");
+        let conf = std::fs::read_to_string(image.path("/etc/ld.so.conf.d/00-gpurun.conf")).unwrap();
+        assert!(conf.contains("\n/usr/lib/i386-linux-gnu\n"), "{conf}");
+        assert!(image.undo().is_empty());
+        assert!(!image.path("/etc/ld.so.conf").exists());
+        assert!(!image.path("/etc/ld.so.conf.d").exists());
+    });
+}
+
+#[test]
+fn a_fedora_image_has_them_in_lib64() {
+    in_mount_namespace(|| {
+        let image = Image::fedora();
+        image.apply(&stubs().plan()).unwrap();
+        assert!(image.path("/usr/lib64/libcuda.so.550.54.14").exists());
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+        assert!(!image.path("/etc/ld.so.conf.d").exists());
+    });
+}
+
+#[test]
+fn a_musl_image_needs_no_cache_and_a_short_path_file_is_completed() {
+    in_mount_namespace(|| {
+        let Some(image) = Image::alpine() else { return };
+        image.apply(&stubs().plan()).unwrap();
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+        assert!(!image.path(CACHE).exists());
+        assert!(!image.path("/etc/ld-musl-x86_64.path").exists());
+
+        let image = Image::alpine().unwrap();
+        image.write("/etc/ld-musl-x86_64.path", "/lib:/opt/lib");
+        for _ in 0..2 {
+            image.apply(&stubs().plan()).unwrap();
+            let text = std::fs::read_to_string(image.path("/etc/ld-musl-x86_64.path")).unwrap();
+            assert_eq!(text, "/lib:/opt/lib\n/usr/lib\n");
+        }
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+    });
+}
+
+#[test]
+fn an_empty_image_gets_everything_and_is_empty_again() {
+    in_mount_namespace(|| {
+        let image = Image::empty();
+        image.apply(&stubs().plan()).unwrap();
+        assert!(image.path("/usr/lib64/libcuda.so.1").exists());
+        assert!(image.undo().is_empty());
+        assert_eq!(image.listing_after_unmount(), Image::empty().listing());
+    });
+}
+
+#[test]
+fn the_images_own_driver_is_shadowed_and_not_changed() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let dir = "/usr/lib/x86_64-linux-gnu";
+        let other = std::fs::read(stubs().library("other")).unwrap();
+        // A cuda-compat package, a file of the same name, and a link of the same name.
+        image.write_bytes(&format!("{dir}/libcuda.so.999"), &other);
+        image.link(&format!("{dir}/libcuda.so.1"), "libcuda.so.999");
+        image.link(&format!("{dir}/libcuda.so.550.54.14"), "libcuda.so.999");
+        image.write_bytes(&format!("{dir}/libnvidia-ml.so.550.54.14"), &other);
+        image.write_bytes(&format!("{dir}/libnvidia-ml.so.1"), &other);
+        image.run(&["/sbin/ldconfig"]);
+        assert_eq!(image.probe("libcuda.so.1"), "other");
+        image.apply(&stubs().plan()).unwrap();
+        for name in [
+            "libcuda.so.1",
+            "libcuda.so",
+            "libnvidia-ml.so.1",
+            "libcuda.so.550.54.14",
+        ] {
+            assert_eq!(image.probe(name), "driver", "{name}");
+        }
+        assert_eq!(image.probe(&format!("{dir}/libcuda.so.999")), "other");
+        image.run(&["/sbin/ldconfig"]);
+        assert_eq!(image.probe("libnvidia-ml.so.1"), "driver");
+        assert!(image.undo().is_empty());
+        image.unmount();
+        let link = std::fs::read_link(image.path(&format!("{dir}/libcuda.so.550.54.14"))).unwrap();
+        assert_eq!(link, Path::new("libcuda.so.999"));
+        assert_eq!(
+            std::fs::read(image.path(&format!("{dir}/libcuda.so.999"))).unwrap(),
+            other
+        );
+    });
+}
+
+#[test]
+fn a_rootfs_that_is_read_only_by_itself_works_and_stays_read_only() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        image.run(&["/sbin/ldconfig"]);
+        let before = image.listing();
+        image.make_read_only();
+        image.apply(&stubs().plan()).unwrap();
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+        assert!(
+            image
+                .run(&["/sbin/ldconfig", "-p"])
+                .contains("libcuda.so.1 (libc6")
+        );
+        let write = std::fs::write(image.path("/usr/lib/x86_64-linux-gnu/new"), "");
+        assert!(write.is_err());
+        assert!(
+            image
+                .undo()
+                .iter()
+                .all(|failure| failure.to_string().contains("Read-only"))
+        );
+        image.unmount();
+        assert_eq!(image.listing_after_unmount(), before);
+    });
+}
+
+#[test]
+fn masks_hide_files_and_directories_of_proc_read_only() {
+    for as_before_6_15 in [false, true] {
+        in_mount_namespace(move || {
+            let image = Image::debian();
+            image.mount_proc();
+            let mask = |path: &str, content: &str| Mask {
+                destination: path.into(),
+                content: content.into(),
+                why: "test".into(),
+            };
+            let masks = vec![
+                mask("/proc/version", "ModifyDeviceFiles: 0\n"),
+                mask("/proc/cmdline", "second"),
+                mask("/proc/sys", ""),
+                mask("/proc/driver/nothing/here", "absent"),
+            ];
+            let plan = Plan {
+                masks,
+                ..Plan::default()
+            };
+            let mut generated = Generated::default();
+            generated.as_before_6_15 = as_before_6_15;
+            masks::attach(&plan, &image.root(), &mut generated).unwrap();
+            let read = |path: &str| std::fs::read_to_string(image.path(path)).unwrap();
+            assert_eq!(read("/proc/version"), "ModifyDeviceFiles: 0\n");
+            assert_eq!(read("/proc/cmdline"), "second");
+            assert_eq!(
+                std::fs::read_dir(image.path("/proc/sys")).unwrap().count(),
+                0
+            );
+            // Even for root.
+            assert!(std::fs::write(image.path("/proc/version"), "x").is_err());
+            assert!(std::fs::write(image.path("/proc/sys/x"), "x").is_err());
+            assert!(!image.run(&["/bin/probe", "libc.so.6"]).is_empty());
+        });
+    }
+}
+
+#[test]
+fn sockets_can_be_connected_to_and_directories_of_data_are_read_only() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let host = tempfile();
+        let socket = host.join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::fs::create_dir(host.join("firmware")).unwrap();
+        std::fs::write(host.join("firmware/gsp.bin"), "gsp").unwrap();
+        let mount = |source: &Path, destination: &str, kind| FileMount {
+            source: source.to_owned(),
+            destination: Place::Path(destination.into()),
+            kind,
+            why: "test".into(),
+        };
+        let files = vec![
+            mount(&socket, "/run/nvidia-persistenced/socket", FileKind::Ipc),
+            mount(
+                &host.join("firmware"),
+                "/lib/firmware/nvidia",
+                FileKind::Data,
+            ),
+        ];
+        let plan = Plan {
+            files,
+            ..Plan::default()
+        };
+        let before = image.listing();
+        image.apply(&plan).unwrap();
+        let inside = image.path("/run/nvidia-persistenced/socket");
+        assert!(std::fs::metadata(&inside).unwrap().file_type().is_socket());
+        std::os::unix::net::UnixStream::connect(&inside).unwrap();
+        let data = image.path("/usr/lib/firmware/nvidia");
+        assert_eq!(
+            std::fs::read_to_string(data.join("gsp.bin")).unwrap(),
+            "gsp"
+        );
+        assert!(std::fs::write(data.join("x"), "").is_err());
+        let flags = rustix::fs::statvfs(&data).unwrap().f_flag;
+        assert!(flags.contains(StatVfsMountFlags::NOEXEC));
+        drop(listener);
+        assert!(image.undo().is_empty());
+        assert_eq!(image.listing_after_unmount(), before);
+        std::fs::remove_dir_all(host).unwrap();
+    });
+}
+
+#[test]
+fn a_volume_over_etc_is_not_written_to() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        image.run(&["/sbin/ldconfig"]);
+        let volume = tempfile();
+        let cache = std::fs::read(image.path(CACHE)).unwrap();
+        std::fs::write(volume.join("ld.so.cache"), &cache).unwrap();
+        std::fs::write(volume.join("debian_version"), "12").unwrap();
+        image.bind(&volume, "/etc");
+        image.apply(&stubs().plan()).unwrap();
+        assert!(
+            image
+                .run(&["/sbin/ldconfig", "-p"])
+                .contains("libcuda.so.1 (libc6")
+        );
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
+        image.unmount();
+        assert_eq!(std::fs::read(volume.join("ld.so.cache")).unwrap(), cache);
+        assert_eq!(std::fs::read_dir(&volume).unwrap().count(), 2);
+        std::fs::remove_dir_all(volume).unwrap();
+    });
+}
+
+#[test]
+fn a_source_that_is_gone_is_named() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let mut plan = stubs().plan();
+        plan.files[0].source = "/nonexistent/libcuda.so.1".into();
+        let text = image.apply(&plan).unwrap_err().to_string();
+        assert!(
+            text.contains("/nonexistent/libcuda.so.1 (the driver's library)"),
+            "{text}"
+        );
+    });
+}
+
+/// A new directory of the host.
+fn tempfile() -> std::path::PathBuf {
+    fixture::new_dir("host")
+}
+
+/// The names in a directory.
+fn fs_names(dir: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir).unwrap();
+    names
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}

@@ -1,0 +1,133 @@
+//! /dev as the container gets it.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use oci_spec::runtime::LinuxDevice;
+
+use super::*;
+
+pub fn list(devices: Value) -> Vec<LinuxDevice> {
+    serde_json::from_value(devices).unwrap()
+}
+
+fn journal(place: &Place) -> Journal {
+    let path = place.dir.join("journal");
+    Journal::new(
+        fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap(),
+    )
+}
+
+fn journalled(place: &Place) -> Vec<String> {
+    let text = fs::read_to_string(place.dir.join("journal")).unwrap_or_default();
+    text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+#[test]
+fn the_default_devices_and_links_are_made_in_a_tmpfs() {
+    sandbox(|place| {
+        let root = prepared(place);
+        mount(&root, place, docker_mounts()).unwrap();
+        let devices = list(json!([
+            {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o600, "uid": 3, "gid": 4},
+            {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o660},
+            {"path": "/dev/pipe", "type": "p"},
+            {"path": "", "type": "c", "major": 9, "minor": 9},
+        ]));
+        create_devices(&root, &devices, false, &mut journal(place)).unwrap();
+        let dev = place.rootfs.join("dev");
+        for (name, major, minor, mode) in [
+            ("zero", 1, 5, 0o666),
+            ("full", 1, 7, 0o666),
+            ("random", 1, 8, 0o666),
+            ("urandom", 1, 9, 0o666),
+            ("tty", 5, 0, 0o666),
+            ("null", 1, 3, 0o660),
+            ("net/tun", 10, 200, 0o600),
+        ] {
+            let stat = fs::symlink_metadata(dev.join(name)).unwrap();
+            assert!(stat.file_type().is_char_device(), "{name}");
+            assert_eq!(stat.rdev(), makedev(major, minor), "{name}");
+            assert_eq!(stat.mode() & 0o7777, mode, "{name}");
+        }
+        let tun = fs::metadata(dev.join("net/tun")).unwrap();
+        assert_eq!((tun.uid(), tun.gid()), (3, 4));
+        assert!(
+            fs::metadata(dev.join("pipe"))
+                .unwrap()
+                .file_type()
+                .is_fifo()
+        );
+        assert_eq!(
+            fs::read_link(dev.join("ptmx")).unwrap(),
+            Path::new("pts/ptmx")
+        );
+        assert_eq!(
+            fs::read_link(dev.join("stderr")).unwrap(),
+            Path::new("/proc/self/fd/2")
+        );
+        assert_eq!(journalled(place), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_is_made_in_the_image_is_noted_and_what_it_has_is_accepted() {
+    sandbox(|place| {
+        let root = prepared(place);
+        create_devices(&root, &[], false, &mut journal(place)).unwrap();
+        let first = journalled(place);
+        for record in ["d /dev", "n /dev/null", "l /dev/ptmx", "l /dev/fd"] {
+            assert!(first.contains(&record.to_owned()), "{first:?}");
+        }
+        create_devices(&root, &[], false, &mut journal(place)).unwrap();
+        assert_eq!(journalled(place), first);
+        let looser = list(
+            json!([{"path": "/dev/tty", "type": "c", "major": 5, "minor": 0,
+            "fileMode": 0o600, "uid": 9}]),
+        );
+        create_devices(&root, &looser, false, &mut journal(place)).unwrap();
+        let tty = fs::metadata(place.rootfs.join("dev/tty")).unwrap();
+        assert_eq!((tty.mode() & 0o7777, tty.uid()), (0o600, 9));
+    });
+}
+
+#[test]
+fn devices_can_be_bound_from_the_host() {
+    sandbox(|place| {
+        let root = prepared(place);
+        mount(&root, place, docker_mounts()).unwrap();
+        create_devices(&root, &[], true, &mut Journal::none()).unwrap();
+        let null = place.rootfs.join("dev/null");
+        assert!(is_mounted(&null));
+        assert_eq!(fs::metadata(&null).unwrap().rdev(), makedev(1, 3));
+        let wrong = list(json!([{"path": "/dev/zero", "type": "c", "major": 1, "minor": 7}]));
+        let err = create_devices(&root, &wrong, true, &mut Journal::none()).unwrap_err();
+        assert!(matches!(err, DeviceError::OtherOnHost { .. }), "{err}");
+    });
+}
+
+#[test]
+fn devices_that_cannot_exist_are_refused() {
+    sandbox(|place| {
+        let root = prepared(place);
+        for device in [
+            json!([{"path": "/dev/x", "type": "a", "major": 1, "minor": 1}]),
+            json!([{"path": "/dev/x", "type": "c", "major": -1, "minor": 1}]),
+            json!([{"path": "/dev/x", "type": "b", "major": 1, "minor": 99999999999i64}]),
+            json!([{"path": "/", "type": "c", "major": 1, "minor": 1}]),
+            json!([{"path": "/dev", "type": "c", "major": 1, "minor": 1}]),
+        ] {
+            assert!(create_devices(&root, &list(device), false, &mut Journal::none()).is_err());
+        }
+    });
+}
+
+#[test]
+fn a_dev_bound_from_the_host_is_not_filled() {
+    let bound = mounts(json!([{"destination": "/dev/", "source": "/dev", "options": ["rbind"]}]));
+    assert!(!needs_dev(&bound));
+    assert!(needs_dev(&mounts(docker_mounts())));
+}

@@ -1,0 +1,124 @@
+//! Taking back out of a rootfs what the journal says was put in.
+//!
+//! The container may have changed everything since, and the journal may be damaged. So a thing
+//! goes only if it is still what was made, every path is resolved inside the rootfs without
+//! leaving its mount, and whatever fails does not keep the rest from being done.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType};
+use rustix::io::Errno;
+
+use super::journal::{Created, Journal};
+use super::root::{Root, TEMPORARY_PREFIX};
+use crate::gpu::loader::{READ_LIMIT, cache, conf, musl};
+
+/// Something that could not be taken away.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot remove {} from the container's rootfs: {reason}", path.display())]
+pub struct UndoError {
+    /// The path in the container.
+    pub path: PathBuf,
+    /// The system's reason.
+    pub reason: io::Error,
+}
+
+/// Undoes a journal: removes what it lists from `rootfs`, last entry first. Gives back what
+/// could not be removed; what is gone or was changed since is no failure.
+#[must_use]
+pub fn undo(rootfs: &Path, journal: &[u8]) -> Vec<UndoError> {
+    let mut failures = Vec::new();
+    let mut records = Journal::records(journal).peekable();
+    if records.peek().is_none() {
+        return failures;
+    }
+    let root = match Root::open(rootfs) {
+        Ok(root) => root,
+        Err(err) if is_gone(&err) => return failures,
+        Err(reason) => {
+            return vec![UndoError {
+                path: PathBuf::from("/"),
+                reason,
+            }];
+        }
+    };
+    let records: Vec<_> = records.collect();
+    for (kind, path) in records.into_iter().rev() {
+        match remove(&root, kind, path) {
+            Err(err) if !is_gone(&err) => {
+                failures.push(UndoError {
+                    path: path.to_owned(),
+                    reason: err,
+                });
+            }
+            _ => {}
+        }
+    }
+    failures
+}
+
+fn remove(root: &Root, kind: Created, path: &Path) -> io::Result<()> {
+    let is_plain = path.is_absolute()
+        && path
+            .components()
+            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let (true, Some(parent), Some(name)) = (is_plain, path.parent(), path.file_name()) else {
+        return Err(io::Error::other(
+            "the journal is damaged: not a plain absolute path",
+        ));
+    };
+    let parent = root.dir_on_own_mount(parent)?;
+    let stat = fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let is_ours = match (kind, FileType::from_raw_mode(stat.st_mode)) {
+        (Created::Dir, FileType::Directory) => {
+            return match fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+                // Somebody put something in: it stays.
+                Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+                done => Ok(done?),
+            };
+        }
+        (Created::MountPoint, FileType::RegularFile) => stat.st_size == 0,
+        (Created::Link, FileType::Symlink)
+        | (Created::Node, FileType::CharacterDevice | FileType::BlockDevice) => true,
+        (Created::File, FileType::RegularFile) => is_own_file(root, path)?,
+        _ => false,
+    };
+    if is_ours {
+        fs::unlinkat(&parent, name, AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Whether a file with content is one that gpurun wrote and nobody rewrote since.
+fn is_own_file(root: &Root, path: &Path) -> io::Result<bool> {
+    let name = path.file_name().unwrap_or_default();
+    if name.as_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) || path == Path::new(conf::DROP_IN)
+    {
+        return Ok(true);
+    }
+    let is_own: &dyn Fn(&[u8]) -> bool = if path == Path::new(super::gpu::CACHE) {
+        &cache::is_own
+    } else if path == Path::new(conf::CONF) {
+        &|content| content == conf::INCLUDE_ALL
+    } else if path == Path::new(&musl::path_file()) {
+        &musl::is_own
+    } else {
+        return Ok(false);
+    };
+    // What a container left there is read with the same care as what an image had there.
+    match root.read(path, READ_LIMIT) {
+        Ok(content) => Ok(content.is_some_and(|content| is_own(&content))),
+        Err(err) if Errno::from_io_error(&err) == Some(Errno::FBIG) => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+/// Nothing is there any more, or something is mounted where it was.
+fn is_gone(err: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(err),
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)
+    )
+}
