@@ -73,9 +73,8 @@ impl GpuContainer {
 
 /// An ordinary container's config with these environment variables (`NAME=value`).
 pub fn config(env: &[&str], program: &[&str]) -> Config {
-    env.iter().fold(Config::args(program), |config, entry| {
-        config.push("/process/env", json!(entry))
-    })
+    env.iter()
+        .fold(Config::args(program), |config, entry| config.push("/process/env", json!(entry)))
 }
 
 /// The GPU nodes in the output of `nodes nodes`, sorted by path.

@@ -39,11 +39,5 @@ fn build(dir: &Path, count: u32) -> io::Result<MadeUpHost> {
     let driver_root = dir.join("driver");
     stub_driver::build(&driver_root, DRIVER_VERSION)?;
     let driver_root = Some(driver_root.canonicalize()?);
-    MadeUpHost::build(
-        dir,
-        &Layout {
-            driver_root,
-            ..Layout::with_gpus(count)
-        },
-    )
+    MadeUpHost::build(dir, &Layout { driver_root, ..Layout::with_gpus(count) })
 }
