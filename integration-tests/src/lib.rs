@@ -15,6 +15,21 @@
 //! | `v2` | how does a cgroup v1 host run a test in cgroup v2 |
 //! | `console` | who receives the pseudo-terminal |
 //! | `leak` | what was left behind |
+//!
+//! Machines and programs that tests build for themselves:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `gpu_host` | a made-up NVIDIA machine in a directory |
+//! | `gpu_container` | a container that asks such a machine for GPUs |
+//! | `stub_driver` | a driver root of stub libraries and programs |
+//! | `nvidia_packages` | Debian's packages of NVIDIA's own user space, as a driver root |
+//! | `images` | root file systems of other distributions |
+//! | `probe` | C programs that look at a container from inside |
+//! | `daemon`, `dockerd`, `containerd` | engines that belong to a test |
+//! | `cases` | a test program whose cases share an engine |
+//! | `terminal` | a program run under a pseudo-terminal |
+//! | `cache` | what is slow to make, kept between runs |
 
 pub mod bundle;
 pub mod cgroup;
@@ -24,6 +39,19 @@ pub mod leak;
 pub mod rootfs;
 pub mod runtime;
 pub mod v2;
+
+pub mod cache;
+pub mod cases;
+pub mod containerd;
+pub mod daemon;
+pub mod dockerd;
+pub mod gpu_container;
+pub mod gpu_host;
+pub mod images;
+pub mod nvidia_packages;
+pub mod probe;
+pub mod stub_driver;
+pub mod terminal;
 
 pub use bundle::Config;
 pub use container::Container;

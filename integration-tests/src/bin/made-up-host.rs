@@ -1,0 +1,43 @@
+//! `made-up-host DIR [GPUS]`: builds a made-up NVIDIA machine in DIR, for trying gpurun on a
+//! machine without a GPU. Prints the configuration file to name in `GPURUN_CONFIG`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use integration_tests::gpu_host::{DRIVER_VERSION, Layout, MadeUpHost};
+use integration_tests::stub_driver;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let (Some(dir), count, None) = (args.next(), args.next(), args.next()) else {
+        eprintln!("usage: made-up-host DIR [GPUS]");
+        return ExitCode::from(2);
+    };
+    let count = match count.map(|c| c.to_str().and_then(|c| c.parse().ok())) {
+        None => 2,
+        Some(Some(count @ 1..=5)) => count,
+        Some(_) => {
+            eprintln!("made-up-host: GPUS is a number from 1 to 5");
+            return ExitCode::from(2);
+        }
+    };
+    match build(&PathBuf::from(dir), count) {
+        Ok(host) => {
+            println!("{}", host.config().display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("made-up-host: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The driver root goes into the same directory, so that removing it removes everything.
+fn build(dir: &Path, count: u32) -> io::Result<MadeUpHost> {
+    let driver_root = dir.join("driver");
+    stub_driver::build(&driver_root, DRIVER_VERSION)?;
+    let driver_root = Some(driver_root.canonicalize()?);
+    MadeUpHost::build(dir, &Layout { driver_root, ..Layout::with_gpus(count) })
+}

@@ -1,0 +1,25 @@
+//! Small C programs that look at a container from inside, compiled on first use.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::PathBuf;
+
+use crate::{cache, stub_driver};
+
+/// `nodes`: static, needs nothing in the image. See `probe/nodes.c` for its commands.
+pub fn nodes() -> io::Result<PathBuf> {
+    compiled("nodes", include_str!("probe/nodes.c"), &["-static"])
+}
+
+/// `symbols`: dynamic, for images with glibc.
+pub fn symbols() -> io::Result<PathBuf> {
+    compiled("symbols", include_str!("probe/symbols.c"), &["-ldl"])
+}
+
+fn compiled(name: &str, source: &str, flags: &[&str]) -> io::Result<PathBuf> {
+    let mut hash = DefaultHasher::new();
+    source.hash(&mut hash);
+    let key = format!("probe-{name}-{:016x}", hash.finish());
+    let dir = cache::entry(&key, |dir| stub_driver::compile(source, &dir.join(name), flags))?;
+    Ok(dir.join(name))
+}
