@@ -142,9 +142,8 @@ fn double_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
         if long.is_some() && !text.starts_with("--") {
             args[index - 1] = OsString::from(format!("-{text}"));
         }
-        let short = |arg: &&clap::Arg| {
-            name.chars().count() == 1 && arg.get_short() == name.chars().next()
-        };
+        let short =
+            |arg: &&clap::Arg| name.chars().count() == 1 && arg.get_short() == name.chars().next();
         let option = long.or_else(|| command.get_arguments().find(short));
         if option.is_some_and(|arg| arg.get_action().takes_values()) && !has_value {
             index += 1;

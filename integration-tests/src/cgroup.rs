@@ -31,17 +31,12 @@ fn mounts() -> Vec<(PathBuf, Option<Vec<String>>)> {
         .lines()
         .filter_map(|line| {
             let mut fields = line.split(' ');
-            let (_, point, kind, options) = (
-                fields.next()?,
-                fields.next()?,
-                fields.next()?,
-                fields.next()?,
-            );
+            let (_, point, kind, options) =
+                (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
             match kind {
-                "cgroup" => Some((
-                    point.into(),
-                    Some(options.split(',').map(str::to_owned).collect()),
-                )),
+                "cgroup" => {
+                    Some((point.into(), Some(options.split(',').map(str::to_owned).collect())))
+                }
                 "cgroup2" => Some((point.into(), None)),
                 _ => None,
             }
@@ -51,9 +46,7 @@ fn mounts() -> Vec<(PathBuf, Option<Vec<String>>)> {
 
 /// The mount point of the cgroup2 hierarchy.
 pub fn unified() -> Option<PathBuf> {
-    mounts()
-        .into_iter()
-        .find_map(|(point, controllers)| controllers.is_none().then_some(point))
+    mounts().into_iter().find_map(|(point, controllers)| controllers.is_none().then_some(point))
 }
 
 /// The directory of process `pid` in the hierarchy of `controller`, or `None` where that
@@ -70,9 +63,7 @@ pub fn directory(version: Version, controller: &str, pid: i64) -> Option<PathBuf
     match version {
         Version::V1 => {
             let (point, _) = mounts().into_iter().find(|(_, controllers)| {
-                controllers
-                    .as_ref()
-                    .is_some_and(|c| c.iter().any(|c| c == controller))
+                controllers.as_ref().is_some_and(|c| c.iter().any(|c| c == controller))
             })?;
             let path = path_of(&|list| list.split(',').any(|c| c == controller))?;
             Some(point.join(path))
@@ -94,9 +85,7 @@ pub fn directory(version: Version, controller: &str, pid: i64) -> Option<PathBuf
 /// controller or file.
 pub fn read(version: Version, controller: &str, pid: i64, file: &str) -> Option<String> {
     let path = directory(version, controller, pid)?.join(file);
-    fs::read_to_string(path)
-        .ok()
-        .map(|text| text.trim().to_owned())
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
 /// Every cgroup directory in every hierarchy whose path contains `marker`.

@@ -26,20 +26,13 @@ impl ConsoleSocket {
     /// Accepts one connection and takes the one descriptor from it.
     #[track_caller]
     pub fn receive(&self) -> Terminal {
-        readable(&self.0, Duration::from_secs(10))
-            .then_some(())
-            .expect("nobody connected");
+        readable(&self.0, Duration::from_secs(10)).then_some(()).expect("nobody connected");
         let (stream, _) = self.0.accept().expect("accept");
         let mut name = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        recvmsg(
-            &stream,
-            &mut [IoSliceMut::new(&mut name)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )
-        .expect("recvmsg");
+        recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
+            .expect("recvmsg");
         let mut descriptors: Vec<OwnedFd> = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
@@ -61,9 +54,7 @@ impl Terminal {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         let master =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("openpt");
-        grantpt(&master)
-            .and_then(|()| unlockpt(&master))
-            .expect("unlockpt");
+        grantpt(&master).and_then(|()| unlockpt(&master)).expect("unlockpt");
         let name = ptsname(&master, Vec::new()).expect("ptsname");
         let terminal = Terminal(File::from(master));
         terminal.resize(rows, columns);
@@ -72,12 +63,8 @@ impl Terminal {
 
     /// Changes the window size; the foreground process group gets SIGWINCH.
     pub fn resize(&self, rows: u16, columns: u16) {
-        let size = rustix::termios::Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size =
+            rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&self.0, size).expect("set the window size");
     }
 
@@ -89,9 +76,7 @@ impl Terminal {
 
     /// Types `text`.
     pub fn write(&mut self, text: &str) {
-        self.0
-            .write_all(text.as_bytes())
-            .expect("write to the terminal");
+        self.0.write_all(text.as_bytes()).expect("write to the terminal");
     }
 
     /// Reads until `end` appears, or until the other side is closed.
@@ -105,10 +90,7 @@ impl Terminal {
             if text.contains(end) {
                 return text.into_owned();
             }
-            assert!(
-                Instant::now() < deadline,
-                "waited for {end:?} on the terminal: {text:?}"
-            );
+            assert!(Instant::now() < deadline, "waited for {end:?} on the terminal: {text:?}");
             if !readable(&self.0, Duration::from_millis(100)) {
                 continue;
             }
@@ -136,19 +118,13 @@ pub fn on_terminal(command: &Command, path: &str) -> Command {
         File::from(rustix::fs::open(path, flags, Mode::empty()).expect("open the terminal"))
     };
     let mut wrapped = Command::new("setsid");
-    wrapped
-        .args(["--ctty", "--wait"])
-        .arg(command.get_program())
-        .args(command.get_args());
+    wrapped.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
     wrapped.stdin(open()).stdout(open()).stderr(open());
     wrapped
 }
 
 fn readable(descriptor: impl std::os::fd::AsFd, limit: Duration) -> bool {
-    let limit = Timespec {
-        tv_sec: limit.as_secs() as i64,
-        tv_nsec: limit.subsec_nanos().into(),
-    };
+    let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
     let mut wanted = [PollFd::new(&descriptor, PollFlags::IN)];
     poll(&mut wanted, Some(&limit)).is_ok_and(|ready| ready > 0)
 }

@@ -31,17 +31,11 @@ impl Container {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // The trailing letter keeps `-1x` from being a part of `-12x`.
         let id = format!("gpurun-test-{}-{number}x", std::process::id());
-        let directory = tempfile::Builder::new()
-            .prefix(&id)
-            .tempdir()
-            .expect("create a temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix(&id).tempdir().expect("create a temporary directory");
         // A container in a user namespace has to get through to its rootfs.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        let container = Container {
-            runtime,
-            id,
-            directory,
-        };
+        let container = Container { runtime, id, directory };
         fs::create_dir(container.bundle()).expect("create the bundle");
         rootfs::build(&container.rootfs());
         container.configure(config);
@@ -209,10 +203,7 @@ impl Container {
     /// `status` in the state.
     #[track_caller]
     pub fn status(&self) -> String {
-        self.state()["status"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        self.state()["status"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The pid of the container's process.

@@ -19,10 +19,7 @@ impl Snapshot {
         for directory in cgroup::containing(marker) {
             things.insert(format!("cgroup {}", directory.display()));
         }
-        for line in fs::read_to_string("/proc/self/mountinfo")
-            .unwrap_or_default()
-            .lines()
-        {
+        for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
             if line.contains(marker) {
                 things.insert(format!("mount {line}"));
             }
@@ -62,13 +59,8 @@ pub fn processes(marker: &str) -> Vec<(i32, String)> {
             fs::read(entry.path().join(file))
                 .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(marker))
         };
-        let dead = fs::read_to_string(entry.path().join("stat")).map_or(true, |stat| {
-            stat.rsplit(')')
-                .next()
-                .unwrap_or("")
-                .trim()
-                .starts_with('Z')
-        });
+        let dead = fs::read_to_string(entry.path().join("stat"))
+            .map_or(true, |stat| stat.rsplit(')').next().unwrap_or("").trim().starts_with('Z'));
         if !dead && (has("cmdline") || has("cgroup") || has("mountinfo")) {
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
@@ -116,13 +108,7 @@ pub fn listing(directory: &Path) -> Vec<String> {
             digest.finish()
         ));
         if meta.is_dir() {
-            pending.extend(
-                fs::read_dir(&path)
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .map(|e| e.path()),
-            );
+            pending.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()));
         }
     }
     lines.sort();
@@ -134,8 +120,5 @@ pub fn listing(directory: &Path) -> Vec<String> {
 pub fn assert_same(before: &[String], after: &[String]) {
     let gone: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
     let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
-    assert!(
-        gone.is_empty() && new.is_empty(),
-        "changed: gone {gone:#?}, new {new:#?}"
-    );
+    assert!(gone.is_empty() && new.is_empty(), "changed: gone {gone:#?}, new {new:#?}");
 }

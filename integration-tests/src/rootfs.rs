@@ -21,9 +21,7 @@ const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.sta
 
 /// Builds the tree at `path`, which must not exist.
 pub fn build(path: &Path) {
-    for directory in [
-        "bin", "dev", "etc", "proc", "root", "sys", "usr/bin", "var/lib",
-    ] {
+    for directory in ["bin", "dev", "etc", "proc", "root", "sys", "usr/bin", "var/lib"] {
         fs::create_dir_all(path.join(directory)).expect("create a rootfs directory");
     }
     fs::create_dir(path.join("tmp")).expect("create /tmp");
@@ -58,8 +56,5 @@ fn busybox() -> PathBuf {
 /// A static program has no PT_INTERP header, and so does not name a loader.
 fn is_static(elf: &[u8]) -> bool {
     let start = elf.get(..4096).unwrap_or(elf);
-    elf.starts_with(b"\x7fELF")
-        && !start
-            .windows(8)
-            .any(|w| w == b"ld-linux" || w == b"/ld-musl")
+    elf.starts_with(b"\x7fELF") && !start.windows(8).any(|w| w == b"ld-linux" || w == b"/ld-musl")
 }

@@ -24,30 +24,21 @@ pub struct Runtime {
 impl Runtime {
     /// The runtime in the cgroup version that this host has.
     pub fn native() -> Runtime {
-        Runtime {
-            cgroup: Version::of_host(),
-        }
+        Runtime { cgroup: Version::of_host() }
     }
 
     /// The runtime once for each cgroup version that this host can offer.
     pub fn each() -> Vec<Runtime> {
         let native = Runtime::native();
         if native.cgroup == Version::V1 && v2::possible() {
-            return vec![
-                native,
-                Runtime {
-                    cgroup: Version::V2,
-                },
-            ];
+            return vec![native, Runtime { cgroup: Version::V2 }];
         }
         vec![native]
     }
 
     /// Whether the binary is gpurun and not some other runtime put into `RUNTIME`.
     pub fn is_gpurun() -> bool {
-        Runtime::binary()
-            .file_name()
-            .is_some_and(|n| n.to_string_lossy().starts_with("gpurun"))
+        Runtime::binary().file_name().is_some_and(|n| n.to_string_lossy().starts_with("gpurun"))
     }
 
     /// `$RUNTIME`, else the newer of the workspace's release and debug builds.
@@ -97,10 +88,7 @@ impl Runtime {
 /// own folder `<profile>/deps`.
 fn target_directory() -> PathBuf {
     let own = std::env::current_exe().expect("the test binary has a path");
-    own.ancestors()
-        .nth(3)
-        .map(Path::to_path_buf)
-        .unwrap_or_default()
+    own.ancestors().nth(3).map(Path::to_path_buf).unwrap_or_default()
 }
 
 /// What one call left: exit code as a shell would show it (128 + signal), and both streams.
@@ -126,11 +114,7 @@ impl Output {
     #[track_caller]
     pub fn silent(&self) {
         self.ok();
-        assert_eq!(
-            (&*self.stdout, &*self.stderr),
-            ("", ""),
-            "expected no output"
-        );
+        assert_eq!((&*self.stdout, &*self.stderr), ("", ""), "expected no output");
     }
 
     /// Fails the test unless the call was refused in an orderly way: exit code `code` and one line
@@ -138,29 +122,16 @@ impl Output {
     #[track_caller]
     pub fn refused(&self, code: i32, phrases: &[&str]) {
         assert_eq!(self.code, code, "expected exit code {code}: {self:?}");
-        assert!(
-            !self.stderr.trim().is_empty(),
-            "an error must say why: {self:?}"
-        );
-        assert!(
-            !self.stderr.contains("panicked at"),
-            "a panic is not an error message: {self:?}"
-        );
+        assert!(!self.stderr.trim().is_empty(), "an error must say why: {self:?}");
+        assert!(!self.stderr.contains("panicked at"), "a panic is not an error message: {self:?}");
         // A mistake on the command line may be answered with a hint at the usage below the reason.
         if Runtime::is_gpurun() && !self.stderr.contains("--help") {
-            assert_eq!(
-                self.stderr.trim().lines().count(),
-                1,
-                "an error is one line: {self:?}"
-            );
+            assert_eq!(self.stderr.trim().lines().count(), 1, "an error is one line: {self:?}");
         }
         // logrus' text form quotes the message and escapes the quotes in it.
         let said = self.stderr.replace("\\\"", "\"").to_lowercase();
         for phrase in phrases {
-            assert!(
-                said.contains(&phrase.to_lowercase()),
-                "expected {phrase:?} in: {self:?}"
-            );
+            assert!(said.contains(&phrase.to_lowercase()), "expected {phrase:?} in: {self:?}");
         }
     }
 
@@ -204,9 +175,7 @@ impl Running {
             pause = (pause * 2).min(Duration::from_millis(20));
         };
         Output {
-            code: status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: text(&self.stdout),
             stderr: text(&self.stderr),
         }
@@ -224,9 +193,7 @@ fn text(file: &File) -> String {
     let mut bytes = Vec::new();
     let mut chunk = [0; 16384];
     loop {
-        let read = file
-            .read_at(&mut chunk, bytes.len() as u64)
-            .expect("read captured output");
+        let read = file.read_at(&mut chunk, bytes.len() as u64).expect("read captured output");
         if read == 0 {
             return String::from_utf8_lossy(&bytes).into_owned();
         }
@@ -238,29 +205,17 @@ fn text(file: &File) -> String {
 #[track_caller]
 pub fn start(command: &mut Command, stdin: &[u8]) -> Running {
     let mut input = tempfile::tempfile().expect("temporary file");
-    input
-        .write_all(stdin)
-        .and_then(|()| input.rewind())
-        .expect("write standard input");
+    input.write_all(stdin).and_then(|()| input.rewind()).expect("write standard input");
     let stdout = tempfile::tempfile().expect("temporary file");
     let stderr = tempfile::tempfile().expect("temporary file");
     command
         .stdin(input)
         .stdout(stdout.try_clone().expect("dup"))
         .stderr(stderr.try_clone().expect("dup"));
-    let child = command
-        .spawn()
-        .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+    let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
     // The command keeps its copies of the files open otherwise.
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    Running {
-        child,
-        stdout,
-        stderr,
-    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Running { child, stdout, stderr }
 }
 
 /// Runs `command` to its end.

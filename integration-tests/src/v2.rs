@@ -16,9 +16,7 @@ const SCRIPT: &str = r#"mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$0" "$@
 /// arrives there.
 pub fn wrap(program: &Path) -> Command {
     let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT])
-        .arg(program);
+    command.args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT]).arg(program);
     command
 }
 
@@ -27,9 +25,7 @@ pub fn possible() -> bool {
     static POSSIBLE: OnceLock<bool> = OnceLock::new();
     *POSSIBLE.get_or_init(|| {
         let possible = crate::cgroup::unified().is_some()
-            && wrap(Path::new("true"))
-                .status()
-                .is_ok_and(|status| status.success());
+            && wrap(Path::new("true")).status().is_ok_and(|status| status.success());
         if !possible {
             crate::skipped("the cgroup v2 variants: no cgroup2 mount, or no right to make one");
         }

@@ -16,13 +16,7 @@ struct Limit {
 }
 
 fn limits() -> Vec<Limit> {
-    let limit = |controller, pointer, value, v1, v2| Limit {
-        controller,
-        pointer,
-        value,
-        v1,
-        v2,
-    };
+    let limit = |controller, pointer, value, v1, v2| Limit { controller, pointer, value, v1, v2 };
     vec![
         limit(
             "memory",
@@ -38,20 +32,8 @@ fn limits() -> Vec<Limit> {
             ("memory.soft_limit_in_bytes", "33554432"),
             ("memory.low", "33554432"),
         ),
-        limit(
-            "pids",
-            "pids/limit",
-            json!(77),
-            ("pids.max", "77"),
-            ("pids.max", "77"),
-        ),
-        limit(
-            "cpu",
-            "cpu/shares",
-            json!(512),
-            ("cpu.shares", "512"),
-            ("cpu.weight", ""),
-        ),
+        limit("pids", "pids/limit", json!(77), ("pids.max", "77"), ("pids.max", "77")),
+        limit("cpu", "cpu/shares", json!(512), ("cpu.shares", "512"), ("cpu.weight", "")),
         limit(
             "cpu",
             "cpu/quota",
@@ -66,20 +48,8 @@ fn limits() -> Vec<Limit> {
             ("cpu.cfs_period_us", "50000"),
             ("cpu.max", "max 50000"),
         ),
-        limit(
-            "cpuset",
-            "cpu/cpus",
-            json!("0"),
-            ("cpuset.cpus", "0"),
-            ("cpuset.cpus", "0"),
-        ),
-        limit(
-            "cpuset",
-            "cpu/mems",
-            json!("0"),
-            ("cpuset.mems", "0"),
-            ("cpuset.mems", "0"),
-        ),
+        limit("cpuset", "cpu/cpus", json!("0"), ("cpuset.cpus", "0"), ("cpuset.cpus", "0")),
+        limit("cpuset", "cpu/mems", json!("0"), ("cpuset.mems", "0"), ("cpuset.mems", "0")),
     ]
 }
 
@@ -98,11 +68,7 @@ fn each_limit_lands_in_its_file() {
     for runtime in Runtime::each() {
         let probe = Container::running(runtime, Config::idle());
         for limit in limits() {
-            let (file, expected) = if runtime.cgroup == Version::V1 {
-                limit.v1
-            } else {
-                limit.v2
-            };
+            let (file, expected) = if runtime.cgroup == Version::V1 { limit.v1 } else { limit.v2 };
             if !offered(runtime, &probe, limit.controller, file) {
                 continue;
             }
@@ -132,14 +98,9 @@ fn a_container_is_in_its_own_cgroup_in_every_hierarchy_before_it_starts() {
             Version::V2 => vec![""],
         };
         for controller in wanted {
-            let line = membership
-                .lines()
-                .find(|line| line.contains(&format!(":{controller}:")));
+            let line = membership.lines().find(|line| line.contains(&format!(":{controller}:")));
             let line = line.unwrap_or_default();
-            assert!(
-                line.ends_with(&format!(":/{}", c.id())),
-                "{controller}: {membership}"
-            );
+            assert!(line.ends_with(&format!(":/{}", c.id())), "{controller}: {membership}");
         }
     }
 }
@@ -148,10 +109,7 @@ fn a_container_is_in_its_own_cgroup_in_every_hierarchy_before_it_starts() {
 fn a_cgroup_path_may_be_deep_relative_or_missing() {
     for runtime in Runtime::each() {
         let c = Container::new(runtime, Config::idle());
-        for path in [
-            format!("/{0}-top/a/b", c.id()),
-            format!("{}-relative", c.id()),
-        ] {
+        for path in [format!("/{0}-top/a/b", c.id()), format!("{}-relative", c.id())] {
             c.configure(Config::idle().set("/linux/cgroupsPath", path.as_str().into()));
             c.run_detached();
             let membership = fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
@@ -159,9 +117,7 @@ fn a_cgroup_path_may_be_deep_relative_or_missing() {
             assert!(membership.contains(name), "{path}: {membership}");
             c.delete(&["--force"]).ok();
             assert!(
-                !cgroup::containing(c.id())
-                    .iter()
-                    .any(|left| left.ends_with(name)),
+                !cgroup::containing(c.id()).iter().any(|left| left.ends_with(name)),
                 "the container's own cgroup is gone"
             );
             cgroup::sweep(c.id());
@@ -170,10 +126,7 @@ fn a_cgroup_path_may_be_deep_relative_or_missing() {
         c.configure(Config::idle());
         let config = c.bundle().join("config.json");
         let mut value: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
-        value["linux"]
-            .as_object_mut()
-            .unwrap()
-            .remove("cgroupsPath");
+        value["linux"].as_object_mut().unwrap().remove("cgroupsPath");
         fs::write(&config, value.to_string()).unwrap();
         c.run_detached();
         let membership = fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
@@ -232,32 +185,23 @@ fn update_changes_limits_by_json_and_by_flag() {
         let config = Config::idle();
         let c = Container::running(runtime, config);
         let file = |v1, v2| {
-            if runtime.cgroup == Version::V1 {
-                v1
-            } else {
-                v2
-            }
+            if runtime.cgroup == Version::V1 { v1 } else { v2 }
         };
         let memory = file("memory.limit_in_bytes", "memory.max");
         let quota = file("cpu.cfs_quota_us", "cpu.max");
         let cgroup = |controller, name| c.cgroup(controller, name).unwrap();
         if offered(runtime, &c, "pids", "pids.max") {
             let update = json!({"pids": {"limit": 20}}).to_string();
-            c.call_with(&["update", "--resources=-", c.id()], update.as_bytes())
-                .silent();
+            c.call_with(&["update", "--resources=-", c.id()], update.as_bytes()).silent();
             assert_eq!(cgroup("pids", "pids.max"), "20");
-            c.call_with(
-                &["update", "-r", "-", c.id()],
-                update.replace("20", "21").as_bytes(),
-            )
-            .silent();
+            c.call_with(&["update", "-r", "-", c.id()], update.replace("20", "21").as_bytes())
+                .silent();
             assert_eq!(cgroup("pids", "pids.max"), "21");
             c.call(&["update", "--pids-limit", "30", c.id()]).silent();
             assert_eq!(cgroup("pids", "pids.max"), "30");
             let path = c.path("resources.json");
             fs::write(&path, json!({"pids": {"limit": 40}}).to_string()).unwrap();
-            c.call(&["update", "--resources", text(&path), c.id()])
-                .silent();
+            c.call(&["update", "--resources", text(&path), c.id()]).silent();
             assert_eq!(cgroup("pids", "pids.max"), "40");
         }
         if offered(runtime, &c, "memory", memory) {
@@ -267,15 +211,7 @@ fn update_changes_limits_by_json_and_by_flag() {
             assert_eq!(cgroup("memory", memory), "52428800");
         }
         if offered(runtime, &c, "cpu", quota) {
-            c.call(&[
-                "update",
-                "--cpu-quota",
-                "30000",
-                "--cpu-period",
-                "100000",
-                c.id(),
-            ])
-            .silent();
+            c.call(&["update", "--cpu-quota", "30000", "--cpu-period", "100000", c.id()]).silent();
             assert!(cgroup("cpu", quota).starts_with("30000"));
             c.call(&["update", "--cpu-share", "256", c.id()]).silent();
             // What is not named stays.
@@ -288,23 +224,12 @@ fn update_changes_limits_by_json_and_by_flag() {
 #[test]
 fn an_update_that_cannot_be_is_refused() {
     let c = Container::idle();
-    for bad in [
-        "",
-        "{",
-        "[]",
-        "{\"pids\": 3}",
-        "{\"memory\": {\"limit\": \"x\"}}",
-    ] {
-        c.call_with(&["update", "--resources=-", c.id()], bad.as_bytes())
-            .refused(1, &[]);
+    for bad in ["", "{", "[]", "{\"pids\": 3}", "{\"memory\": {\"limit\": \"x\"}}"] {
+        c.call_with(&["update", "--resources=-", c.id()], bad.as_bytes()).refused(1, &[]);
     }
-    c.call(&["update", "--resources=/no/such/file", c.id()])
-        .refused(1, &["/no/such/file"]);
+    c.call(&["update", "--resources=/no/such/file", c.id()]).refused(1, &["/no/such/file"]);
     let output = c.call(&["update", "--pids-limit", "many", c.id()]);
-    assert!(
-        output.code != 0 && !output.stderr.contains("panicked"),
-        "{output:?}"
-    );
+    assert!(output.code != 0 && !output.stderr.contains("panicked"), "{output:?}");
     assert_eq!(c.status(), "running");
 }
 
@@ -370,32 +295,21 @@ fn ps_shows_the_processes_of_the_container_and_no_others() {
         let c = Container::running(runtime, Config::sh("sleep 900 & sleep 901 & wait"));
         let pids = || -> Vec<i64> {
             let list = c.call_on("ps", &["--format", "json"]).json();
-            list.as_array()
-                .unwrap()
-                .iter()
-                .map(|pid| pid.as_i64().unwrap())
-                .collect()
+            list.as_array().unwrap().iter().map(|pid| pid.as_i64().unwrap()).collect()
         };
         wait_for("three processes", || pids().len() == 3);
         assert!(pids().contains(&c.pid()));
         for pid in pids() {
-            assert!(
-                fs::exists(format!("/proc/{pid}")).unwrap(),
-                "pids are the host's"
-            );
+            assert!(fs::exists(format!("/proc/{pid}")).unwrap(), "pids are the host's");
         }
         let table = c.call_on("ps", &[]);
         let lines: Vec<&str> = table.ok().lines().collect();
-        assert!(
-            lines[0].contains("PID") && lines[0].contains("CMD"),
-            "{table:?}"
-        );
+        assert!(lines[0].contains("PID") && lines[0].contains("CMD"), "{table:?}");
         assert_eq!(lines.len(), 4, "{table:?}");
         assert!(table.stdout.contains("sleep 900") && table.stdout.contains("sleep 901"));
         let chosen = c.call(&["ps", c.id(), "-o", "pid,args"]);
         assert!(chosen.ok().contains("sleep 900"), "{chosen:?}");
-        c.call_on("ps", &["--format", "yaml"])
-            .refused(1, &["format"]);
+        c.call_on("ps", &["--format", "yaml"]).refused(1, &["format"]);
     }
 }
 
@@ -413,11 +327,7 @@ fn the_processes_of_exec_are_listed_too() {
 fn a_cgroup_made_inside_the_container_is_removed_with_it() {
     for runtime in Runtime::each() {
         let c = Container::running(runtime, Config::idle());
-        let controller = if runtime.cgroup == Version::V1 {
-            "pids"
-        } else {
-            ""
-        };
+        let controller = if runtime.cgroup == Version::V1 { "pids" } else { "" };
         let Some(directory) = cgroup::directory(runtime.cgroup, controller, c.pid()) else {
             skipped("no pids controller");
             continue;
@@ -451,20 +361,12 @@ fn events_prints_statistics() {
 
 #[test]
 fn v2_settings_by_file_name_are_written() {
-    for runtime in Runtime::each()
-        .into_iter()
-        .filter(|r| r.cgroup == Version::V2)
-    {
-        let config = Config::idle().set(
-            "/linux/resources/unified",
-            json!({"cgroup.max.descendants": "7"}),
-        );
+    for runtime in Runtime::each().into_iter().filter(|r| r.cgroup == Version::V2) {
+        let config =
+            Config::idle().set("/linux/resources/unified", json!({"cgroup.max.descendants": "7"}));
         let c = Container::running(runtime, config);
         assert_eq!(c.cgroup("", "cgroup.max.descendants").as_deref(), Some("7"));
-        for bad in [
-            json!({"no.such.file": "1"}),
-            json!({"../cgroup.procs": "1"}),
-        ] {
+        for bad in [json!({"no.such.file": "1"}), json!({"../cgroup.procs": "1"})] {
             let c = Container::new(runtime, Config::idle().set("/linux/resources/unified", bad));
             c.create().refused(1, &[]);
             c.assert_gone();

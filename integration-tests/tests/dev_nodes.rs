@@ -6,10 +6,7 @@ use std::process::Command;
 /// Runs `script` in a container made by `change` and returns what it printed.
 #[track_caller]
 fn run(script: &str, change: impl FnOnce(Config) -> Config) -> String {
-    Container::native(change(Config::sh(script)))
-        .run()
-        .ok()
-        .to_owned()
+    Container::native(change(Config::sh(script))).run().ok().to_owned()
 }
 
 #[test]
@@ -67,10 +64,8 @@ fn a_device_that_is_the_image_s_already_may_be_listed() {
             json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}),
         );
     let c = Container::native(config);
-    let made = Command::new("mknod")
-        .arg(c.rootfs().join("dev/null"))
-        .args(["c", "1", "3"])
-        .status();
+    let made =
+        Command::new("mknod").arg(c.rootfs().join("dev/null")).args(["c", "1", "3"]).status();
     assert!(made.unwrap().success());
     assert_eq!(c.run().ok(), "1:3");
 }

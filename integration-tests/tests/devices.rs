@@ -36,10 +36,7 @@ fn expect(c: &Container, direction: &str, name: &str, answer: &str) {
     let said = open(c, direction, name);
     // busybox has words of its own for an open that would create the file.
     let said_so = said.contains(answer) || answer == ALLOWED && !said.contains(DENIED);
-    assert!(
-        said_so,
-        "{direction} /dev/{name} should give {answer:?}: {said}"
-    );
+    assert!(said_so, "{direction} /dev/{name} should give {answer:?}: {said}");
 }
 
 fn with_nodes(rules: &[Value]) -> Config {
@@ -47,10 +44,7 @@ fn with_nodes(rules: &[Value]) -> Config {
         .push("/linux/devices", node("a0", 195, 0))
         .push("/linux/devices", node("a1", 195, 1))
         .push("/linux/devices", node("b0", 509, 0))
-        .set(
-            "/linux/resources/devices",
-            json!([{"allow": false, "access": "rwm"}]),
-        );
+        .set("/linux/resources/devices", json!([{"allow": false, "access": "rwm"}]));
     for rule in rules {
         config = config.push("/linux/resources/devices", rule.clone());
     }
@@ -60,10 +54,7 @@ fn with_nodes(rules: &[Value]) -> Config {
 #[test]
 fn a_device_is_denied_unless_a_rule_allows_it() {
     for runtime in Runtime::each() {
-        let c = Container::running(
-            runtime,
-            with_nodes(&[rule(true, Some(195), Some(0), "rwm")]),
-        );
+        let c = Container::running(runtime, with_nodes(&[rule(true, Some(195), Some(0), "rwm")]));
         expect(&c, "<", "a0", ALLOWED);
         expect(&c, ">", "a0", ALLOWED);
         expect(&c, "<", "a1", DENIED);
@@ -87,10 +78,7 @@ fn reading_and_writing_are_allowed_apart() {
     for runtime in Runtime::each() {
         let c = Container::running(
             runtime,
-            with_nodes(&[
-                rule(true, Some(195), Some(0), "r"),
-                rule(true, Some(195), Some(1), "w"),
-            ]),
+            with_nodes(&[rule(true, Some(195), Some(0), "r"), rule(true, Some(195), Some(1), "w")]),
         );
         expect(&c, "<", "a0", ALLOWED);
         expect(&c, ">", "a0", DENIED);
@@ -199,9 +187,8 @@ fn a_rule_that_cannot_be_is_refused() {
 #[test]
 fn hundreds_of_rules_work() {
     for runtime in Runtime::each() {
-        let rules: Vec<Value> = (0..300)
-            .map(|n| rule(true, Some(195), Some(2 * n), "rw"))
-            .collect();
+        let rules: Vec<Value> =
+            (0..300).map(|n| rule(true, Some(195), Some(2 * n), "rw")).collect();
         let c = Container::running(runtime, with_nodes(&rules));
         expect(&c, "<", "a0", ALLOWED);
         expect(&c, "<", "a1", DENIED);

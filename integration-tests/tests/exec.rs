@@ -31,24 +31,12 @@ fn the_process_is_in_every_namespace_and_cgroup_of_the_container() {
         let pid = c.pid();
         for name in ["pid", "net", "ipc", "uts", "mnt", "cgroup"] {
             let of_first = fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
-            assert_eq!(
-                c.sh(&format!("readlink /proc/self/ns/{name}")),
-                text(&of_first)
-            );
+            assert_eq!(c.sh(&format!("readlink /proc/self/ns/{name}")), text(&of_first));
         }
         let of_first = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         c.call_on("ps", &[]).ok();
         let pid_file = c.path("exec.pid");
-        c.call(&[
-            "exec",
-            "-d",
-            "--pid-file",
-            text(&pid_file),
-            c.id(),
-            "sleep",
-            "1000",
-        ])
-        .silent();
+        c.call(&["exec", "-d", "--pid-file", text(&pid_file), c.id(), "sleep", "1000"]).silent();
         let pid = fs::read_to_string(&pid_file).unwrap();
         let of_second = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         assert_eq!(of_first, of_second);
@@ -59,15 +47,7 @@ fn the_process_is_in_every_namespace_and_cgroup_of_the_container() {
 fn a_detached_exec_returns_at_once_and_writes_its_pid() {
     let c = Container::idle();
     let pid_file = c.path("exec.pid");
-    let args = [
-        "exec",
-        "--detach",
-        "--pid-file",
-        text(&pid_file),
-        c.id(),
-        "sleep",
-        "500",
-    ];
+    let args = ["exec", "--detach", "--pid-file", text(&pid_file), c.id(), "sleep", "500"];
     c.call(&args).silent();
     let pid = fs::read_to_string(&pid_file).unwrap();
     assert!(pid.parse::<i32>().is_ok(), "{pid:?} is a bare number");
@@ -76,11 +56,7 @@ fn a_detached_exec_returns_at_once_and_writes_its_pid() {
         // runc 1.1 returns a moment earlier.
         wait_for("the process", || command() == "sleep\x00500\0");
     }
-    assert_eq!(
-        command(),
-        "sleep\x00500\0",
-        "exec returns only once the process is there"
-    );
+    assert_eq!(command(), "sleep\x00500\0", "exec returns only once the process is there");
 }
 
 #[test]
@@ -97,63 +73,31 @@ fn a_process_file_says_everything() {
     let output = c.call(&["exec", "--process", text(&file), c.id()]);
     // runc 1.1 ignores the umask of exec.
     let umask = if Runtime::is_gpurun() { "0077" } else { "0022" };
-    assert_eq!(
-        output.ok(),
-        format!("1000\n1000 7 8\n/tmp\nfile\n{umask}\n66")
-    );
+    assert_eq!(output.ok(), format!("1000\n1000 7 8\n/tmp\nfile\n{umask}\n66"));
     fs::write(&file, "{ not json").unwrap();
-    c.call(&["exec", "--process", text(&file), c.id()])
-        .refused(255, &[]);
-    c.call(&["exec", "--process", "/no/such/file", c.id()])
-        .refused(255, &["/no/such/file"]);
+    c.call(&["exec", "--process", text(&file), c.id()]).refused(255, &[]);
+    c.call(&["exec", "--process", "/no/such/file", c.id()]).refused(255, &["/no/such/file"]);
 }
 
 #[test]
 fn flags_change_environment_directory_and_user() {
     let c = Container::idle();
     let script = "echo $A-$B; pwd; id -u; id -g";
-    let options = [
-        "--env",
-        "A=1",
-        "--env",
-        "B=2 3",
-        "--cwd",
-        "/etc",
-        "--user",
-        "1000:1001",
-    ];
-    assert_eq!(
-        c.exec_with(&options, &["sh", "-c", script]).ok(),
-        "1-2 3\n/etc\n1000\n1001"
-    );
+    let options = ["--env", "A=1", "--env", "B=2 3", "--cwd", "/etc", "--user", "1000:1001"];
+    assert_eq!(c.exec_with(&options, &["sh", "-c", script]).ok(), "1-2 3\n/etc\n1000\n1001");
 }
 
 #[test]
 fn user_is_a_number_or_two_and_nothing_else() {
     let c = Container::idle();
     assert_eq!(c.exec_with(&["--user", "1"], &["id", "-u"]).ok(), "1");
-    assert_eq!(
-        c.exec_with(&["-u", "1:2"], &["sh", "-c", "id -u; id -g"])
-            .ok(),
-        "1\n2"
-    );
+    assert_eq!(c.exec_with(&["-u", "1:2"], &["sh", "-c", "id -u; id -g"]).ok(), "1\n2");
     if !Runtime::is_gpurun() {
         return; // runc 1.1 wraps a number that is too large
     }
-    for bad in [
-        "-1",
-        "x",
-        "1:x",
-        "99999999999",
-        "1:99999999999",
-        "1:2:3",
-        "0x0",
-    ] {
+    for bad in ["-1", "x", "1:x", "99999999999", "1:99999999999", "1:2:3", "0x0"] {
         let output = c.exec_with(&[&format!("--user={bad}")], &["id", "-u"]);
-        assert!(
-            output.code != 0 && output.stdout.is_empty(),
-            "{bad:?} became {output:?}"
-        );
+        assert!(output.code != 0 && output.stdout.is_empty(), "{bad:?} became {output:?}");
     }
 }
 
@@ -165,25 +109,14 @@ fn additional_groups_are_given() {
 }
 
 fn status_field(c: &Container, options: &[&str], field: &str) -> String {
-    let output = c.exec_with(
-        options,
-        &["grep", &format!("^{field}:"), "/proc/self/status"],
-    );
-    output
-        .ok()
-        .split_whitespace()
-        .nth(1)
-        .unwrap_or_default()
-        .to_owned()
+    let output = c.exec_with(options, &["grep", &format!("^{field}:"), "/proc/self/status"]);
+    output.ok().split_whitespace().nth(1).unwrap_or_default().to_owned()
 }
 
 #[test]
 fn the_user_capabilities_and_no_new_privs_of_the_container_apply() {
     let config = Config::idle()
-        .set(
-            "/process/user",
-            json!({"uid": 1000, "gid": 1001, "additionalGids": [5]}),
-        )
+        .set("/process/user", json!({"uid": 1000, "gid": 1001, "additionalGids": [5]}))
         .capabilities(&["CAP_KILL", "CAP_NET_RAW"], false);
     let c = Container::running(Runtime::native(), config);
     assert_eq!(c.sh("id -u; id -g; id -G"), "1000\n1001\n1001 5");
@@ -202,11 +135,7 @@ fn an_added_capability_is_effective_and_never_inheritable() {
     };
     assert_eq!(set(&[], "CapEff") & NET_ADMIN, 0);
     for field in ["CapEff", "CapPrm", "CapBnd"] {
-        assert_eq!(
-            set(&["--cap", "CAP_NET_ADMIN"], field) & NET_ADMIN,
-            NET_ADMIN,
-            "{field}"
-        );
+        assert_eq!(set(&["--cap", "CAP_NET_ADMIN"], field) & NET_ADMIN, NET_ADMIN, "{field}");
     }
     assert_eq!(set(&["--cap", "CAP_NET_ADMIN"], "CapInh"), 0);
     c.exec_with(&["--cap", "CAP_NOPE"], &["true"]);
@@ -232,10 +161,7 @@ fn the_limits_of_the_container_apply() {
         json!([{"type": "RLIMIT_NOFILE", "soft": 88, "hard": 88},
                {"type": "RLIMIT_CORE", "soft": 512, "hard": 1024}]),
     );
-    let c = Container::running(
-        Runtime::native(),
-        config.set("/process/oomScoreAdj", 321.into()),
-    );
+    let c = Container::running(Runtime::native(), config.set("/process/oomScoreAdj", 321.into()));
     assert_eq!(
         c.sh("ulimit -n; ulimit -c; ulimit -Hc; cat /proc/self/oom_score_adj"),
         "88\n1\n2\n321"
@@ -255,16 +181,8 @@ fn the_environment_is_the_containers_and_home_is_the_users() {
     let config = Config::idle().set("/process/env", json!(["PATH=/bin", "FOO=bar"]));
     let c = Container::running(Runtime::native(), config);
     assert_eq!(c.sh("echo $FOO; echo $HOME"), "bar\n/root");
-    assert_eq!(
-        c.exec_with(&["-u", "1000"], &["sh", "-c", "echo $HOME"])
-            .ok(),
-        "/home/alice"
-    );
-    assert_eq!(
-        c.exec_with(&["-e", "FOO=new"], &["sh", "-c", "echo $FOO"])
-            .ok(),
-        "new"
-    );
+    assert_eq!(c.exec_with(&["-u", "1000"], &["sh", "-c", "echo $HOME"]).ok(), "/home/alice");
+    assert_eq!(c.exec_with(&["-e", "FOO=new"], &["sh", "-c", "echo $FOO"]).ok(), "new");
 }
 
 #[test]
@@ -273,8 +191,7 @@ fn a_terminal_comes_over_the_console_socket() {
     let socket = ConsoleSocket::listen(&c.path("tty.sock"));
     let path = c.path("tty.sock");
     let options = ["--tty", "--detach", "--console-socket", text(&path)];
-    c.exec_with(&options, &["sh", "-c", "tty; read x; echo got-$x"])
-        .silent();
+    c.exec_with(&options, &["sh", "-c", "tty; read x; echo got-$x"]).silent();
     let mut terminal = socket.receive();
     terminal.read_until("/dev/pts/");
     terminal.write("word\n");
@@ -302,25 +219,18 @@ fn exec_into_a_stopped_or_paused_container_is_refused() {
         let output = c.exec(&["true"]);
         assert_eq!(output.code, 255, "{output:?}");
         let known = ["stopped container", "container not running"];
-        assert!(
-            known.iter().any(|text| output.stderr.contains(text)),
-            "{output:?}"
-        );
+        assert!(known.iter().any(|text| output.stderr.contains(text)), "{output:?}");
     }
 }
 
 #[test]
 fn what_cannot_be_executed_is_named_as_engines_expect_it() {
     let c = Container::idle();
-    c.exec(&["nope"])
-        .refused(255, &["exec: \"nope\": executable file not found in $PATH"]);
-    c.exec(&["/bin/nope"])
-        .refused(255, &["/bin/nope", "no such file or directory"]);
+    c.exec(&["nope"]).refused(255, &["exec: \"nope\": executable file not found in $PATH"]);
+    c.exec(&["/bin/nope"]).refused(255, &["/bin/nope", "no such file or directory"]);
     fs::write(c.rootfs().join("notexec"), "").unwrap();
-    c.exec(&["/notexec"])
-        .refused(255, &["/notexec", "permission denied"]);
-    c.exec_with(&["--cwd", "relative"], &["true"])
-        .refused(255, &["absolute path"]);
+    c.exec(&["/notexec"]).refused(255, &["/notexec", "permission denied"]);
+    c.exec_with(&["--cwd", "relative"], &["true"]).refused(255, &["absolute path"]);
     assert_eq!(c.status(), "running");
 }
 
@@ -328,10 +238,7 @@ fn what_cannot_be_executed_is_named_as_engines_expect_it() {
 fn exec_needs_a_command() {
     let c = Container::idle();
     let output = c.call(&["exec", c.id()]);
-    assert!(
-        output.code != 0 && !output.stderr.contains("panicked"),
-        "{output:?}"
-    );
+    assert!(output.code != 0 && !output.stderr.contains("panicked"), "{output:?}");
 }
 
 #[test]
@@ -340,10 +247,7 @@ fn a_working_directory_outside_of_the_container_is_refused() {
     for n in 3..16 {
         let directory = format!("/proc/self/fd/{n}");
         let output = c.exec_with(&["--cwd", &directory], &["ls", "../../../.."]);
-        assert!(
-            output.code != 0 && output.stdout.is_empty(),
-            "{directory}: {output:?}"
-        );
+        assert!(output.code != 0 && output.stdout.is_empty(), "{directory}: {output:?}");
     }
 }
 
@@ -358,9 +262,8 @@ fn only_the_streams_are_open() {
 #[test]
 fn many_at_once_all_work() {
     let c = Container::idle();
-    let calls: Vec<_> = (0..16)
-        .map(|n| c.start_call(&["exec", c.id(), "echo", &n.to_string()]))
-        .collect();
+    let calls: Vec<_> =
+        (0..16).map(|n| c.start_call(&["exec", c.id(), "echo", &n.to_string()])).collect();
     for (n, call) in calls.into_iter().enumerate() {
         assert_eq!(call.wait().ok(), n.to_string());
     }
@@ -372,7 +275,5 @@ fn a_process_that_outlives_exec_dies_with_the_container() {
     c.exec_with(&["--detach"], &["sleep", "600"]).silent();
     c.stop();
     c.delete(&[]).silent();
-    wait_for("no process", || {
-        integration_tests::leak::processes(c.id()).is_empty()
-    });
+    wait_for("no process", || integration_tests::leak::processes(c.id()).is_empty());
 }

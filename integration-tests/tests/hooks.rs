@@ -5,14 +5,8 @@ use integration_tests::{Config, Container, Runtime, Value, gpurun_only, json};
 use std::fs;
 use std::time::{Duration, Instant};
 
-const KINDS: &[&str] = &[
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
-];
+const KINDS: &[&str] =
+    &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 fn shell(script: &str) -> Value {
     json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
@@ -28,11 +22,7 @@ fn recording() -> Container {
         .mount("/hooks", "bind", text(&hooks), &["bind"]);
     for kind in KINDS {
         // The start hook is run inside of the container, the others see the host's paths.
-        let log = if *kind == "startContainer" {
-            "/hooks"
-        } else {
-            text(&hooks)
-        };
+        let log = if *kind == "startContainer" { "/hooks" } else { text(&hooks) };
         config = config.hook(kind, shell(&format!("echo {kind} $(cat) >> {log}/log")));
     }
     c.configure(config);
@@ -45,10 +35,7 @@ fn lines(c: &Container) -> Vec<String> {
 }
 
 fn kinds(c: &Container) -> Vec<String> {
-    lines(c)
-        .iter()
-        .map(|l| l.split(' ').next().unwrap_or_default().to_owned())
-        .collect()
+    lines(c).iter().map(|l| l.split(' ').next().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]
@@ -98,10 +85,7 @@ fn each_kind_reads_the_state_on_its_standard_input() {
         match kind {
             // "For hooks executed in the container namespace, it is the pid as seen by the container."
             "createContainer" | "startContainer" => assert_eq!(state["pid"], 1, "{kind}"),
-            "poststop" => assert!(
-                state["pid"] == 0 || state["pid"].is_null(),
-                "{kind}: {state}"
-            ),
+            "poststop" => assert!(state["pid"] == 0 || state["pid"].is_null(), "{kind}: {state}"),
             _ => assert_eq!(state["pid"], pid, "{kind}"),
         }
     }
@@ -113,10 +97,7 @@ fn hooks_of_one_kind_run_in_their_order() {
     let log = c.path("log");
     let mut config = Config::args(&["true"]);
     for n in 1..=5 {
-        config = config.hook(
-            "createRuntime",
-            shell(&format!("echo {n} >> {}", text(&log))),
-        );
+        config = config.hook("createRuntime", shell(&format!("echo {n} >> {}", text(&log))));
     }
     c.configure(config);
     c.run().ok();
@@ -125,13 +106,7 @@ fn hooks_of_one_kind_run_in_their_order() {
 
 #[test]
 fn a_hook_gets_its_own_arguments_and_environment_only() {
-    for kind in [
-        "prestart",
-        "createRuntime",
-        "createContainer",
-        "poststart",
-        "poststop",
-    ] {
+    for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
         let c = Container::native(Config::idle());
         let log = c.path("log");
         let script = format!("echo \"$0|$1\" > {0}; env | sort >> {0}", text(&log));
@@ -153,12 +128,8 @@ fn hooks_run_in_the_namespaces_they_belong_to() {
     let c = Container::native(Config::idle());
     let log = c.path("log");
     fs::write(&log, "").unwrap();
-    let record = |kind: &str| {
-        shell(&format!(
-            "echo {kind} $(readlink /proc/self/ns/mnt) >> {}",
-            text(&log)
-        ))
-    };
+    let record =
+        |kind: &str| shell(&format!("echo {kind} $(readlink /proc/self/ns/mnt) >> {}", text(&log)));
     c.configure(
         Config::idle()
             .hook("createRuntime", record("createRuntime"))
@@ -167,11 +138,8 @@ fn hooks_run_in_the_namespaces_they_belong_to() {
     c.create().silent();
     let of = |pid: &str| text(&fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap()).to_owned();
     let seen = fs::read_to_string(&log).unwrap();
-    let expected = format!(
-        "createRuntime {}\ncreateContainer {}\n",
-        of("self"),
-        of(&c.pid().to_string())
-    );
+    let expected =
+        format!("createRuntime {}\ncreateContainer {}\n", of("self"), of(&c.pid().to_string()));
     assert_eq!(seen, expected);
 }
 
@@ -181,11 +149,7 @@ fn what_a_create_container_hook_mounts_is_in_the_container() {
     fs::create_dir(c.path("volume")).unwrap();
     fs::write(c.path("volume/file"), "by hook").unwrap();
     fs::create_dir(c.rootfs().join("mnt")).unwrap();
-    let script = format!(
-        "mount --bind {} {}/mnt",
-        text(&c.path("volume")),
-        text(&c.rootfs())
-    );
+    let script = format!("mount --bind {} {}/mnt", text(&c.path("volume")), text(&c.rootfs()));
     c.configure(Config::sh("cat /mnt/file").hook("createContainer", shell(&script)));
     assert_eq!(c.run().ok(), "by hook");
 }
@@ -206,10 +170,7 @@ fn a_failing_start_container_hook_fails_the_process() {
     let c = Container::native(config);
     let output = c.run();
     assert_ne!(output.code, 0, "{output:?}");
-    assert!(
-        !c.rootfs().join("started").exists(),
-        "the program was executed"
-    );
+    assert!(!c.rootfs().join("started").exists(), "the program was executed");
 }
 
 #[test]
@@ -224,11 +185,7 @@ fn a_failing_poststop_hook_is_a_warning_and_the_others_run() {
     c.run_detached();
     c.stop();
     assert_eq!(c.delete(&[]).code, 0);
-    assert_eq!(
-        fs::read_to_string(&log).unwrap(),
-        "second\n",
-        "the failed one is only a warning"
-    );
+    assert_eq!(fs::read_to_string(&log).unwrap(), "second\n", "the failed one is only a warning");
     c.assert_gone();
 }
 
@@ -239,11 +196,7 @@ fn a_hook_that_takes_too_long_is_killed_and_fails() {
         let c = Container::native(Config::idle().hook(kind, hook.clone()));
         let begin = Instant::now();
         c.create().refused(1, &["hook"]);
-        assert!(
-            begin.elapsed() < Duration::from_secs(8),
-            "{kind} took {:?}",
-            begin.elapsed()
-        );
+        assert!(begin.elapsed() < Duration::from_secs(8), "{kind} took {:?}", begin.elapsed());
         c.assert_gone();
     }
 }

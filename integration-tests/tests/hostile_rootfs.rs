@@ -22,17 +22,11 @@ impl Attack {
         let container = Container::native(config);
         let canary = container.path("canary");
         fs::create_dir_all(canary.join("sub")).unwrap();
-        for file in [
-            "ptmx", "null", "console", "tty", "zero", "fd", "core", "victim", "sub/file",
-        ] {
+        for file in ["ptmx", "null", "console", "tty", "zero", "fd", "core", "victim", "sub/file"] {
             fs::write(canary.join(file), format!("canary {file}")).unwrap();
         }
         let before = listing(&canary);
-        Attack {
-            container,
-            canary,
-            before,
-        }
+        Attack { container, canary, before }
     }
 
     /// Replaces `name` in the image by a link to the canary, absolute or by way of `..`.
@@ -72,10 +66,7 @@ impl Attack {
     fn check(&self) {
         assert_same(&self.before, &listing(&self.canary));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(
-            !mounts.contains(self.container.id()),
-            "a mount on the host:\n{mounts}"
-        );
+        assert!(!mounts.contains(self.container.id()), "a mount on the host:\n{mounts}");
     }
 }
 
@@ -138,9 +129,7 @@ fn a_dev_link_without_a_dev_mount_is_refused() {
 #[test]
 fn links_below_dev_do_not_lead_out() {
     gpurun_only!("some of these lead out with runc 1.1");
-    for name in [
-        "pts", "shm", "mqueue", "fd", "ptmx", "console", "null", "zero", "tty", "core",
-    ] {
+    for name in ["pts", "shm", "mqueue", "fd", "ptmx", "console", "null", "zero", "tty", "core"] {
         for relative in [false, true] {
             let mounted = Config::idle().without_mount("/dev").set(
                 "/linux/devices",
@@ -171,11 +160,7 @@ fn a_device_path_does_not_lead_out() {
 
 #[test]
 fn a_mount_destination_with_dots_stays_inside() {
-    for destination in [
-        "/../../../../../../tmp/x",
-        "/tmp/../../../x",
-        "relative/../../x",
-    ] {
+    for destination in ["/../../../../../../tmp/x", "/tmp/../../../x", "relative/../../x"] {
         let attack = Attack::new(Config::idle().mount(destination, "tmpfs", "tmpfs", &[]));
         attack.create_and_check();
     }
@@ -201,10 +186,7 @@ fn a_bind_onto_a_link_does_not_lead_out() {
 #[test]
 fn masks_are_not_led_out_by_links() {
     let config = Config::idle()
-        .set(
-            "/linux/maskedPaths",
-            json!(["/evil", "/evil2/sub", "/evil/sub"]),
-        )
+        .set("/linux/maskedPaths", json!(["/evil", "/evil2/sub", "/evil/sub"]))
         .set("/linux/readonlyPaths", json!(["/evil", "/evil2"]));
     for relative in [false, true] {
         let attack = Attack::new(config.clone());
@@ -225,10 +207,7 @@ fn a_false_dev_null_of_the_image_is_not_what_masks_are_made_of() {
     symlink("/etc/bait", attack.container.rootfs().join("dev/null")).unwrap();
     let output = attack.container.run();
     attack.check();
-    assert!(
-        !output.stdout.contains("secret") && !output.stdout.contains("bait"),
-        "{output:?}"
-    );
+    assert!(!output.stdout.contains("secret") && !output.stdout.contains("bait"), "{output:?}");
 }
 
 #[test]
@@ -260,11 +239,7 @@ fn a_working_directory_that_is_a_link_does_not_lead_out() {
 fn an_etc_passwd_that_is_a_link_does_not_lead_out() {
     let config = Config::sh("echo $HOME").set("/process/env", json!(["PATH=/bin"]));
     let attack = Attack::new(config);
-    fs::write(
-        attack.canary.join("victim"),
-        "root:x:0:0::/canary-home:/bin/sh\n",
-    )
-    .unwrap();
+    fs::write(attack.canary.join("victim"), "root:x:0:0::/canary-home:/bin/sh\n").unwrap();
     attack.link("etc/passwd", "victim", true);
     let output = attack.container.run();
     assert!(!output.stdout.contains("canary-home"), "{output:?}");
@@ -279,13 +254,7 @@ fn an_etc_passwd_that_never_ends_does_not_hang() {
         let passwd = attack.container.rootfs().join("etc/passwd");
         fs::remove_file(&passwd).unwrap();
         if kind == "fifo" {
-            assert!(
-                std::process::Command::new("mkfifo")
-                    .arg(&passwd)
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            assert!(std::process::Command::new("mkfifo").arg(&passwd).status().unwrap().success());
         } else {
             symlink("/dev/zero", &passwd).unwrap();
         }
@@ -332,10 +301,7 @@ fn a_mount_point_exchanged_for_a_link_while_it_is_used_does_not_lead_out() {
     let volume = attack.container.rootfs().join("vol");
     fs::create_dir_all(volume.join("point/x")).unwrap();
     fs::create_dir(attack.canary.join("x")).unwrap();
-    let attack = Attack {
-        before: listing(&attack.canary),
-        ..attack
-    };
+    let attack = Attack { before: listing(&attack.canary), ..attack };
     symlink(&attack.canary, volume.join("link")).unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -16,17 +16,15 @@ fn a_container_goes_through_created_running_stopped_and_leaves_nothing() {
         c.wait_until("stopped");
         c.delete(&[]).silent();
         c.assert_gone();
-        c.call_on("state", &[])
-            .refused(1, &["container does not exist"]);
+        c.call_on("state", &[]).refused(1, &["container does not exist"]);
     }
 }
 
 #[test]
 fn state_carries_the_fields_that_engines_read() {
-    let c = Container::native(Config::idle().set(
-        "/annotations",
-        integration_tests::json!({"com.example.key": "value"}),
-    ));
+    let c = Container::native(
+        Config::idle().set("/annotations", integration_tests::json!({"com.example.key": "value"})),
+    );
     c.create().silent();
     let state = c.state();
     assert_eq!(state["id"], c.id());
@@ -34,22 +32,11 @@ fn state_carries_the_fields_that_engines_read() {
     assert_eq!(state["bundle"], text(&c.bundle()));
     assert_eq!(state["rootfs"], text(&c.rootfs()));
     assert_eq!(state["annotations"]["com.example.key"], "value");
-    assert!(
-        state["ociVersion"]
-            .as_str()
-            .is_some_and(|v| v.starts_with("1.")),
-        "{state}"
-    );
+    assert!(state["ociVersion"].as_str().is_some_and(|v| v.starts_with("1.")), "{state}");
     assert!(state["owner"].is_string(), "{state}");
     let created = state["created"].as_str().unwrap_or_default();
-    assert!(
-        created.len() >= 20 && created.contains('T') && created.ends_with('Z'),
-        "{created}"
-    );
-    assert!(
-        fs::exists(format!("/proc/{}", state["pid"])).unwrap(),
-        "the pid is a live process"
-    );
+    assert!(created.len() >= 20 && created.contains('T') && created.ends_with('Z'), "{created}");
+    assert!(fs::exists(format!("/proc/{}", state["pid"])).unwrap(), "the pid is a live process");
 }
 
 #[test]
@@ -83,20 +70,11 @@ fn the_pid_file_is_the_number_without_a_newline() {
 fn a_relative_pid_file_is_relative_to_the_working_directory() {
     let c = Container::native(Config::idle());
     let bundle = c.bundle();
-    let mut create = c.command(&[
-        "create",
-        "--bundle",
-        text(&bundle),
-        "--pid-file",
-        "relative.pid",
-        c.id(),
-    ]);
+    let mut create =
+        c.command(&["create", "--bundle", text(&bundle), "--pid-file", "relative.pid", c.id()]);
     create.current_dir(c.path(""));
     integration_tests::runtime::finish(&mut create, b"").silent();
-    assert_eq!(
-        fs::read_to_string(c.path("relative.pid")).unwrap(),
-        c.pid().to_string()
-    );
+    assert_eq!(fs::read_to_string(c.path("relative.pid")).unwrap(), c.pid().to_string());
 }
 
 #[test]
@@ -135,8 +113,7 @@ fn a_missing_container_is_named_as_such_by_every_command() {
     ] {
         c.call(args).refused(1, &["container does not exist"]);
     }
-    c.call(&["exec", "nope", "true"])
-        .refused(255, &["container does not exist"]);
+    c.call(&["exec", "nope", "true"]).refused(255, &["container does not exist"]);
     c.call(&["delete", "--force", "nope"]).silent();
 }
 
@@ -144,10 +121,8 @@ fn a_missing_container_is_named_as_such_by_every_command() {
 fn an_id_can_be_used_once_at_a_time() {
     let c = Container::native(Config::idle());
     c.create().silent();
-    c.create()
-        .refused(1, &["container with given ID already exists"]);
-    c.run()
-        .refused(1, &["container with given ID already exists"]);
+    c.create().refused(1, &["container with given ID already exists"]);
+    c.run().refused(1, &["container with given ID already exists"]);
     assert_eq!(c.status(), "created");
     c.delete(&["--force"]).silent();
     c.create().silent();
@@ -159,18 +134,7 @@ fn an_id_that_is_not_a_plain_name_is_refused_and_touches_nothing() {
     let long = "a".repeat(5000);
     let bundle = c.bundle();
     fs::create_dir(c.path("victim")).unwrap();
-    for id in [
-        "",
-        ".",
-        "..",
-        "../victim",
-        "a/b",
-        "/",
-        "a b",
-        "a\nb",
-        "ä",
-        &long,
-    ] {
+    for id in ["", ".", "..", "../victim", "a/b", "/", "a b", "a\nb", "ä", &long] {
         refused_somehow(&c.call(&["create", "--bundle", text(&bundle), id]));
         refused_somehow(&c.call(&["run", "--bundle", text(&bundle), id]));
         refused_somehow(&c.call(&["state", id]));
@@ -178,10 +142,7 @@ fn an_id_that_is_not_a_plain_name_is_refused_and_touches_nothing() {
         refused_somehow(&c.call(&["kill", id]));
         let _ = c.call(&["delete", "--force", id]);
     }
-    assert!(
-        c.path("victim").exists(),
-        "delete --force of `../victim` left the state root"
-    );
+    assert!(c.path("victim").exists(), "delete --force of `../victim` left the state root");
     c.call(&["create", "--bundle", text(&bundle), "../victim"])
         .refused(1, &["invalid container ID"]);
 }
@@ -205,11 +166,9 @@ fn ids_with_every_allowed_character_work() {
 #[test]
 fn start_needs_a_created_container() {
     let c = Container::idle();
-    c.start()
-        .refused(1, &["cannot start an already running container"]);
+    c.start().refused(1, &["cannot start an already running container"]);
     c.stop();
-    c.start()
-        .refused(1, &["cannot start a container that has stopped"]);
+    c.start().refused(1, &["cannot start a container that has stopped"]);
 }
 
 #[test]
@@ -222,19 +181,13 @@ fn two_starts_at_once_start_it_once() {
     let codes = [first.wait().code, second.wait().code];
     assert!(codes.contains(&0), "{codes:?}");
     wait_for("the process", || c.rootfs().join("tmp/starts").exists());
-    assert_eq!(
-        fs::read_to_string(c.rootfs().join("tmp/starts")).unwrap(),
-        "started\n"
-    );
+    assert_eq!(fs::read_to_string(c.rootfs().join("tmp/starts")).unwrap(), "started\n");
 }
 
 #[test]
 fn a_running_container_is_deleted_only_by_force() {
     let c = Container::idle();
-    let text = format!(
-        "cannot delete container {} that is not stopped: running",
-        c.id()
-    );
+    let text = format!("cannot delete container {} that is not stopped: running", c.id());
     c.delete(&[]).refused(1, &[&text]);
     assert_eq!(c.status(), "running");
     c.delete(&["--force"]).silent();
@@ -283,9 +236,7 @@ fn counting() -> Container {
 
 fn wait_for_signals(c: &Container, expected: &str) {
     let file = c.rootfs().join("tmp/seen");
-    wait_for(expected, || {
-        fs::read_to_string(&file).is_ok_and(|seen| seen == expected)
-    });
+    wait_for(expected, || fs::read_to_string(&file).is_ok_and(|seen| seen == expected));
 }
 
 #[test]
@@ -331,15 +282,8 @@ fn kill_of_a_stopped_container_says_what_containerd_looks_for() {
     c.stop();
     let output = c.kill("TERM");
     assert_eq!(output.code, 1, "{output:?}");
-    let known = [
-        "process already finished",
-        "container not running",
-        "no such process",
-    ];
-    assert!(
-        known.iter().any(|text| output.stderr.contains(text)),
-        "{output:?}"
-    );
+    let known = ["process already finished", "container not running", "no such process"];
+    assert!(known.iter().any(|text| output.stderr.contains(text)), "{output:?}");
 }
 
 #[test]
@@ -356,17 +300,11 @@ fn kill_all_reaches_every_process_of_the_container() {
         let config = Config::sh("sleep 1000 & sleep 1001 & wait").namespace("pid", None);
         let c = Container::running(runtime, config);
         wait_for("three processes", || {
-            c.call_on("ps", &["--format", "json"])
-                .json()
-                .as_array()
-                .map(Vec::len)
-                == Some(3)
+            c.call_on("ps", &["--format", "json"]).json().as_array().map(Vec::len) == Some(3)
         });
         c.call(&["kill", "--all", c.id(), "9"]).silent();
         c.wait_until("stopped");
-        wait_for("no process", || {
-            integration_tests::leak::processes(c.id()).is_empty()
-        });
+        wait_for("no process", || integration_tests::leak::processes(c.id()).is_empty());
     }
 }
 
@@ -385,36 +323,18 @@ fn containers_of_one_state_root_are_listed() {
     assert_eq!(listed[0]["bundle"], text(&c.bundle()));
     let table = c.call(&["list"]);
     let mut lines = table.ok().lines();
-    let heading: Vec<&str> = lines
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    assert_eq!(
-        heading,
-        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
-    );
-    let row: Vec<&str> = lines
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    assert_eq!(
-        row[..4],
-        [c.id(), &c.pid().to_string(), "created", text(&c.bundle())]
-    );
-    c.call(&["list", "--format", "yaml"])
-        .refused(1, &["format"]);
+    let heading: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(heading, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
+    let row: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(row[..4], [c.id(), &c.pid().to_string(), "created", text(&c.bundle())]);
+    c.call(&["list", "--format", "yaml"]).refused(1, &["format"]);
 }
 
 #[test]
 fn list_of_a_state_root_that_does_not_exist_is_empty() {
     let c = Container::native(Config::idle());
     let listed = c.call(&["list", "--format", "json"]).json();
-    assert!(
-        listed.is_null() || listed == Value::Array(Vec::new()),
-        "{listed}"
-    );
+    assert!(listed.is_null() || listed == Value::Array(Vec::new()), "{listed}");
 }
 
 #[test]
@@ -422,16 +342,9 @@ fn a_broken_bundle_is_refused_and_leaves_nothing() {
     let c = Container::native(Config::idle());
     let config = c.bundle().join("config.json");
     let good = fs::read_to_string(&config).unwrap();
-    for bad in [
-        "",
-        "{",
-        "[]",
-        "{\"ociVersion\": 3}",
-        "\u{0}",
-        &good[..good.len() / 2],
-        "null",
-        "{}",
-    ] {
+    for bad in
+        ["", "{", "[]", "{\"ociVersion\": 3}", "\u{0}", &good[..good.len() / 2], "null", "{}"]
+    {
         if ["null", "{}"].contains(&bad) && !Runtime::is_gpurun() {
             continue; // runc 1.1 crashes on these
         }
@@ -464,15 +377,9 @@ fn a_spec_of_another_major_version_is_refused() {
 fn a_bundle_is_never_written_to() {
     let c = Container::native(Config::idle());
     let config = c.bundle().join("config.json");
-    let before = (
-        fs::read(&config).unwrap(),
-        fs::metadata(&config).unwrap().modified().unwrap(),
-    );
+    let before = (fs::read(&config).unwrap(), fs::metadata(&config).unwrap().modified().unwrap());
     c.run_detached();
     c.delete(&["--force"]).silent();
-    let after = (
-        fs::read(&config).unwrap(),
-        fs::metadata(&config).unwrap().modified().unwrap(),
-    );
+    let after = (fs::read(&config).unwrap(), fs::metadata(&config).unwrap().modified().unwrap());
     assert!(before == after, "config.json was changed");
 }

@@ -26,15 +26,9 @@ fn the_reason_of_a_failure_is_the_last_error_of_the_json_log() {
     let last = first.last().expect("an entry");
     assert_eq!(last["level"], "error", "{last}");
     let message = last["msg"].as_str().unwrap_or_default();
-    assert!(
-        message.contains("exec: \"nope\": executable file not found in $PATH"),
-        "{message}"
-    );
+    assert!(message.contains("exec: \"nope\": executable file not found in $PATH"), "{message}");
     let time = last["time"].as_str().unwrap_or_default();
-    assert!(
-        time.len() >= 20 && time.as_bytes().get(10) == Some(&b'T'),
-        "RFC 3339: {time}"
-    );
+    assert!(time.len() >= 20 && time.as_bytes().get(10) == Some(&b'T'), "RFC 3339: {time}");
     assert!(
         time.ends_with('Z') || time.as_bytes().get(19).is_some_and(|b| b"+-.".contains(b)),
         "{time}"
@@ -44,12 +38,7 @@ fn the_reason_of_a_failure_is_the_last_error_of_the_json_log() {
     call(&["start", c.id()]).refused(1, &["container does not exist"]);
     let second = entries(&log);
     assert_eq!(second[..first.len()], first[..]);
-    assert!(
-        second.last().unwrap()["msg"]
-            .as_str()
-            .unwrap()
-            .contains("container does not exist")
-    );
+    assert!(second.last().unwrap()["msg"].as_str().unwrap().contains("container does not exist"));
 }
 
 #[test]
@@ -87,13 +76,9 @@ fn an_error_is_one_line_on_standard_error_and_nothing_on_standard_output() {
 fn a_text_log_names_level_and_message() {
     let c = Container::native(Config::idle());
     let log = c.path("log.txt");
-    c.call(&["--log", text(&log), "start", c.id()])
-        .refused(1, &["container does not exist"]);
+    c.call(&["--log", text(&log), "start", c.id()]).refused(1, &["container does not exist"]);
     let log = fs::read_to_string(log).unwrap();
-    assert!(
-        log.contains("level=error") && log.contains("container does not exist"),
-        "{log}"
-    );
+    assert!(log.contains("level=error") && log.contains("container does not exist"), "{log}");
 }
 
 #[test]
@@ -124,15 +109,13 @@ fn debug_adds_entries_and_keeps_the_streams_clean() {
 #[test]
 fn an_unknown_log_format_is_refused() {
     let c = Container::native(Config::idle());
-    c.call(&["--log-format", "xml", "list"])
-        .refused(1, &["log-format"]);
+    c.call(&["--log-format", "xml", "list"]).refused(1, &["log-format"]);
 }
 
 #[test]
 fn a_log_that_cannot_be_written_is_refused_and_named() {
     let c = Container::native(Config::idle());
-    c.call(&["--log", "/no/such/directory/log", "list"])
-        .refused(1, &["/no/such/directory/log"]);
+    c.call(&["--log", "/no/such/directory/log", "list"]).refused(1, &["/no/such/directory/log"]);
 }
 
 #[test]
@@ -140,16 +123,8 @@ fn messages_with_quotes_and_newlines_stay_one_json_line() {
     let c = Container::native(Config::args(&["a \"quoted\"\nname\t\u{1}"]));
     let log = c.path("log.json");
     let bundle = c.bundle();
-    let args = [
-        "--log",
-        text(&log),
-        "--log-format",
-        "json",
-        "create",
-        "--bundle",
-        text(&bundle),
-        c.id(),
-    ];
+    let args =
+        ["--log", text(&log), "--log-format", "json", "create", "--bundle", text(&bundle), c.id()];
     assert_eq!(c.call(&args).code, 1);
     assert!(!entries(&log).is_empty());
 }
@@ -177,13 +152,7 @@ fn version_names_the_program_and_the_spec() {
         let output = Runtime::native().call(&[flag]);
         let first = output.ok().lines().next().unwrap_or_default();
         assert!(first.contains(" version "), "{first}");
-        assert!(
-            output
-                .stdout
-                .lines()
-                .any(|line| line.starts_with("spec: 1.")),
-            "{output:?}"
-        );
+        assert!(output.stdout.lines().any(|line| line.starts_with("spec: 1.")), "{output:?}");
     }
 }
 
@@ -201,32 +170,17 @@ fn help_lists_the_commands_of_runc() {
 #[test]
 fn features_is_what_engines_decode() {
     let features = Runtime::native().call(&["features"]).json();
-    assert!(
-        features["ociVersionMin"]
-            .as_str()
-            .is_some_and(|v| v.starts_with('1')),
-        "{features}"
-    );
-    assert!(
-        features["ociVersionMax"]
-            .as_str()
-            .is_some_and(|v| v.starts_with('1')),
-        "{features}"
-    );
+    assert!(features["ociVersionMin"].as_str().is_some_and(|v| v.starts_with('1')), "{features}");
+    assert!(features["ociVersionMax"].as_str().is_some_and(|v| v.starts_with('1')), "{features}");
     let has = |pointer: &str, name: &str| {
         features
             .pointer(pointer)
             .and_then(Value::as_array)
             .is_some_and(|list| list.iter().any(|v| v == name))
     };
-    for kind in [
-        "prestart",
-        "createRuntime",
-        "createContainer",
-        "startContainer",
-        "poststart",
-        "poststop",
-    ] {
+    for kind in
+        ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+    {
         assert!(has("/hooks", kind), "{kind}");
     }
     for option in ["ro", "rw", "bind", "rbind", "rprivate", "rslave", "nosuid"] {
@@ -248,10 +202,7 @@ fn recursive_read_only_is_announced() {
     gpurun_only!("runc 1.1.5 announces rro only on some builds");
     let features = Runtime::native().call(&["features"]).json();
     let options = features["mountOptions"].as_array().unwrap();
-    assert!(
-        options.iter().any(|option| option == "rro"),
-        "Docker asks for it"
-    );
+    assert!(options.iter().any(|option| option == "rro"), "Docker asks for it");
 }
 
 #[test]

@@ -6,10 +6,7 @@ use std::fs;
 /// Runs `script` in a container made by `change` and returns what it printed.
 #[track_caller]
 fn run(script: &str, change: impl FnOnce(Config) -> Config) -> String {
-    Container::native(change(Config::sh(script)))
-        .run()
-        .ok()
-        .to_owned()
+    Container::native(change(Config::sh(script))).run().ok().to_owned()
 }
 
 #[test]
@@ -17,33 +14,24 @@ fn masked_files_read_empty_and_masked_directories_are_empty() {
     let config = Config::sh(
         "cat /etc/secret; ls /etc/secrets; touch /etc/secrets/x 2>/dev/null || echo read-only; echo end",
     );
-    let c = Container::native(config.set(
-        "/linux/maskedPaths",
-        json!(["/etc/secret", "/etc/secrets", "/not/there"]),
-    ));
+    let c = Container::native(
+        config.set("/linux/maskedPaths", json!(["/etc/secret", "/etc/secrets", "/not/there"])),
+    );
     fs::write(c.rootfs().join("etc/secret"), "secret").unwrap();
     fs::create_dir(c.rootfs().join("etc/secrets")).unwrap();
     fs::write(c.rootfs().join("etc/secrets/one"), "secret").unwrap();
     assert_eq!(c.run().ok(), "read-only\nend");
-    assert!(
-        !c.rootfs().join("not").exists(),
-        "what is not there need not be masked"
-    );
+    assert!(!c.rootfs().join("not").exists(), "what is not there need not be masked");
 }
 
 #[test]
 fn read_only_paths_are_read_only() {
     let config = Config::sh("echo x > /etc/passwd; touch /var/lib/x; touch /var/x; echo end");
-    let c = Container::native(config.set(
-        "/linux/readonlyPaths",
-        json!(["/etc/passwd", "/var/lib", "/not/there"]),
-    ));
-    let output = c.run();
-    assert_eq!(
-        output.stderr.matches("Read-only file system").count(),
-        2,
-        "{output:?}"
+    let c = Container::native(
+        config.set("/linux/readonlyPaths", json!(["/etc/passwd", "/var/lib", "/not/there"])),
     );
+    let output = c.run();
+    assert_eq!(output.stderr.matches("Read-only file system").count(), 2, "{output:?}");
     assert!(c.rootfs().join("var/x").exists());
 }
 
@@ -68,12 +56,9 @@ fn the_usual_masks_hide_the_kernel() {
 
 #[test]
 fn a_read_only_root_is_read_only_and_its_mounts_are_not() {
-    let seen = run(
-        "touch /x 2>/dev/null || echo ro; touch /mnt/x && touch /dev/shm/x && echo rw",
-        |c| {
-            c.set("/root/readonly", true.into())
-                .mount("/mnt", "tmpfs", "tmpfs", &[])
-        },
-    );
+    let seen =
+        run("touch /x 2>/dev/null || echo ro; touch /mnt/x && touch /dev/shm/x && echo rw", |c| {
+            c.set("/root/readonly", true.into()).mount("/mnt", "tmpfs", "tmpfs", &[])
+        });
     assert_eq!(seen, "ro\nrw");
 }

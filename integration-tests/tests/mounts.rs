@@ -11,10 +11,7 @@ use std::process::Command;
 /// Runs `script` in a container made by `change` and returns what it printed.
 #[track_caller]
 fn run(script: &str, change: impl FnOnce(Config) -> Config) -> String {
-    Container::native(change(Config::sh(script)))
-        .run()
-        .ok()
-        .to_owned()
+    Container::native(change(Config::sh(script))).run().ok().to_owned()
 }
 
 /// Per-mount options, optional fields and file system type of a mount point, as the kernel
@@ -28,47 +25,30 @@ fn mountinfo(destination: &str, change: impl FnOnce(Config) -> Config) -> (Strin
         .unwrap_or_else(|| panic!("{destination} is not mounted:\n{table}"));
     let (left, right) = line.split_once(" - ").unwrap();
     let fields: Vec<&str> = left.split(' ').collect();
-    (
-        fields[5].to_owned(),
-        fields[6..].join(" "),
-        right.to_owned(),
-    )
+    (fields[5].to_owned(), fields[6..].join(" "), right.to_owned())
 }
 
 #[test]
 fn mount_options_arrive_in_the_kernel() {
     let (flags, _, rest) = mountinfo("/mnt", |c| {
-        c.mount(
-            "/mnt",
-            "tmpfs",
-            "tmpfs",
-            &["nosuid", "nodev", "noexec", "size=64k", "mode=0711"],
-        )
+        c.mount("/mnt", "tmpfs", "tmpfs", &["nosuid", "nodev", "noexec", "size=64k", "mode=0711"])
     });
     for flag in ["rw", "nosuid", "nodev", "noexec", "relatime"] {
         assert!(flags.split(',').any(|f| f == flag), "{flag} in {flags}");
     }
-    assert!(
-        rest.starts_with("tmpfs tmpfs") && rest.contains("size=64k"),
-        "{rest}"
-    );
+    assert!(rest.starts_with("tmpfs tmpfs") && rest.contains("size=64k"), "{rest}");
     assert!(rest.contains("mode=711"), "{rest}");
 }
 
 #[test]
 fn every_access_time_option_arrives() {
-    for (option, flag) in [
-        ("noatime", "noatime"),
-        ("strictatime", ""),
-        ("nodiratime", "nodiratime"),
-    ] {
+    for (option, flag) in
+        [("noatime", "noatime"), ("strictatime", ""), ("nodiratime", "nodiratime")]
+    {
         let (flags, ..) = mountinfo("/mnt", |c| c.mount("/mnt", "tmpfs", "tmpfs", &[option]));
         let has = |name: &str| flags.split(',').any(|f| f == name);
         assert!(flag.is_empty() || has(flag), "{option}: {flags}");
-        assert!(
-            option != "strictatime" || !(has("relatime") || has("noatime")),
-            "{flags}"
-        );
+        assert!(option != "strictatime" || !(has("relatime") || has("noatime")), "{flags}");
     }
 }
 
@@ -79,9 +59,7 @@ fn later_options_undo_earlier_ones() {
             "/mnt",
             "tmpfs",
             "tmpfs",
-            &[
-                "ro", "nosuid", "nodev", "noexec", "rw", "suid", "dev", "exec",
-            ],
+            &["ro", "nosuid", "nodev", "noexec", "rw", "suid", "dev", "exec"],
         )
     });
     assert_eq!(flags, "rw,relatime");
@@ -103,9 +81,7 @@ fn an_unknown_file_system_is_named() {
 
 #[test]
 fn a_tmpfs_may_be_read_only() {
-    let seen = run("touch /mnt/x 2>&1; true", |c| {
-        c.mount("/mnt", "tmpfs", "tmpfs", &["ro"])
-    });
+    let seen = run("touch /mnt/x 2>&1; true", |c| c.mount("/mnt", "tmpfs", "tmpfs", &["ro"]));
     assert!(seen.contains("Read-only file system"), "{seen}");
 }
 
@@ -137,14 +113,8 @@ fn a_bind_may_be_read_only_without_changing_its_source() {
     );
     c.configure(config);
     let output = c.run();
-    assert!(
-        output.stdout.contains("Read-only file system"),
-        "{output:?}"
-    );
-    assert!(
-        output.stdout.contains(" ro,nosuid,nodev,noexec"),
-        "{output:?}"
-    );
+    assert!(output.stdout.contains("Read-only file system"), "{output:?}");
+    assert!(output.stdout.contains(" ro,nosuid,nodev,noexec"), "{output:?}");
     fs::write(c.path("volume/still-writable"), "").unwrap();
 }
 
@@ -152,22 +122,19 @@ fn a_bind_may_be_read_only_without_changing_its_source() {
 fn a_file_can_be_bound_onto_a_file_that_is_not_there() {
     let c = Container::native(Config::idle());
     fs::write(c.path("file"), "bound").unwrap();
-    c.configure(
-        Config::sh("cat /etc/some/file.conf; test -f /etc/some/file.conf").mount(
-            "/etc/some/file.conf",
-            "bind",
-            text(&c.path("file")),
-            &["bind", "ro"],
-        ),
-    );
+    c.configure(Config::sh("cat /etc/some/file.conf; test -f /etc/some/file.conf").mount(
+        "/etc/some/file.conf",
+        "bind",
+        text(&c.path("file")),
+        &["bind", "ro"],
+    ));
     assert_eq!(c.run().ok(), "bound");
 }
 
 #[test]
 fn the_source_of_a_bind_is_named_when_it_is_missing() {
     let c = Container::native(Config::idle().mount("/x", "bind", "/no/such/source", &["bind"]));
-    c.create()
-        .refused(1, &["/no/such/source", "no such file or directory"]);
+    c.create().refused(1, &["/no/such/source", "no such file or directory"]);
     c.assert_gone();
 }
 
@@ -192,10 +159,7 @@ fn bound_with_propagation(c: &Container, propagation: &str) -> Command {
     );
     let run = c.command(&["run", "--bundle", text(&c.bundle()), c.id()]);
     let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-c", &script])
-        .arg(run.get_program())
-        .args(run.get_args());
+    command.args(["--mount", "sh", "-c", &script]).arg(run.get_program()).args(run.get_args());
     command
 }
 
@@ -222,10 +186,7 @@ fn propagation_options_are_applied_to_their_mount() {
         if expected.is_empty() {
             assert!(optional.is_empty(), "{option} of a {host} mount: {line}");
         } else {
-            assert!(
-                optional.iter().any(|o| o.starts_with(expected)),
-                "{option} of {host}: {line}"
-            );
+            assert!(optional.iter().any(|o| o.starts_with(expected)), "{option} of {host}: {line}");
         }
     }
 }
@@ -260,10 +221,8 @@ fn rro_makes_what_is_mounted_below_read_only_too() {
 
 #[test]
 fn the_mounts_of_a_container_are_not_seen_on_the_host() {
-    let c = Container::running(
-        Runtime::native(),
-        Config::idle().mount("/mnt", "tmpfs", "tmpfs", &[]),
-    );
+    let c =
+        Container::running(Runtime::native(), Config::idle().mount("/mnt", "tmpfs", "tmpfs", &[]));
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!table.contains(c.id()), "{table}");
 }
@@ -320,11 +279,7 @@ fn a_mount_without_a_source_is_fine() {
 #[test]
 fn the_cgroup_file_system_can_be_mounted_read_only() {
     for runtime in Runtime::each() {
-        let own = if runtime.cgroup == Version::V1 {
-            "pids/"
-        } else {
-            ""
-        };
+        let own = if runtime.cgroup == Version::V1 { "pids/" } else { "" };
         let script = format!("mkdir /sys/fs/cgroup/{own}x 2>/dev/null || echo ro");
         let config = Config::sh(&script)
             .mount(
@@ -363,11 +318,12 @@ fn mount_points_made_for_a_container_are_removed_with_it() {
     gpurun_only!("runc leaves them in the image");
     let c = Container::native(Config::idle());
     fs::write(c.path("file"), "").unwrap();
-    c.configure(
-        Config::sh("true")
-            .mount("/new/directory", "tmpfs", "tmpfs", &[])
-            .mount("/etc/new.conf", "bind", text(&c.path("file")), &["bind"]),
-    );
+    c.configure(Config::sh("true").mount("/new/directory", "tmpfs", "tmpfs", &[]).mount(
+        "/etc/new.conf",
+        "bind",
+        text(&c.path("file")),
+        &["bind"],
+    ));
     let before = listing(&c.rootfs());
     c.run().silent();
     assert_same(&before, &listing(&c.rootfs()));

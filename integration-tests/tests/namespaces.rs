@@ -6,13 +6,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 /// The spec's names and the kernel's names in /proc/PID/ns.
-const KINDS: &[(&str, &str)] = &[
-    ("pid", "pid"),
-    ("network", "net"),
-    ("ipc", "ipc"),
-    ("uts", "uts"),
-    ("mount", "mnt"),
-];
+const KINDS: &[(&str, &str)] =
+    &[("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("mount", "mnt")];
 
 fn of(pid: &str, kernel: &str) -> String {
     text(&fs::read_link(format!("/proc/{pid}/ns/{kernel}")).unwrap()).to_owned()
@@ -33,19 +28,10 @@ fn a_listed_namespace_is_new_and_an_unlisted_one_is_the_hosts() {
         if *kind == "mount" {
             continue; // a rootfs needs its own
         }
-        let config = Config::idle()
-            .namespace(kind, None)
-            .remove("/hostname")
-            .without_mount("/sys");
-        let config = config
-            .without_mount("/dev/mqueue")
-            .remove("/linux/maskedPaths");
+        let config = Config::idle().namespace(kind, None).remove("/hostname").without_mount("/sys");
+        let config = config.without_mount("/dev/mqueue").remove("/linux/maskedPaths");
         let c = Container::running(Runtime::native(), config);
-        assert_eq!(
-            of(&c.pid().to_string(), kernel),
-            of("self", kernel),
-            "{kind}"
-        );
+        assert_eq!(of(&c.pid().to_string(), kernel), of("self", kernel), "{kind}");
     }
 }
 
@@ -58,9 +44,7 @@ fn a_namespace_can_be_joined_by_path() {
             continue;
         }
         let path = format!("/proc/{pid}/ns/{kernel}");
-        let config = Config::idle()
-            .remove("/hostname")
-            .namespace(kind, Some(&path));
+        let config = Config::idle().remove("/hostname").namespace(kind, Some(&path));
         let c = Container::running(Runtime::native(), config);
         let own = c.pid().to_string();
         for (_, other) in KINDS {
@@ -73,10 +57,8 @@ fn a_namespace_can_be_joined_by_path() {
 
 #[test]
 fn a_joined_mount_namespace_shows_the_other_containers_files_or_is_refused() {
-    let first = Container::running(
-        Runtime::native(),
-        Config::idle().mount("/mnt", "tmpfs", "tmpfs", &[]),
-    );
+    let first =
+        Container::running(Runtime::native(), Config::idle().mount("/mnt", "tmpfs", "tmpfs", &[]));
     first.sh("echo from the first > /mnt/file");
     let path = format!("/proc/{}/ns/mnt", first.pid());
     let config = Config::sh("cat /mnt/file")
@@ -92,10 +74,7 @@ fn a_joined_mount_namespace_shows_the_other_containers_files_or_is_refused() {
         output.refused(1, &[]);
         second.assert_gone();
     }
-    assert_eq!(
-        first.sh("cat /mnt/file; ls /proc/1/exe"),
-        "from the first\n/proc/1/exe"
-    );
+    assert_eq!(first.sh("cat /mnt/file; ls /proc/1/exe"), "from the first\n/proc/1/exe");
 }
 
 #[test]
@@ -109,11 +88,7 @@ fn all_the_namespaces_of_a_pod_can_be_joined_at_once() {
     }
     let c = Container::native(config);
     assert_eq!(c.run().ok(), "pod\n1");
-    assert_eq!(
-        sandbox.status(),
-        "running",
-        "the end of one container is not the end of the pod"
-    );
+    assert_eq!(sandbox.status(), "running", "the end of one container is not the end of the pod");
 }
 
 #[test]
@@ -128,18 +103,11 @@ fn a_new_network_has_a_loopback_that_is_up() {
     let c = Container::native(Config::sh("ip -o link; ip -o addr show lo"));
     let output = c.run();
     assert_eq!(
-        output
-            .ok()
-            .lines()
-            .filter(|l| l.contains("link/loopback"))
-            .count(),
+        output.ok().lines().filter(|l| l.contains("link/loopback")).count(),
         1,
         "{output:?}"
     );
-    assert!(
-        output.stdout.contains("127.0.0.1/8") && output.stdout.contains("UP"),
-        "{output:?}"
-    );
+    assert!(output.stdout.contains("127.0.0.1/8") && output.stdout.contains("UP"), "{output:?}");
 }
 
 #[test]
@@ -151,11 +119,7 @@ fn a_path_that_is_no_such_namespace_is_refused() {
         ("ipc", "/proc/self/ns/net"),
         ("network", "relative/path"),
     ] {
-        let c = Container::native(
-            Config::idle()
-                .remove("/hostname")
-                .namespace(kind, Some(path)),
-        );
+        let c = Container::native(Config::idle().remove("/hostname").namespace(kind, Some(path)));
         c.create().refused(1, &[]);
         c.assert_gone();
     }
@@ -186,13 +150,11 @@ fn a_time_namespace_moves_the_clocks() {
     if !fs::exists("/proc/self/ns/time").unwrap_or(false) {
         return skipped("the kernel has no time namespaces");
     }
-    let config = Config::sh("cut -d. -f1 /proc/uptime")
-        .namespace("time", Some(""))
-        .set(
-            "/linux/timeOffsets",
-            json!({"boottime": {"secs": 1_000_000_000, "nanosecs": 0},
+    let config = Config::sh("cut -d. -f1 /proc/uptime").namespace("time", Some("")).set(
+        "/linux/timeOffsets",
+        json!({"boottime": {"secs": 1_000_000_000, "nanosecs": 0},
                                           "monotonic": {"secs": 5, "nanosecs": 0}}),
-        );
+    );
     let c = Container::native(config);
     let uptime: u64 = c.run().ok().parse().unwrap();
     assert!(uptime > 1_000_000_000, "{uptime}");
@@ -230,19 +192,10 @@ fn root_of_a_user_namespace_is_somebody_else_on_the_host() {
         c.run_detached();
         let pid = c.pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        assert!(
-            status.contains("Uid:\t100000\t100000\t100000\t100000"),
-            "{status}"
-        );
-        assert!(
-            status.contains("Gid:\t100000\t100000\t100000\t100000"),
-            "{status}"
-        );
+        assert!(status.contains("Uid:\t100000\t100000\t100000\t100000"), "{status}");
+        assert!(status.contains("Gid:\t100000\t100000\t100000\t100000"), "{status}");
         integration_tests::wait_for("the file", || c.rootfs().join("tmp/mine").exists());
-        assert_eq!(
-            fs::metadata(c.rootfs().join("tmp/mine")).unwrap().uid(),
-            100_000
-        );
+        assert_eq!(fs::metadata(c.rootfs().join("tmp/mine")).unwrap().uid(), 100_000);
         assert_eq!(c.sh("id -u"), "0");
         assert_eq!(c.sh("echo x > /dev/null && stat -c %t:%T /dev/zero"), "1:5");
         assert_eq!(c.sh("ls -ld /root | cut -d' ' -f1"), "drwxr-xr-x");
@@ -252,10 +205,7 @@ fn root_of_a_user_namespace_is_somebody_else_on_the_host() {
 #[test]
 fn several_ranges_are_mapped() {
     let ranges = [(0, 100_000, 1000), (1000, 200_000, 10), (2000, 300_000, 5)];
-    let config = mapped(
-        Config::sh("awk '{print $1, $2, $3}' /proc/self/uid_map"),
-        &ranges,
-    );
+    let config = mapped(Config::sh("awk '{print $1, $2, $3}' /proc/self/uid_map"), &ranges);
     let c = Container::native(config);
     rootfs::give_to(&c.rootfs(), 100_000, 100_000);
     assert_eq!(c.run().ok(), "0 100000 1000\n1000 200000 10\n2000 300000 5");
@@ -263,10 +213,8 @@ fn several_ranges_are_mapped() {
 
 #[test]
 fn another_user_of_a_user_namespace_runs_as_its_mapped_number() {
-    let config = mapped(Config::idle(), &[(0, 100_000, 65_536)]).set(
-        "/process/user",
-        json!({"uid": 1000, "gid": 1000, "additionalGids": [50]}),
-    );
+    let config = mapped(Config::idle(), &[(0, 100_000, 65_536)])
+        .set("/process/user", json!({"uid": 1000, "gid": 1000, "additionalGids": [50]}));
     let c = Container::native(config);
     rootfs::give_to(&c.rootfs(), 100_000, 100_000);
     c.run_detached();
@@ -309,9 +257,7 @@ fn a_mapping_without_a_user_namespace_is_refused() {
     gpurun_only!("runc 1.1 ignores the mapping");
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
     let c = Container::native(
-        Config::idle()
-            .set("/linux/uidMappings", map.clone())
-            .set("/linux/gidMappings", map),
+        Config::idle().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map),
     );
     c.create().refused(1, &["user namespace"]);
     c.assert_gone();
@@ -319,10 +265,7 @@ fn a_mapping_without_a_user_namespace_is_refused() {
 
 #[test]
 fn overlapping_mappings_are_refused() {
-    let c = Container::native(mapped(
-        Config::idle(),
-        &[(0, 100_000, 100), (50, 200_000, 100)],
-    ));
+    let c = Container::native(mapped(Config::idle(), &[(0, 100_000, 100), (50, 200_000, 100)]));
     rootfs::give_to(&c.rootfs(), 100_000, 100_000);
     c.create().refused(1, &[]);
     c.assert_gone();

@@ -6,10 +6,7 @@ use std::fs;
 /// Runs the script in a container made by `change` and returns what it printed.
 #[track_caller]
 fn run(script: &str, change: impl FnOnce(Config) -> Config) -> String {
-    Container::native(change(Config::sh(script)))
-        .run()
-        .ok()
-        .to_owned()
+    Container::native(change(Config::sh(script))).run().ok().to_owned()
 }
 
 /// A container whose config is changed by `change` must be refused before it exists.
@@ -45,10 +42,7 @@ fn a_user_number_that_is_none_is_refused() {
 #[test]
 fn the_umask_is_set_and_is_0022_otherwise() {
     assert_eq!(run("umask", |c| c), "0022");
-    assert_eq!(
-        run("umask", |c| c.set("/process/user/umask", 0o77.into())),
-        "0077"
-    );
+    assert_eq!(run("umask", |c| c.set("/process/user/umask", 0o77.into())), "0077");
 }
 
 #[test]
@@ -67,46 +61,34 @@ fn limits_are_set() {
 #[test]
 fn a_limit_that_does_not_exist_is_refused() {
     let limit = |kind: &str| json!([{"type": kind, "soft": 1, "hard": 1}]);
-    refused(&["RLIMIT_NOPE"], |c| {
-        c.set("/process/rlimits", limit("RLIMIT_NOPE"))
-    });
+    refused(&["RLIMIT_NOPE"], |c| c.set("/process/rlimits", limit("RLIMIT_NOPE")));
     refused(&[], |c| c.set("/process/rlimits", limit("")));
 }
 
 #[test]
 fn a_soft_limit_above_the_hard_one_is_refused() {
     refused(&["rlimit"], |c| {
-        c.set(
-            "/process/rlimits",
-            json!([{"type": "RLIMIT_NOFILE", "soft": 20, "hard": 10}]),
-        )
+        c.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 20, "hard": 10}]))
     });
 }
 
 #[test]
 fn the_working_directory_is_set_and_made_where_it_is_missing() {
-    assert_eq!(
-        run("pwd", |c| c.set("/process/cwd", "/usr/bin".into())),
-        "/usr/bin"
-    );
+    assert_eq!(run("pwd", |c| c.set("/process/cwd", "/usr/bin".into())), "/usr/bin");
     let c = Container::native(Config::sh("pwd").set("/process/cwd", "/new/deep/dir".into()));
     assert_eq!(c.run().ok(), "/new/deep/dir");
 }
 
 #[test]
 fn a_working_directory_has_to_be_an_absolute_path() {
-    refused(&["cwd", "absolute path"], |c| {
-        c.set("/process/cwd", "tmp".into())
-    });
+    refused(&["cwd", "absolute path"], |c| c.set("/process/cwd", "tmp".into()));
     refused(&[], |c| c.set("/process/cwd", "".into()));
     refused(&[], |c| c.remove("/process/cwd"));
 }
 
 #[test]
 fn a_working_directory_that_is_a_file_is_refused() {
-    refused(&["/etc/passwd"], |c| {
-        c.set("/process/cwd", "/etc/passwd".into())
-    });
+    refused(&["/etc/passwd"], |c| c.set("/process/cwd", "/etc/passwd".into()));
 }
 
 #[test]
@@ -116,10 +98,7 @@ fn a_working_directory_through_a_leaked_descriptor_is_refused() {
         let cwd = format!("/proc/self/fd/{n}");
         c.configure(Config::args(&["ls", "../../../../.."]).set("/process/cwd", cwd.into()));
         let output = c.run();
-        assert!(
-            output.code != 0 && output.stdout.is_empty(),
-            "fd {n}: {output:?}"
-        );
+        assert!(output.code != 0 && output.stdout.is_empty(), "fd {n}: {output:?}");
         c.assert_gone();
     }
 }
@@ -144,10 +123,7 @@ fn a_working_directory_that_only_the_user_may_enter_is_entered_as_the_user() {
 fn the_environment_keeps_its_order() {
     let env = json!(["PATH=/bin", "HOME=/", "ZZ=1", "A=2", "M=x=y", "EMPTY="]);
     let c = Container::native(Config::args(&["env"]).set("/process/env", env));
-    assert_eq!(
-        c.run().stdout,
-        "PATH=/bin\nHOME=/\nZZ=1\nA=2\nM=x=y\nEMPTY=\n"
-    );
+    assert_eq!(c.run().stdout, "PATH=/bin\nHOME=/\nZZ=1\nA=2\nM=x=y\nEMPTY=\n");
 }
 
 #[test]
@@ -155,25 +131,16 @@ fn of_two_variables_with_one_name_the_last_wins() {
     let env = json!(["PATH=/bin", "A=first", "B=x", "A=last", "HOME=/"]);
     let c = Container::native(Config::args(&["env"]).set("/process/env", env));
     let seen = c.run();
-    let of_a: Vec<&str> = seen
-        .ok()
-        .lines()
-        .filter(|line| line.starts_with("A="))
-        .collect();
+    let of_a: Vec<&str> = seen.ok().lines().filter(|line| line.starts_with("A=")).collect();
     assert_eq!(of_a, ["A=last"]);
 }
 
 #[test]
 fn home_comes_from_the_containers_passwd_when_the_environment_has_none() {
     let path = json!(["PATH=/bin"]);
-    assert_eq!(
-        run("echo $HOME", |c| c.set("/process/env", path.clone())),
-        "/root"
-    );
+    assert_eq!(run("echo $HOME", |c| c.set("/process/env", path.clone())), "/root");
     let alice = json!({"uid": 1000, "gid": 1000});
-    let seen = run("echo $HOME", |c| {
-        c.set("/process/env", path).set("/process/user", alice)
-    });
+    let seen = run("echo $HOME", |c| c.set("/process/env", path).set("/process/user", alice));
     assert_eq!(seen, "/home/alice");
 }
 
@@ -188,12 +155,8 @@ fn a_variable_without_a_name_or_with_a_nul_is_refused() {
 #[test]
 fn nothing_of_the_runtimes_environment_is_inherited() {
     let c = Container::native(Config::args(&["env"]));
-    let mut run = c.command(&[
-        "run",
-        "--bundle",
-        integration_tests::container::text(&c.bundle()),
-        c.id(),
-    ]);
+    let mut run =
+        c.command(&["run", "--bundle", integration_tests::container::text(&c.bundle()), c.id()]);
     run.env("LEAKED", "secret");
     let output = integration_tests::runtime::finish(&mut run, b"");
     assert_eq!(output.stdout, "PATH=/bin:/usr/bin\nHOME=/root\n");
@@ -201,9 +164,7 @@ fn nothing_of_the_runtimes_environment_is_inherited() {
 
 #[test]
 fn the_oom_score_is_set() {
-    let seen = run("cat /proc/self/oom_score_adj", |c| {
-        c.set("/process/oomScoreAdj", 222.into())
-    });
+    let seen = run("cat /proc/self/oom_score_adj", |c| c.set("/process/oomScoreAdj", 222.into()));
     assert_eq!(seen, "222");
 }
 
@@ -211,14 +172,8 @@ fn the_oom_score_is_set() {
 fn no_new_privileges_is_set_as_asked() {
     let script = "grep ^NoNewPrivs: /proc/self/status";
     assert_eq!(run(script, |c| c), "NoNewPrivs:\t1");
-    assert_eq!(
-        run(script, |c| c.set("/process/noNewPrivileges", false.into())),
-        "NoNewPrivs:\t0"
-    );
-    assert_eq!(
-        run(script, |c| c.remove("/process/noNewPrivileges")),
-        "NoNewPrivs:\t0"
-    );
+    assert_eq!(run(script, |c| c.set("/process/noNewPrivileges", false.into())), "NoNewPrivs:\t0");
+    assert_eq!(run(script, |c| c.remove("/process/noNewPrivileges")), "NoNewPrivs:\t0");
 }
 
 const CAPS: &str = "sed -n 's/^Cap\\(...\\):\\t/\\1 /p' /proc/self/status";
@@ -243,24 +198,15 @@ fn each_capability_set_is_set_on_its_own() {
 
 #[test]
 fn no_capabilities_means_none() {
-    assert_eq!(
-        run(CAPS, |c| c.remove("/process/capabilities")),
-        sets([0; 5])
-    );
-    assert_eq!(
-        run(CAPS, |c| c.set("/process/capabilities", json!({}))),
-        sets([0; 5])
-    );
+    assert_eq!(run(CAPS, |c| c.remove("/process/capabilities")), sets([0; 5]));
+    assert_eq!(run(CAPS, |c| c.set("/process/capabilities", json!({}))), sets([0; 5]));
 }
 
 #[test]
 fn ambient_capabilities_reach_a_process_that_is_not_root() {
     let user = json!({"uid": 1000, "gid": 1000});
     let with = |ambient: bool| {
-        run(CAPS, |c| {
-            c.set("/process/user", user.clone())
-                .capabilities(&["CAP_NET_RAW"], ambient)
-        })
+        run(CAPS, |c| c.set("/process/user", user.clone()).capabilities(&["CAP_NET_RAW"], ambient))
     };
     assert_eq!(with(true), sets([0x2000; 5]));
     assert_eq!(with(false), sets([0, 0, 0, 0x2000, 0]));
@@ -268,19 +214,15 @@ fn ambient_capabilities_reach_a_process_that_is_not_root() {
 
 #[test]
 fn host_and_domain_name_are_set() {
-    assert_eq!(
-        run("hostname", |c| c.set("/hostname", "some-host".into())),
-        "some-host"
-    );
+    assert_eq!(run("hostname", |c| c.set("/hostname", "some-host".into())), "some-host");
     assert_eq!(run("hostname", |c| c.set("/hostname", "ü".into())), "ü");
 }
 
 #[test]
 fn the_domain_name_is_set() {
     gpurun_only!("runc 1.1 does not know domainname");
-    let seen = run("cat /proc/sys/kernel/domainname", |c| {
-        c.set("/domainname", "example.org".into())
-    });
+    let seen =
+        run("cat /proc/sys/kernel/domainname", |c| c.set("/domainname", "example.org".into()));
     assert_eq!(seen, "example.org");
 }
 
@@ -327,35 +269,22 @@ fn a_program_is_looked_up_in_the_containers_path() {
         Config::args(&["tool"]).set("/process/env", json!(["PATH=/nothing:/opt/tools:/bin"])),
     );
     fs::create_dir_all(c.rootfs().join("opt/tools")).unwrap();
-    fs::copy(
-        c.rootfs().join("bin/busybox"),
-        c.rootfs().join("opt/tools/tool"),
-    )
-    .unwrap();
+    fs::copy(c.rootfs().join("bin/busybox"), c.rootfs().join("opt/tools/tool")).unwrap();
     let output = c.run();
-    assert!(
-        output.stderr.contains("tool: applet not found"),
-        "{output:?}"
-    );
+    assert!(output.stderr.contains("tool: applet not found"), "{output:?}");
 }
 
 #[test]
 fn the_process_runs_in_its_own_session() {
     let seen = run("cut -d' ' -f5,6 /proc/1/stat", |c| c);
-    assert_eq!(
-        seen, "1 1",
-        "process group and session of the first process"
-    );
+    assert_eq!(seen, "1 1", "process group and session of the first process");
 }
 
 #[test]
 fn no_signal_is_blocked_and_a_broken_pipe_is_not_ignored() {
     let seen = run("grep -E '^Sig(Blk|Ign):' /proc/self/status", |c| c);
     let set = |name: &str| {
-        let line = seen
-            .lines()
-            .find(|line| line.starts_with(name))
-            .unwrap_or_default();
+        let line = seen.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         u64::from_str_radix(line.rsplit('\t').next().unwrap_or_default(), 16).unwrap()
     };
     assert_eq!(set("SigBlk"), 0, "{seen}");
@@ -371,9 +300,7 @@ fn an_apparmor_profile_is_applied_or_refused() {
         integration_tests::skipped("AppArmor is not enabled on this host");
         return;
     }
-    refused(&["apparmor"], |c| {
-        c.set("/process/apparmorProfile", "gpurun-no-such-profile".into())
-    });
+    refused(&["apparmor"], |c| c.set("/process/apparmorProfile", "gpurun-no-such-profile".into()));
     let seen = run("cat /proc/self/attr/current", |c| {
         c.set("/process/apparmorProfile", "unconfined".into())
     });

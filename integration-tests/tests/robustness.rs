@@ -13,10 +13,7 @@ fn elaborate(runtime: Runtime) -> Container {
     let config = Config::idle()
         .namespace("cgroup", Some(""))
         .mount("/data", "tmpfs", "tmpfs", &["size=64k"])
-        .push(
-            "/linux/devices",
-            json!({"path": "/dev/x", "type": "c", "major": 195, "minor": 0}),
-        )
+        .push("/linux/devices", json!({"path": "/dev/x", "type": "c", "major": 195, "minor": 0}))
         .set("/linux/sysctl", json!({"net.core.somaxconn": "100"}))
         .set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}))
         .hook("createRuntime", json!({"path": "/bin/true"}));
@@ -121,11 +118,7 @@ fn a_state_that_is_not_readable_is_an_error_and_delete_force_still_clears_it() {
         assert_eq!(c.delete(&["--force"]).code, 0, "{damage:?}");
         // What only the state knew, the sweep of the test removes.
         integration_tests::cgroup::sweep(c.id());
-        assert!(
-            walk(&c.state_root()).is_empty(),
-            "{:?}",
-            walk(&c.state_root())
-        );
+        assert!(walk(&c.state_root()).is_empty(), "{:?}", walk(&c.state_root()));
     }
 }
 

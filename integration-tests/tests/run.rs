@@ -9,10 +9,7 @@ use std::os::unix::process::CommandExt;
 #[test]
 fn the_exit_code_of_the_process_is_the_exit_code_of_run() {
     let c = Container::native(Config::sh("exit 0"));
-    for code in (0..=255)
-        .step_by(17)
-        .chain([1, 2, 42, 125, 126, 127, 128, 137])
-    {
+    for code in (0..=255).step_by(17).chain([1, 2, 42, 125, 126, 127, 128, 137]) {
         c.configure(Config::sh(&format!("exit {code}")));
         assert_eq!(c.run().code, code);
         c.assert_gone();
@@ -25,9 +22,7 @@ fn a_process_ended_by_a_signal_gives_128_and_the_signal() {
     let c = Container::native(Config::idle().namespace("pid", None));
     for (signal, code) in [("KILL", 137), ("TERM", 143), ("HUP", 129), ("USR1", 138)] {
         let running = c.start_run();
-        wait_for("the container", || {
-            c.call_on("state", &[]).stdout.contains("running")
-        });
+        wait_for("the container", || c.call_on("state", &[]).stdout.contains("running"));
         c.kill(signal).silent();
         assert_eq!(running.wait().code, code, "{signal}");
     }
@@ -68,10 +63,7 @@ fn a_kept_container_stays_until_delete() {
 }
 
 fn c_lacks(option: &str) -> bool {
-    !Runtime::native()
-        .call(&["run", "--help"])
-        .stdout
-        .contains(option)
+    !Runtime::native().call(&["run", "--help"]).stdout.contains(option)
 }
 
 #[test]
@@ -88,8 +80,7 @@ fn a_detached_run_returns_while_the_process_goes_on() {
     for runtime in Runtime::each() {
         let c = Container::new(runtime, Config::idle());
         let pid_file = c.path("pid");
-        c.run_with(&["--detach", "--pid-file", text(&pid_file)], b"")
-            .silent();
+        c.run_with(&["--detach", "--pid-file", text(&pid_file)], b"").silent();
         assert_eq!(c.status(), "running");
         assert_eq!(fs::read_to_string(pid_file).unwrap(), c.pid().to_string());
     }
@@ -117,8 +108,7 @@ fn an_executable_that_is_not_there_is_named_as_engines_expect_it() {
     c.create().refused(1, &[text]);
     c.assert_gone();
     c.configure(Config::args(&["/bin/nope"]));
-    c.create()
-        .refused(1, &["/bin/nope", "no such file or directory"]);
+    c.create().refused(1, &["/bin/nope", "no such file or directory"]);
     c.assert_gone();
 }
 
@@ -131,10 +121,7 @@ fn a_file_that_is_not_executable_is_permission_denied() {
     let output = c.create();
     assert_eq!(output.code, 1, "{output:?}");
     let known = ["permission denied", "is a directory"];
-    assert!(
-        known.iter().any(|text| output.stderr.contains(text)),
-        "{output:?}"
-    );
+    assert!(known.iter().any(|text| output.stderr.contains(text)), "{output:?}");
     c.assert_gone();
 }
 
@@ -149,10 +136,7 @@ fn an_interpreter_that_is_not_there_fails_cleanly() {
     .unwrap();
     let output = c.run();
     assert_ne!(output.code, 0);
-    assert!(
-        output.stderr.contains("no such file or directory"),
-        "{output:?}"
-    );
+    assert!(output.stderr.contains("no such file or directory"), "{output:?}");
 }
 
 #[test]
@@ -178,18 +162,9 @@ fn preserved_descriptors_reach_the_process() {
     let c = Container::native(Config::sh("ls /proc/$$/fd; cat <&3"));
     fs::write(c.path("kept"), "through descriptor 3\n").unwrap();
     // sh opens descriptor 3 and becomes the runtime.
-    let inner = c.command(&[
-        "run",
-        "--preserve-fds",
-        "1",
-        "--bundle",
-        text(&c.bundle()),
-        c.id(),
-    ]);
+    let inner = c.command(&["run", "--preserve-fds", "1", "--bundle", text(&c.bundle()), c.id()]);
     let mut outer = std::process::Command::new("sh");
-    outer
-        .args(["-c", "exec 3<\"$0\"; exec \"$@\""])
-        .arg(c.path("kept"));
+    outer.args(["-c", "exec 3<\"$0\"; exec \"$@\""]).arg(c.path("kept"));
     outer.arg(inner.get_program()).args(inner.get_args());
     let output = runtime::finish(&mut outer, b"");
     assert!(output.ok().ends_with("through descriptor 3"), "{output:?}");
@@ -201,35 +176,24 @@ fn terminal(script: &str) -> Config {
 
 #[test]
 fn the_console_socket_receives_the_terminal() {
-    let c = Container::native(terminal(
-        "tty; read line; echo got $line; ls -l /dev/console",
-    ));
+    let c = Container::native(terminal("tty; read line; echo got $line; ls -l /dev/console"));
     let socket = ConsoleSocket::listen(&c.path("tty.sock"));
-    c.create_with(&["--console-socket", text(&c.path("tty.sock"))])
-        .silent();
+    c.create_with(&["--console-socket", text(&c.path("tty.sock"))]).silent();
     let mut terminal = socket.receive();
     c.start().silent();
     assert!(terminal.read_until("/dev/pts/0").contains("/dev/pts/0"));
     terminal.write("hello\n");
     let rest = terminal.read_to_end();
-    assert!(
-        rest.contains("got hello") && rest.contains("/dev/console"),
-        "{rest}"
-    );
+    assert!(rest.contains("got hello") && rest.contains("/dev/console"), "{rest}");
     c.wait_until("stopped");
 }
 
 #[test]
 fn a_detached_run_sends_its_terminal_too() {
-    let c = Container::native(terminal(
-        "test -t 0 && test -t 1 && test -t 2 && echo all terminals",
-    ));
+    let c =
+        Container::native(terminal("test -t 0 && test -t 1 && test -t 2 && echo all terminals"));
     let socket = ConsoleSocket::listen(&c.path("tty.sock"));
-    c.run_with(
-        &["--detach", "--console-socket", text(&c.path("tty.sock"))],
-        b"",
-    )
-    .silent();
+    c.run_with(&["--detach", "--console-socket", text(&c.path("tty.sock"))], b"").silent();
     socket.receive().read_until("all terminals");
 }
 
@@ -239,8 +203,7 @@ fn the_terminal_gets_the_size_that_the_config_asks_for() {
         terminal("sleep 1000").set("/process/consoleSize", json!({"height": 33, "width": 101}));
     let c = Container::native(config);
     let socket = ConsoleSocket::listen(&c.path("tty.sock"));
-    c.create_with(&["--console-socket", text(&c.path("tty.sock"))])
-        .silent();
+    c.create_with(&["--console-socket", text(&c.path("tty.sock"))]).silent();
     assert_eq!(socket.receive().size(), (33, 101));
 }
 
@@ -250,11 +213,7 @@ fn the_terminal_belongs_to_the_user_of_the_process() {
         .set("/process/user", json!({"uid": 1000, "gid": 1000}));
     let c = Container::native(config);
     let socket = ConsoleSocket::listen(&c.path("tty.sock"));
-    c.run_with(
-        &["--detach", "--console-socket", text(&c.path("tty.sock"))],
-        b"",
-    )
-    .silent();
+    c.run_with(&["--detach", "--console-socket", text(&c.path("tty.sock"))], b"").silent();
     let seen = socket.receive().read_until("writable");
     assert!(seen.contains("1000:"), "{seen}");
 }
@@ -266,20 +225,17 @@ fn a_console_socket_and_a_terminal_need_each_other() {
     c.assert_gone();
     c.configure(Config::args(&["true"]));
     let _socket = ConsoleSocket::listen(&c.path("tty.sock"));
-    c.create_with(&["--console-socket", text(&c.path("tty.sock"))])
-        .refused(1, &["console socket"]);
+    c.create_with(&["--console-socket", text(&c.path("tty.sock"))]).refused(1, &["console socket"]);
     c.assert_gone();
 }
 
 #[test]
 fn a_console_socket_that_nobody_listens_on_fails_cleanly() {
     let c = Container::native(terminal("true"));
-    c.create_with(&["--console-socket", text(&c.path("nothing.sock"))])
-        .refused(1, &[]);
+    c.create_with(&["--console-socket", text(&c.path("nothing.sock"))]).refused(1, &[]);
     c.assert_gone();
     drop(ConsoleSocket::listen(&c.path("dead.sock")));
-    c.create_with(&["--console-socket", text(&c.path("dead.sock"))])
-        .refused(1, &[]);
+    c.create_with(&["--console-socket", text(&c.path("dead.sock"))]).refused(1, &[]);
     c.assert_gone();
 }
 
@@ -293,10 +249,7 @@ fn an_attached_terminal_follows_the_window_of_the_outer_one() {
     );
     let c = Container::native(terminal(&script));
     let (mut outer, path) = Terminal::open(40, 120);
-    let mut run = on_terminal(
-        &c.command(&["run", "--bundle", text(&c.bundle()), c.id()]),
-        &path,
-    );
+    let mut run = on_terminal(&c.command(&["run", "--bundle", text(&c.bundle()), c.id()]), &path);
     let mut child = run.spawn().unwrap();
     drop(run);
     outer.read_until("first");
@@ -313,10 +266,7 @@ fn an_interrupt_typed_on_an_attached_terminal_reaches_the_process() {
         "trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.02; done",
     ));
     let (mut outer, path) = Terminal::open(24, 80);
-    let mut run = on_terminal(
-        &c.command(&["run", "--bundle", text(&c.bundle()), c.id()]),
-        &path,
-    );
+    let mut run = on_terminal(&c.command(&["run", "--bundle", text(&c.bundle()), c.id()]), &path);
     let mut child = run.spawn().unwrap();
     drop(run);
     outer.read_until("ready");
@@ -330,10 +280,7 @@ fn a_closed_stdin_does_not_disturb_anything() {
     let c = Container::native(Config::sh("echo fine"));
     let inner = c.command(&["run", "--bundle", text(&c.bundle()), c.id()]);
     let mut outer = std::process::Command::new("sh");
-    outer
-        .args(["-c", "exec \"$@\" <&-", "sh"])
-        .arg(inner.get_program())
-        .args(inner.get_args());
+    outer.args(["-c", "exec \"$@\" <&-", "sh"]).arg(inner.get_program()).args(inner.get_args());
     outer.process_group(0);
     assert_eq!(runtime::finish(&mut outer, b"").ok(), "fine");
 }

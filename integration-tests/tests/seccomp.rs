@@ -126,11 +126,7 @@ fn a_profile_like_dockers_lets_a_shell_work_and_the_rest_fail() {
     let script = "grep -E '^Seccomp:' /proc/self/status; mkdir /tmp/x; ln -s a /tmp/y; echo end";
     let output = with(script, docker_like()).run();
     assert_eq!(output.ok(), "Seccomp:\t2\nend");
-    assert_eq!(
-        output.stderr.matches("Operation not permitted").count(),
-        2,
-        "{output:?}"
-    );
+    assert_eq!(output.stderr.matches("Operation not permitted").count(), 2, "{output:?}");
 }
 
 #[test]
@@ -141,9 +137,7 @@ fn the_profile_works_for_a_user_without_privileges_and_without_no_new_privs() {
         .capabilities(&[], false);
     for no_new_privileges in [true, false] {
         let c = Container::native(
-            config
-                .clone()
-                .set("/process/noNewPrivileges", no_new_privileges.into()),
+            config.clone().set("/process/noNewPrivileges", no_new_privileges.into()),
         );
         let seen = format!(
             "CapEff:\t0000000000000000\nNoNewPrivs:\t{}\nSeccomp:\t2",
@@ -157,40 +151,25 @@ fn the_profile_works_for_a_user_without_privileges_and_without_no_new_privs() {
 fn a_rule_chooses_its_own_error() {
     let mut deny = rule(&["mkdir", "mkdirat"], "SCMP_ACT_ERRNO");
     deny["errnoRet"] = json!(95);
-    let output = with(
-        "mkdir /tmp/x",
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [deny]}),
-    )
-    .run();
+    let output =
+        with("mkdir /tmp/x", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [deny]})).run();
     assert_eq!(output.code, 1);
-    assert!(
-        output.stderr.contains("Operation not supported"),
-        "{output:?}"
-    );
+    assert!(output.stderr.contains("Operation not supported"), "{output:?}");
 }
 
 #[test]
 fn an_error_without_a_number_is_eperm() {
     let deny = rule(&["mkdir", "mkdirat"], "SCMP_ACT_ERRNO");
-    let output = with(
-        "mkdir /tmp/x",
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [deny]}),
-    )
-    .run();
-    assert!(
-        output.stderr.contains("Operation not permitted"),
-        "{output:?}"
-    );
+    let output =
+        with("mkdir /tmp/x", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [deny]})).run();
+    assert!(output.stderr.contains("Operation not permitted"), "{output:?}");
 }
 
 #[test]
 fn kill_actions_kill() {
-    for action in [
-        "SCMP_ACT_KILL",
-        "SCMP_ACT_KILL_THREAD",
-        "SCMP_ACT_KILL_PROCESS",
-        "SCMP_ACT_TRAP",
-    ] {
+    for action in
+        ["SCMP_ACT_KILL", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"]
+    {
         let profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
                              "syscalls": [rule(&["mkdir", "mkdirat"], action)]});
         let output = with("mkdir /tmp/x; echo $?", profile).run();
@@ -224,11 +203,7 @@ fn argument_conditions_are_compared() {
             {"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95,
              "args": [{"index": 1, "value": value, "valueTwo": two, "op": op}]}]});
         let output = with("trap '' USR1; kill -10 $$", profile).run();
-        assert_eq!(
-            output.stderr.contains("not supported"),
-            refused,
-            "{op} {value}: {output:?}"
-        );
+        assert_eq!(output.stderr.contains("not supported"), refused, "{op} {value}: {output:?}");
     }
 }
 
@@ -262,15 +237,8 @@ fn an_argument_index_above_5_is_refused() {
 
 #[test]
 fn a_profile_without_rules_changes_nothing() {
-    with("mkdir /tmp/x", json!({"defaultAction": "SCMP_ACT_ALLOW"}))
-        .run()
-        .silent();
-    with(
-        "mkdir /tmp/x",
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}),
-    )
-    .run()
-    .silent();
+    with("mkdir /tmp/x", json!({"defaultAction": "SCMP_ACT_ALLOW"})).run().silent();
+    with("mkdir /tmp/x", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []})).run().silent();
 }
 
 #[test]

@@ -27,20 +27,13 @@ fn slashes_separate_as_well_as_dots() {
 #[test]
 fn a_parameter_of_the_whole_host_is_refused() {
     let before = fs::read_to_string("/proc/sys/kernel/randomize_va_space").unwrap();
-    for name in [
-        "kernel.randomize_va_space",
-        "vm.swappiness",
-        "fs.file-max",
-        "kernel.core_pattern",
-    ] {
+    for name in ["kernel.randomize_va_space", "vm.swappiness", "fs.file-max", "kernel.core_pattern"]
+    {
         let c = Container::native(Config::idle().set("/linux/sysctl", json!({name: "1"})));
         c.create().refused(1, &[name]);
         c.assert_gone();
     }
-    assert_eq!(
-        before,
-        fs::read_to_string("/proc/sys/kernel/randomize_va_space").unwrap()
-    );
+    assert_eq!(before, fs::read_to_string("/proc/sys/kernel/randomize_va_space").unwrap());
 }
 
 #[test]
@@ -60,11 +53,8 @@ fn a_parameter_whose_namespace_is_the_hosts_is_refused() {
 
 #[test]
 fn a_parameter_that_does_not_exist_or_takes_no_such_value_is_refused() {
-    for (name, value) in [
-        ("net.core.nope", "1"),
-        ("net.core.somaxconn", "many"),
-        ("net.core", "1"),
-    ] {
+    for (name, value) in [("net.core.nope", "1"), ("net.core.somaxconn", "many"), ("net.core", "1")]
+    {
         let c = Container::native(Config::idle().set("/linux/sysctl", json!({name: value})));
         c.create().refused(1, &["net"]);
         c.assert_gone();

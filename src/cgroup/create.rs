@@ -118,12 +118,10 @@ impl Cgroup {
     }
 
     fn set_devices_v1(&self, devices: &DeviceRules) -> Result<(), CgroupError> {
-        let dir = self
-            .controller_dir("devices")
-            .ok_or_else(|| CgroupError::NoController {
-                limit: "devices",
-                reason: "the devices hierarchy is not mounted".to_owned(),
-            })?;
+        let dir = self.controller_dir("devices").ok_or_else(|| CgroupError::NoController {
+            limit: "devices",
+            reason: "the devices hierarchy is not mounted".to_owned(),
+        })?;
         let transition = v1::plan(&dir, devices)?;
         let thaw =
             transition.is_disruptive() && !procs::of_dir(&dir)?.is_empty() && !self.is_frozen()?;
@@ -191,11 +189,7 @@ fn make_dir(dir: &Path) -> io::Result<()> {
 }
 
 fn failed(dir: &Path, source: io::Error) -> CgroupError {
-    CgroupError::Directory {
-        action: "create",
-        dir: dir.to_owned(),
-        source,
-    }
+    CgroupError::Directory { action: "create", dir: dir.to_owned(), source }
 }
 
 /// A cgroup that was there before must be an empty, running one: two containers that share one
@@ -203,15 +197,10 @@ fn failed(dir: &Path, source: io::Error) -> CgroupError {
 fn refuse_inhabited(dir: &Path) -> Result<(), CgroupError> {
     let count = procs::of_subtree(dir)?.len();
     if count > 0 {
-        return Err(CgroupError::NotEmpty {
-            dir: dir.to_owned(),
-            count,
-        });
+        return Err(CgroupError::NotEmpty { dir: dir.to_owned(), count });
     }
     if freezer::is_frozen_dir(dir)? {
-        return Err(CgroupError::Frozen {
-            dir: dir.to_owned(),
-        });
+        return Err(CgroupError::Frozen { dir: dir.to_owned() });
     }
     // Empty sub-cgroups of an earlier container would keep their limits.
     delete::sub_cgroups(dir)
@@ -235,11 +224,8 @@ fn enable_controllers(hierarchy: &Hierarchy, dir: &Path) -> Result<(), CgroupErr
     }
     let plus = |name: &&str| format!("+{name}");
     let all = missing.iter().map(plus).collect::<Vec<_>>().join(" ");
-    let mut ancestors: Vec<&Path> = dir
-        .ancestors()
-        .skip(1)
-        .take_while(|path| path.starts_with(&hierarchy.mount))
-        .collect();
+    let mut ancestors: Vec<&Path> =
+        dir.ancestors().skip(1).take_while(|path| path.starts_with(&hierarchy.mount)).collect();
     ancestors.reverse();
     for ancestor in ancestors {
         // All at once is all or nothing, so one that fails must not take the others with it.

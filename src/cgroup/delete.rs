@@ -32,11 +32,7 @@ impl Cgroup {
 
 /// Removes the cgroups below `dir`, but not `dir`.
 pub(super) fn sub_cgroups(dir: &Path) -> Result<(), CgroupError> {
-    let failed = |source| CgroupError::Directory {
-        action: "open",
-        dir: dir.to_owned(),
-        source,
-    };
+    let failed = |source| CgroupError::Directory { action: "open", dir: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if entry.file_type().map_err(failed)?.is_dir() {
@@ -48,10 +44,7 @@ pub(super) fn sub_cgroups(dir: &Path) -> Result<(), CgroupError> {
 
 fn remove(dir: &Path) -> Result<(), CgroupError> {
     let busy = |err: &io::Error| {
-        matches!(
-            err.raw_os_error(),
-            Some(libc::EBUSY | libc::ENOTEMPTY | libc::EINTR)
-        )
+        matches!(err.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY | libc::EINTR))
     };
     let mut result = fs::remove_dir(dir);
     if result.as_ref().is_err_and(busy) {
@@ -68,11 +61,9 @@ fn remove(dir: &Path) -> Result<(), CgroupError> {
         }
     }
     match result {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CgroupError::Directory {
-            action: "remove",
-            dir: dir.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(CgroupError::Directory { action: "remove", dir: dir.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }

@@ -116,11 +116,7 @@ pub enum CgroupError {
 }
 
 fn join(errors: &[CgroupError]) -> String {
-    errors
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl CgroupError {
@@ -131,10 +127,9 @@ impl CgroupError {
         match self {
             Self::Write { source, .. }
             | Self::Read { source, .. }
-            | Self::Directory { source, .. } => matches!(
-                source.raw_os_error(),
-                Some(libc::EPERM | libc::EACCES | libc::EROFS)
-            ),
+            | Self::Directory { source, .. } => {
+                matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EROFS))
+            }
             Self::Device(DeviceError::NotPermitted { .. }) => true,
             Self::Several(errors) => errors.iter().all(Self::is_permission),
             _ => false,

@@ -19,10 +19,7 @@ pub(super) fn read(dir: &Path, name: &str) -> Result<String, CgroupError> {
 
 /// The content of `file`.
 pub(super) fn read_path(file: &Path) -> Result<String, CgroupError> {
-    let failed = |source| CgroupError::Read {
-        file: file.to_owned(),
-        source,
-    };
+    let failed = |source| CgroupError::Read { file: file.to_owned(), source };
     let mut text = Vec::with_capacity(READ_AT_ONCE);
     let mut open = File::open(file).map_err(failed)?;
     open.read_to_end(&mut text).map_err(failed)?;
@@ -53,27 +50,19 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// For `name` in `dir`.
     pub fn new(dir: &'a Path, name: &'a str) -> Self {
-        Self {
-            dir,
-            name,
-            file: None,
-        }
+        Self { dir, name, file: None }
     }
 
     /// Writes one value.
     pub fn write(&mut self, value: &str) -> Result<(), CgroupError> {
         let open = match self.file.take() {
             Some(file) => Ok(file),
-            None => OpenOptions::new()
-                .write(true)
-                .open(self.dir.join(self.name)),
+            None => OpenOptions::new().write(true).open(self.dir.join(self.name)),
         };
         let written = open.and_then(|mut file| {
             let count = file.write(value.as_bytes())?;
             if count != value.len() {
-                return Err(std::io::Error::other(format!(
-                    "only {count} bytes were taken"
-                )));
+                return Err(std::io::Error::other(format!("only {count} bytes were taken")));
             }
             Ok(file)
         });

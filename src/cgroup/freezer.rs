@@ -60,10 +60,7 @@ impl Cgroup {
     }
 
     fn freezer(&self) -> Result<Freezer, CgroupError> {
-        let v1 = self
-            .hierarchies
-            .iter()
-            .find(|hierarchy| hierarchy.has("freezer"));
+        let v1 = self.hierarchies.iter().find(|hierarchy| hierarchy.has("freezer"));
         match (v1, self.v2_dir()) {
             (Some(v1), _) => Ok(Freezer::V1(v1.dir())),
             (None, Some(dir)) => Ok(Freezer::V2(dir)),
@@ -110,10 +107,7 @@ fn freeze_v1(dir: &Path) -> Result<(), CgroupError> {
 /// v2 reports in `cgroup.events`, which wakes a poll when it changes.
 fn freeze_v2(dir: &Path) -> Result<(), CgroupError> {
     let path = dir.join("cgroup.events");
-    let failed = |source| CgroupError::Read {
-        file: path.clone(),
-        source,
-    };
+    let failed = |source| CgroupError::Read { file: path.clone(), source };
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let events = rustix::fs::open(&path, flags, FileMode::empty()).map_err(|e| failed(e.into()))?;
     file::write(dir, "cgroup.freeze", "1")?;
@@ -126,10 +120,7 @@ fn freeze_v2(dir: &Path) -> Result<(), CgroupError> {
         if left.is_zero() {
             return Err(timeout(dir));
         }
-        let timeout = Timespec::try_from(left).unwrap_or(Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
-        });
+        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(err) => return Err(failed(err.into())),
@@ -141,15 +132,10 @@ fn reads_frozen(events: &OwnedFd) -> io::Result<bool> {
     let mut text = [0; 256];
     let length = rustix::io::pread(events, &mut text, 0)?;
     let text = text.get(..length).unwrap_or_default();
-    Ok(text
-        .split(|byte| *byte == b'\n')
-        .any(|line| line == b"frozen 1"))
+    Ok(text.split(|byte| *byte == b'\n').any(|line| line == b"frozen 1"))
 }
 
 fn timeout(dir: &Path) -> CgroupError {
     let milliseconds = FREEZE_TIMEOUT.as_millis().try_into().unwrap_or(u64::MAX);
-    CgroupError::FreezeTimeout {
-        dir: dir.to_owned(),
-        milliseconds,
-    }
+    CgroupError::FreezeTimeout { dir: dir.to_owned(), milliseconds }
 }

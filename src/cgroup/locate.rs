@@ -61,31 +61,20 @@ impl Wanted {
             Some(path) if !path.as_os_str().is_empty() => path,
             _ => Path::new(id),
         };
-        let refuse = |reason| CgroupError::Path {
-            path: path.to_owned(),
-            reason,
-        };
+        let refuse = |reason| CgroupError::Path { path: path.to_owned(), reason };
         let inside = relative(path).map_err(refuse)?;
         if inside.as_os_str().is_empty() {
             return Err(refuse(
                 "it is the root of the hierarchy; name a directory in it".to_owned(),
             ));
         }
-        Ok(Self {
-            absolute: path.is_absolute(),
-            path: inside,
-        })
+        Ok(Self { absolute: path.is_absolute(), path: inside })
     }
 }
 
 /// `path` without its leading slash, refused when it has a `..` or a byte that no name can have.
 pub(super) fn relative(path: &Path) -> Result<PathBuf, String> {
-    if path
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .any(|byte| *byte == 0 || *byte == b'\n')
-    {
+    if path.as_os_str().as_encoded_bytes().iter().any(|byte| *byte == 0 || *byte == b'\n') {
         return Err("it has a NUL or a newline in it".to_owned());
     }
     let mut inside = PathBuf::new();
@@ -114,16 +103,8 @@ fn locate_v2(root: &Path, wanted: &Wanted, own: &str) -> Result<Cgroup, CgroupEr
         }
     }
     path.push(&wanted.path);
-    let hierarchy = Hierarchy {
-        controllers: Vec::new(),
-        mount: root.to_owned(),
-        path,
-    };
-    Ok(Cgroup {
-        mode: Mode::V2,
-        driver: Driver::Cgroupfs,
-        hierarchies: vec![hierarchy],
-    })
+    let hierarchy = Hierarchy { controllers: Vec::new(), mount: root.to_owned(), path };
+    Ok(Cgroup { mode: Mode::V2, driver: Driver::Cgroupfs, hierarchies: vec![hierarchy] })
 }
 
 fn locate_v1(wanted: &Wanted, mountinfo: &str, own: &str) -> Result<Cgroup, CgroupError> {
@@ -135,10 +116,7 @@ fn locate_v1(wanted: &Wanted, mountinfo: &str, own: &str) -> Result<Cgroup, Cgro
             continue;
         };
         // A second mount of the same hierarchy, or one made for a container.
-        if hierarchies
-            .iter()
-            .any(|known| known.controllers == controllers)
-        {
+        if hierarchies.iter().any(|known| known.controllers == controllers) {
             continue;
         }
         let mut path = PathBuf::new();
@@ -149,11 +127,7 @@ fn locate_v1(wanted: &Wanted, mountinfo: &str, own: &str) -> Result<Cgroup, Cgro
         if controllers.is_empty() {
             mode = Mode::Hybrid;
         }
-        hierarchies.push(Hierarchy {
-            controllers,
-            mount: mount.point,
-            path,
-        });
+        hierarchies.push(Hierarchy { controllers, mount: mount.point, path });
     }
     // Without it nothing would keep a container from the host's devices.
     if !hierarchies.iter().any(|hierarchy| hierarchy.has("devices")) {
@@ -163,11 +137,7 @@ fn locate_v1(wanted: &Wanted, mountinfo: &str, own: &str) -> Result<Cgroup, Cgro
     }
     // Limits, device rules and freezing are v1's; the v2 hierarchy comes last, as an addition.
     hierarchies.sort_by_key(Hierarchy::is_v2);
-    Ok(Cgroup {
-        mode,
-        driver: Driver::Cgroupfs,
-        hierarchies,
-    })
+    Ok(Cgroup { mode, driver: Driver::Cgroupfs, hierarchies })
 }
 
 /// A mount of a cgroup filesystem.
@@ -194,14 +164,7 @@ fn parse_mount(line: &str) -> Option<Option<(Mount, bool)>> {
     let mut left = left.split(' ').skip(3);
     let root = unescape(left.next()?);
     let point = unescape(left.next()?);
-    Some(Some((
-        Mount {
-            root,
-            point,
-            options,
-        },
-        v1,
-    )))
+    Some(Some((Mount { root, point, options }, v1)))
 }
 
 /// The controllers of a mount as /proc/self/cgroup lists them, and gpurun's own place there.
@@ -247,9 +210,7 @@ fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
         match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) if *first == b'\\' => {
                 bytes.push(byte);
@@ -285,11 +246,7 @@ mod tests {
     }
 
     fn dirs(cgroup: &Cgroup) -> Vec<String> {
-        cgroup
-            .hierarchies
-            .iter()
-            .map(|h| h.dir().display().to_string())
-            .collect()
+        cgroup.hierarchies.iter().map(|h| h.dir().display().to_string()).collect()
     }
 
     #[test]
@@ -324,25 +281,13 @@ mod tests {
     fn on_v2_a_relative_path_counts_from_the_parent_of_the_own_cgroup() {
         let root = Path::new("/sys/fs/cgroup");
         let at = |path: &str, own: &str| {
-            let cgroup = locate_v2(
-                root,
-                &Wanted::parse(Some(Path::new(path)), "i").unwrap(),
-                own,
-            );
+            let cgroup = locate_v2(root, &Wanted::parse(Some(Path::new(path)), "i").unwrap(), own);
             cgroup.map(|cgroup| dirs(&cgroup).join(","))
         };
-        assert_eq!(
-            at("box", "0::/user/me\n").unwrap(),
-            "/sys/fs/cgroup/user/box"
-        );
+        assert_eq!(at("box", "0::/user/me\n").unwrap(), "/sys/fs/cgroup/user/box");
         assert_eq!(at("box", "0::/\n").unwrap(), "/sys/fs/cgroup/box");
         assert_eq!(at("/a/box", "").unwrap(), "/sys/fs/cgroup/a/box");
-        assert!(
-            at("box", "0::/../x\n")
-                .unwrap_err()
-                .to_string()
-                .contains("outside")
-        );
+        assert!(at("box", "0::/../x\n").unwrap_err().to_string().contains("outside"));
     }
 
     #[test]
@@ -371,10 +316,7 @@ mod tests {
     #[test]
     fn this_machine_is_understood() {
         let cgroup = Cgroup::locate(Some(Path::new("/gpurun-test-nowhere")), "x", false).unwrap();
-        assert!(
-            cgroup.hierarchies.iter().all(|h| h.mount.is_dir()),
-            "{cgroup:?}"
-        );
+        assert!(cgroup.hierarchies.iter().all(|h| h.mount.is_dir()), "{cgroup:?}");
         assert!(!cgroup.exists());
         let json = serde_json::to_string(&cgroup).unwrap();
         assert_eq!(serde_json::from_str::<Cgroup>(&json).unwrap(), cgroup);

@@ -146,10 +146,7 @@ impl Cgroup {
 
     /// The v2 directory, which a hybrid machine has as well.
     fn v2_dir(&self) -> Option<PathBuf> {
-        self.hierarchies
-            .iter()
-            .find(|hierarchy| hierarchy.is_v2())
-            .map(Hierarchy::dir)
+        self.hierarchies.iter().find(|hierarchy| hierarchy.is_v2()).map(Hierarchy::dir)
     }
 
     /// Whether the container's directory exists in the hierarchy that counts its processes.
@@ -164,10 +161,7 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::SubCgroup`]: `..` in it, a controller on v2, or an unknown controller.
     pub fn child(&self, sub: &str) -> Result<Self, CgroupError> {
-        let refuse = |reason: String| CgroupError::SubCgroup {
-            argument: sub.to_owned(),
-            reason,
-        };
+        let refuse = |reason: String| CgroupError::SubCgroup { argument: sub.to_owned(), reason };
         let (only, path) = match sub.split_once(':') {
             None => (None, sub),
             Some(_) if self.mode == Mode::V2 => {
@@ -177,11 +171,7 @@ impl Cgroup {
         };
         let path = locate::relative(Path::new(path)).map_err(refuse)?;
         for controller in only.into_iter().flat_map(|list| list.split(',')) {
-            if !self
-                .hierarchies
-                .iter()
-                .any(|hierarchy| hierarchy.has(controller))
-            {
+            if !self.hierarchies.iter().any(|hierarchy| hierarchy.has(controller)) {
                 return Err(refuse(format!("there is no controller {controller:?}")));
             }
         }

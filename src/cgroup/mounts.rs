@@ -54,20 +54,12 @@ impl Cgroup {
         }
         let mut mounts = Vec::new();
         let mut links = Vec::new();
-        for hierarchy in self
-            .hierarchies
-            .iter()
-            .filter(|hierarchy| !hierarchy.is_v2())
-        {
+        for hierarchy in self.hierarchies.iter().filter(|hierarchy| !hierarchy.is_v2()) {
             let name = match hierarchy.mount.file_name() {
                 Some(name) => name.to_string_lossy().into_owned(),
                 None => hierarchy.controllers.join(","),
             };
-            for controller in hierarchy
-                .controllers
-                .iter()
-                .filter(|one| !one.contains('='))
-            {
+            for controller in hierarchy.controllers.iter().filter(|one| !one.contains('=')) {
                 if *controller != name {
                     links.push((controller.clone(), name.clone()));
                 }
@@ -111,23 +103,13 @@ mod tests {
         let ContainerMounts::V1 { mounts, links } = cgroup.mounts_for_container() else {
             panic!("v1 expected");
         };
-        let names: Vec<_> = mounts
-            .iter()
-            .map(|m| (m.name.as_str(), m.options.as_str()))
-            .collect();
+        let names: Vec<_> = mounts.iter().map(|m| (m.name.as_str(), m.options.as_str())).collect();
         assert_eq!(
             names,
-            [
-                ("cpu,cpuacct", "cpu,cpuacct"),
-                ("memory", "memory"),
-                ("systemd", "name=systemd")
-            ]
+            [("cpu,cpuacct", "cpu,cpuacct"), ("memory", "memory"), ("systemd", "name=systemd")]
         );
         let link = |name: &str| (name.to_owned(), "cpu,cpuacct".to_owned());
         assert_eq!(links, [link("cpu"), link("cpuacct")]);
-        assert_eq!(
-            mounts[1].cgroup_dir,
-            PathBuf::from("/sys/fs/cgroup/memory/box")
-        );
+        assert_eq!(mounts[1].cgroup_dir, PathBuf::from("/sys/fs/cgroup/memory/box"));
     }
 }

@@ -24,9 +24,7 @@ impl Cgroup {
     /// without CPUs), `EOPNOTSUPP` (v2: threaded).
     pub fn join(&self, pid: i32) -> Result<(), CgroupError> {
         let pid = pid.to_string();
-        self.hierarchies
-            .iter()
-            .try_for_each(|hierarchy| join_dir(&hierarchy.dir(), &pid))
+        self.hierarchies.iter().try_for_each(|hierarchy| join_dir(&hierarchy.dir(), &pid))
     }
 
     /// The processes of the cgroup and of those below it, sorted. Empty when there is no such
@@ -85,10 +83,7 @@ impl Cgroup {
             std::thread::sleep(Duration::from_millis(u64::from(round.min(10))));
         }
         let dir = self.process_dir().unwrap_or_default();
-        Err(CgroupError::StillAlive {
-            dir,
-            count: self.pids()?.len(),
-        })
+        Err(CgroupError::StillAlive { dir, count: self.pids()?.len() })
     }
 
     /// Signals every process that is not a zombie; returns how many there were.
@@ -118,8 +113,7 @@ impl Cgroup {
     /// The directory whose processes are the container's: of the controller that no engine moves
     /// processes out of.
     pub(super) fn process_dir(&self) -> Option<PathBuf> {
-        self.controller_dir("devices")
-            .or_else(|| self.hierarchies.first().map(Hierarchy::dir))
+        self.controller_dir("devices").or_else(|| self.hierarchies.first().map(Hierarchy::dir))
     }
 }
 
@@ -156,11 +150,7 @@ pub(super) fn of_subtree(dir: &Path) -> Result<Vec<i32>, CgroupError> {
 
 fn collect(dir: &Path, pids: &mut BTreeSet<i32>) -> Result<(), CgroupError> {
     pids.extend(of_dir(dir)?);
-    let failed = |source| CgroupError::Directory {
-        action: "open",
-        dir: dir.to_owned(),
-        source,
-    };
+    let failed = |source| CgroupError::Directory { action: "open", dir: dir.to_owned(), source };
     let entries = match fs::read_dir(dir) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(failed)?,

@@ -35,29 +35,18 @@ pub(super) fn real_v2(name: &str) -> Option<Real> {
         .map(PathBuf::from)
         .into_iter()
         .find(|mount| mount.join("cgroup.controllers").exists());
-    let hierarchy = |mount| Hierarchy {
-        controllers: Vec::new(),
-        mount,
-        path,
-    };
-    usable(
-        mount
-            .map(hierarchy)
-            .ok_or("no cgroup v2".to_owned())
-            .map(|hierarchy| Cgroup {
-                mode: Mode::V2,
-                driver: Driver::Cgroupfs,
-                hierarchies: vec![hierarchy],
-            }),
-    )
+    let hierarchy = |mount| Hierarchy { controllers: Vec::new(), mount, path };
+    usable(mount.map(hierarchy).ok_or("no cgroup v2".to_owned()).map(|hierarchy| Cgroup {
+        mode: Mode::V2,
+        driver: Driver::Cgroupfs,
+        hierarchies: vec![hierarchy],
+    }))
 }
 
 fn usable(cgroup: Result<Cgroup, String>) -> Option<Real> {
     let tried = cgroup.and_then(|cgroup| {
         for hierarchy in &cgroup.hierarchies {
-            let probe = hierarchy
-                .mount
-                .join(format!("gpurun-test-{}-probe", std::process::id()));
+            let probe = hierarchy.mount.join(format!("gpurun-test-{}-probe", std::process::id()));
             // Tests run side by side; one of them wins.
             if let Err(err) = fs::create_dir(&probe)
                 && err.kind() != std::io::ErrorKind::AlreadyExists
@@ -86,18 +75,11 @@ pub(super) struct Shell {
 
 impl Shell {
     pub fn new() -> Self {
-        let mut child = Command::new("sh")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            Command::new("sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Self {
-            child,
-            input,
-            output,
-        }
+        Self { child, input, output }
     }
 
     pub fn pid(&self) -> i32 {
@@ -141,16 +123,10 @@ impl Nodes {
             std::env::temp_dir().join(format!("gpurun-test-nodes-{}-{name}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let nodes = Self(dir);
-        match nodes
-            .make(1, 3)
-            .and_then(|null| fs::File::open(null).map(drop))
-        {
+        match nodes.make(1, 3).and_then(|null| fs::File::open(null).map(drop)) {
             Ok(()) => Some(nodes),
             Err(err) => {
-                println!(
-                    "skipped: device nodes do not work in {}: {err}",
-                    nodes.0.display()
-                );
+                println!("skipped: device nodes do not work in {}: {err}", nodes.0.display());
                 None
             }
         }
@@ -161,13 +137,7 @@ impl Nodes {
         let path = self.0.join(format!("{major}-{minor}"));
         let mode = FileMode::from_raw_mode(0o666);
         let device = rustix::fs::makedev(major, minor);
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            FileType::CharacterDevice,
-            mode,
-            device,
-        )?;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::CharacterDevice, mode, device)?;
         Ok(path)
     }
 }
@@ -193,16 +163,10 @@ impl Fake {
         for file in files {
             fs::write(dir.join(file), "").unwrap();
         }
-        let hierarchy = Hierarchy {
-            controllers: Vec::new(),
-            mount: root.clone(),
-            path: PathBuf::from("box"),
-        };
-        let cgroup = Cgroup {
-            mode: Mode::V2,
-            driver: Driver::Cgroupfs,
-            hierarchies: vec![hierarchy],
-        };
+        let hierarchy =
+            Hierarchy { controllers: Vec::new(), mount: root.clone(), path: PathBuf::from("box") };
+        let cgroup =
+            Cgroup { mode: Mode::V2, driver: Driver::Cgroupfs, hierarchies: vec![hierarchy] };
         Self { root, cgroup }
     }
 

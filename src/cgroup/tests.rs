@@ -36,12 +36,7 @@ fn create(cgroup: &Cgroup, rules: &DeviceRules) -> bool {
 
 fn gpu(minor: u32) -> DeviceRule {
     let access = "rw".parse().unwrap();
-    DeviceRule {
-        kind: DeviceType::Char,
-        major: Some(195),
-        minor: Some(minor),
-        access,
-    }
+    DeviceRule { kind: DeviceType::Char, major: Some(195), minor: Some(minor), access }
 }
 
 fn with_gpu(minors: &[u32]) -> DeviceRules {
@@ -65,26 +60,14 @@ fn device_rules_decide_about_real_nodes_and_change_under_a_running_process() {
         }
         world.0.join(shell.pid()).unwrap();
         assert_eq!(shell.open(&nodes.0.join("1-3")), "");
-        for (path, says) in [
-            (gpu0, NO_DRIVER),
-            (gpu1, NO_DRIVER),
-            (control, NO_DRIVER),
-            (gpu2, REFUSED),
-        ] {
-            assert_eq!(
-                shell.open(path),
-                says,
-                "{} in {:?}",
-                path.display(),
-                world.0.mode()
-            );
+        for (path, says) in
+            [(gpu0, NO_DRIVER), (gpu1, NO_DRIVER), (control, NO_DRIVER), (gpu2, REFUSED)]
+        {
+            assert_eq!(shell.open(path), says, "{} in {:?}", path.display(), world.0.mode());
         }
         // mknod of anything is allowed, opening it is not.
         let fuse = nodes.0.join("fuse");
-        let line = format!(
-            "mknod {} c 10 229 2>&1 | head -1; echo done",
-            fuse.display()
-        );
+        let line = format!("mknod {} c 10 229 2>&1 | head -1; echo done", fuse.display());
         assert_eq!(shell.ask(&line), "done");
         assert_eq!(shell.open(&fuse), REFUSED);
 
@@ -108,12 +91,7 @@ fn a_default_of_allow_has_exceptions_too() {
         };
         let (one, two) = (nodes.make(195, 1).unwrap(), nodes.make(195, 2).unwrap());
         let mut rules = DeviceRules::allow_all();
-        rules
-            .deny(DeviceRule {
-                access: Access::READ,
-                ..gpu(1)
-            })
-            .unwrap();
+        rules.deny(DeviceRule { access: Access::READ, ..gpu(1) }).unwrap();
         let mut shell = Shell::new();
         if !create(&world.0, &rules) {
             continue;
@@ -159,13 +137,7 @@ fn a_large_machine_s_rules_are_a_short_program_that_loads() {
     };
     let mut rules = with_gpu(&(0..16).collect::<Vec<_>>());
     for minor in (0..400).step_by(2) {
-        rules
-            .allow(DeviceRule {
-                major: Some(511),
-                access: Access::READ,
-                ..gpu(minor)
-            })
-            .unwrap();
+        rules.allow(DeviceRule { major: Some(511), access: Access::READ, ..gpu(minor) }).unwrap();
     }
     let start = std::time::Instant::now();
     if create(&world.0, &rules) {
@@ -182,10 +154,7 @@ fn clone_into_the_cgroup_starts_the_process_there() {
         return;
     }
     let fd = world.0.open_v2().unwrap().unwrap();
-    let args = CloneArgs {
-        cgroup: Some(fd.as_fd()),
-        ..CloneArgs::default()
-    };
+    let args = CloneArgs { cgroup: Some(fd.as_fd()), ..CloneArgs::default() };
     match clone3(&args).unwrap() {
         Forked::Child => loop {
             nix::unistd::pause();
@@ -280,11 +249,7 @@ fn a_cgroup_that_is_lived_in_or_frozen_is_refused_and_stays() {
         }
         world.0.join(shell.pid()).unwrap();
         let err = world.0.create(None, &DeviceRules::allow_all()).unwrap_err();
-        assert!(
-            err.to_string()
-                .starts_with("container's cgroup is not empty: 1"),
-            "{err}"
-        );
+        assert!(err.to_string().starts_with("container's cgroup is not empty: 1"), "{err}");
         assert!(world.0.exists());
         world.0.kill_all(Signal::SIGKILL).unwrap();
         drop(shell);
@@ -302,9 +267,7 @@ fn a_failed_create_leaves_nothing_behind() {
     let bad: LinuxResources = serde_json::from_str(r#"{"pids":{"limit":-7}}"#).unwrap();
     for world in worlds("failed") {
         let nested = world.0.child("a/b").unwrap();
-        nested
-            .create(Some(&bad), &DeviceRules::deny_all())
-            .unwrap_err();
+        nested.create(Some(&bad), &DeviceRules::deny_all()).unwrap_err();
         let left: Vec<PathBuf> = world
             .0
             .hierarchies()

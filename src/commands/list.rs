@@ -27,7 +27,6 @@ pub struct List {
     quiet: bool,
 }
 
-
 impl List {
     /// Prints it. A container whose state cannot be read is left out with a warning.
     ///

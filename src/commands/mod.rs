@@ -58,10 +58,9 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
     match command {
         Subcommands::Run(command) => return Ok(command.run(&global)?),
         Subcommands::Exec(command) => {
-            return command.run(&global).map_err(|error| Failure {
-                error: error.context("exec failed"),
-                status: 255,
-            });
+            return command
+                .run(&global)
+                .map_err(|error| Failure { error: error.context("exec failed"), status: 255 });
         }
         Subcommands::Create(command) => command.run(&global)?,
         Subcommands::Start(command) => command.run(&global)?,

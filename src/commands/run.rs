@@ -36,8 +36,7 @@ impl Run {
         let (id, bundle) = self.common.load()?;
         let store = super::store(global);
         let mut options = self.common.options(global);
-        let supervisor =
-            (!self.detach).then(|| Supervisor::new(!self.no_subreaper)).transpose()?;
+        let supervisor = (!self.detach).then(|| Supervisor::new(!self.no_subreaper)).transpose()?;
         let terminal = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
         let line = match terminal && !self.detach && options.console_socket.is_none() {
             true => {

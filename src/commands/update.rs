@@ -162,7 +162,9 @@ mod tests {
 
     #[test]
     fn bytes_may_have_a_unit() {
-        for (text, bytes) in [("0", 0), ("-1", -1), ("512m", 512 << 20), ("1GiB", 1 << 30), ("2kb", 2048)] {
+        for (text, bytes) in
+            [("0", 0), ("-1", -1), ("512m", 512 << 20), ("1GiB", 1 << 30), ("2kb", 2048)]
+        {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }
         for bad in ["", "m", "-2", "1x", "99999999999t", "1.5g"] {

@@ -21,8 +21,9 @@ const MAX_SOCKET_PATH: usize = 107;
 /// When nobody listens there.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
     let failed = || format!("cannot connect to the console socket {}", path.display());
-    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .with_context(failed)?;
+    let socket =
+        net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .with_context(failed)?;
     if path.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH {
         let address = SocketAddrUnix::new(path).with_context(failed)?;
         net::connect(&socket, &address).with_context(failed)?;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::sched::CloneFlags;
-use rustix::fs::{CWD, FileType, Mode};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
+use rustix::fs::{CWD, FileType, Mode};
 
 use super::bundle::Bundle;
 use super::id::ContainerId;
@@ -18,17 +18,17 @@ use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
 use super::{console, delete, idmap, start};
-use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
+use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
 use crate::gpu;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
-use crate::log;
 use crate::init::channel::Channel;
 use crate::init::journal::Journal;
 use crate::init::namespaces::Namespaces;
 use crate::init::program::Program;
 use crate::init::rootfs::{self, CgroupView, Hierarchy, SysctlNamespaces};
 use crate::init::sequence::{Init, shares_pid_namespace};
+use crate::log;
 use crate::seccomp::{self, Filter};
 
 /// What the caller wants beyond what the bundle says.
@@ -106,18 +106,15 @@ pub fn create(
             // The first failure is what the caller needs to hear; what `delete --force` could
             // not do either is added to it.
             let left = delete::remove_traces(store, &container);
-            Err(left.into_iter().fold(error, |error, more| {
-                anyhow!("{error:#}; while cleaning up: {more:#}")
-            }))
+            Err(left
+                .into_iter()
+                .fold(error, |error, more| anyhow!("{error:#}; while cleaning up: {more:#}")))
         }
     }
 }
 
 fn is_foreign_cgroup(error: &Error) -> bool {
-    matches!(
-        error.downcast_ref(),
-        Some(CgroupError::NotEmpty { .. } | CgroupError::Frozen { .. })
-    )
+    matches!(error.downcast_ref(), Some(CgroupError::NotEmpty { .. } | CgroupError::Frozen { .. }))
 }
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
@@ -144,11 +141,8 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         rootfs::validate_sysctls(sysctls.keys(), SysctlNamespaces::of(list))?;
     }
     let seccomp = linux.seccomp().as_ref().map(compile_seccomp).transpose()?;
-    let cgroup = Cgroup::locate(
-        linux.cgroups_path().as_deref(),
-        id.as_str(),
-        options.systemd_cgroup,
-    )?;
+    let cgroup =
+        Cgroup::locate(linux.cgroups_path().as_deref(), id.as_str(), options.systemd_cgroup)?;
     let rules = linux.resources().as_ref().and_then(|resources| resources.devices().as_deref());
     let devices = DeviceRules::for_container(
         rules.unwrap_or_default(),
@@ -309,9 +303,8 @@ fn make_fifo(path: &Path) -> Result<OwnedFd> {
 /// The number alone, no newline: engines parse the whole file. In one step, because they wait for
 /// the file to appear.
 pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let name = path
-        .file_name()
-        .with_context(|| format!("--pid-file {} names no file", path.display()))?;
+    let name =
+        path.file_name().with_context(|| format!("--pid-file {} names no file", path.display()))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     let temporary = path.with_file_name(hidden);

@@ -106,9 +106,10 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     let mut more = Capabilities::new();
     for name in names {
         let name = serde_json::Value::String(name.clone());
-        more.insert(serde_json::from_value(name.clone()).map_err(|_| {
-            anyhow!("unknown capability {name}: use names such as CAP_NET_RAW")
-        })?);
+        more.insert(
+            serde_json::from_value(name.clone())
+                .map_err(|_| anyhow!("unknown capability {name}: use names such as CAP_NET_RAW"))?,
+        );
     }
     let with_more = |set: &Option<Capabilities>| {
         Some(set.iter().flatten().copied().chain(more.iter().copied()).collect())
@@ -134,9 +135,9 @@ pub fn exec(
     match container.status() {
         Status::Created | Status::Running => {}
         Status::Paused if options.ignore_paused => {}
-        Status::Paused => bail!(
-            "cannot exec in a paused container: resume it first, or use --ignore-paused"
-        ),
+        Status::Paused => {
+            bail!("cannot exec in a paused container: resume it first, or use --ignore-paused")
+        }
         Status::Stopped | Status::Creating => bail!("cannot exec in a stopped container"),
     }
     let init = container.state.init.context("cannot exec in a stopped container")?;

@@ -48,11 +48,7 @@ fn lines(mappings: &[LinuxIdMapping]) -> String {
 ///
 /// # Errors
 /// Missing maps, what the kernel refuses, and maps that this user may not write.
-pub fn write(
-    pid: i32,
-    uids: &[LinuxIdMapping],
-    gids: &[LinuxIdMapping],
-) -> Result<(), IdMapError> {
+pub fn write(pid: i32, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<(), IdMapError> {
     if uids.is_empty() || gids.is_empty() {
         return Err(IdMapError::Missing);
     }
@@ -71,8 +67,11 @@ pub fn write(
 }
 
 fn put(pid: i32, file: &'static str, map: String) -> Result<(), IdMapError> {
-    std::fs::write(format!("/proc/{pid}/{file}"), &map)
-        .map_err(|source| IdMapError::Write { file, map, source })
+    std::fs::write(format!("/proc/{pid}/{file}"), &map).map_err(|source| IdMapError::Write {
+        file,
+        map,
+        source,
+    })
 }
 
 /// The lines for `/proc/PID/timens_offsets`

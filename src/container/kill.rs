@@ -26,7 +26,8 @@ pub fn parse_signal(text: &str) -> Result<i32> {
     if let Ok(known) = format!("SIG{name}").parse::<Signal>() {
         return Ok(known as i32);
     }
-    real_time(name).with_context(|| format!("unknown signal {text:?}: use a name such as TERM or a number"))
+    real_time(name)
+        .with_context(|| format!("unknown signal {text:?}: use a name such as TERM or a number"))
 }
 
 /// `RTMIN`, `RTMIN+n`, `RTMAX`, `RTMAX-n`, as the C library counts them (34 to 64).
@@ -88,8 +89,16 @@ mod tests {
     #[test]
     fn signals_are_names_in_any_case_or_numbers() {
         for (text, number) in [
-            ("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("hup", 1), ("0", 0), ("64", 64),
-            ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX", 64), ("SIGRTMAX-1", 63),
+            ("TERM", 15),
+            ("SIGTERM", 15),
+            ("sigkill", 9),
+            ("hup", 1),
+            ("0", 0),
+            ("64", 64),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX", 64),
+            ("SIGRTMAX-1", 63),
         ] {
             assert_eq!(parse_signal(text).expect(text), number);
         }

@@ -1,7 +1,6 @@
 //! The parent's half of starting a process in a container: the clone, and the talk with the
 //! child until it is ready. `crate::init::sequence` and `crate::init::tenant` are the other half.
 
-use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result, bail};
@@ -28,8 +27,8 @@ pub struct Child {
 }
 
 /// Forks into `flags` and, where the kernel can, straight into the container's cgroup. Returns
-/// the child and whether it is in the cgroup already. `child` runs in the new process, which
-/// closes its copy of `ours`: otherwise it would never see the end of its parent.
+/// the child and whether it is in the cgroup already. `child` runs in the new process and
+/// does not return; the process closes its copy of `ours`: otherwise it would never see the end of its parent.
 ///
 /// # Errors
 /// The kernel's, with what they usually mean.
@@ -37,7 +36,7 @@ pub fn clone_into(
     cgroup: &Cgroup,
     flags: CloneFlags,
     ours: Channel,
-    child: impl FnOnce() -> Infallible,
+    child: impl FnOnce() -> Result<(Child, bool, Channel)>,
 ) -> Result<(Child, bool, Channel)> {
     let directory = cgroup.open_v2()?;
     let args = CloneArgs {
@@ -47,8 +46,7 @@ pub fn clone_into(
     match clone3(&args).context("cannot create the container's first process (clone3)")? {
         Forked::Child => {
             drop(ours);
-            let never = child();
-            match never {}
+            child()
         }
         Forked::Parent { pid, pidfd } => Ok((Child { pid, pidfd }, directory.is_some(), ours)),
     }
@@ -168,9 +166,8 @@ impl Launch<'_> {
     fn set_rlimits(&self) -> Result<()> {
         let pid = Pid::from_raw(self.child.pid);
         for (resource, limit) in self.rlimits {
-            rustix::process::prlimit(pid, *resource, limit.clone()).with_context(|| {
-                format!("cannot set process.rlimits {resource:?} to {limit:?}")
-            })?;
+            rustix::process::prlimit(pid, *resource, limit.clone())
+                .with_context(|| format!("cannot set process.rlimits {resource:?} to {limit:?}"))?;
         }
         Ok(())
     }

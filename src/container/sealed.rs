@@ -65,7 +65,9 @@ pub fn seal() -> Result<()> {
     let c_string = |text: &OsStr| CString::new(text.as_bytes());
     let args: Vec<CString> = std::env::args_os().flat_map(|arg| c_string(&arg)).collect();
     let env: Vec<CString> = std::env::vars_os()
-        .flat_map(|(name, value)| c_string(&[&name, OsStr::new("="), &value].into_iter().collect::<std::ffi::OsString>()))
+        .flat_map(|(name, value)| {
+            c_string(&[&name, OsStr::new("="), &value].into_iter().collect::<std::ffi::OsString>())
+        })
         .collect();
     let Err(error) = nix::unistd::fexecve(&mount, &args, &env);
     Err(error).context("cannot execute the protected binary")

@@ -165,9 +165,8 @@ impl Container {
     /// It does not exist, was never finished, or its state cannot be read.
     pub fn load(store: &Store, id: &ContainerId) -> Result<Self, StateError> {
         let dir = store.find(id)?;
-        let bytes = dir
-            .read("state.json")?
-            .ok_or_else(|| StateError::Unfinished(id.to_string()))?;
+        let bytes =
+            dir.read("state.json")?.ok_or_else(|| StateError::Unfinished(id.to_string()))?;
         let state = parse(&bytes, id)?;
         Ok(Self { dir, state })
     }
@@ -271,11 +270,8 @@ pub struct Report {
 }
 
 fn parse(bytes: &[u8], id: &ContainerId) -> Result<State, StateError> {
-    let damaged = |reason: String| StateError::Damaged {
-        name: "state.json",
-        id: id.to_string(),
-        reason,
-    };
+    let damaged =
+        |reason: String| StateError::Damaged { name: "state.json", id: id.to_string(), reason };
     let value: serde_json::Value =
         serde_json::from_slice(bytes).map_err(|err| damaged(err.to_string()))?;
     match value.get("version").and_then(serde_json::Value::as_u64) {

@@ -14,11 +14,7 @@ pub fn absorb(spec: &mut Spec) -> Vec<AbsorbedHook> {
     if let Some(hooks) = spec.hooks_mut() {
         take(prestart(hooks), "prestart", &mut absorbed);
         take(hooks.create_runtime_mut(), "createRuntime", &mut absorbed);
-        take(
-            hooks.create_container_mut(),
-            "createContainer",
-            &mut absorbed,
-        );
+        take(hooks.create_container_mut(), "createContainer", &mut absorbed);
     }
     absorbed
 }
@@ -32,10 +28,7 @@ fn prestart(hooks: &mut Hooks) -> &mut Option<Vec<Hook>> {
 fn take(hooks: &mut Option<Vec<Hook>>, phase: &str, absorbed: &mut Vec<AbsorbedHook>) {
     let Some(list) = hooks else { return };
     list.retain(|hook| {
-        let Some(instead) = VENDORS
-            .iter()
-            .find_map(|vendor| vendor.absorbs(hook.path()))
-        else {
+        let Some(instead) = VENDORS.iter().find_map(|vendor| vendor.absorbs(hook.path())) else {
             return true;
         };
         absorbed.push(AbsorbedHook {

@@ -16,15 +16,8 @@ struct Document<'a> {
 
 /// The request and the plan as one JSON document. The names of its fields are those of [`Plan`].
 pub fn json(decision: &Decision) -> Result<String, serde_json::Error> {
-    let request = decision
-        .request
-        .wishes()
-        .map(|wish| wish.summary())
-        .collect();
-    serde_json::to_string_pretty(&Document {
-        request,
-        plan: &decision.plan,
-    })
+    let request = decision.request.wishes().map(|wish| wish.summary()).collect();
+    serde_json::to_string_pretty(&Document { request, plan: &decision.plan })
 }
 
 /// What is said of a container that asks for no GPU.
@@ -37,43 +30,27 @@ pub fn table(decision: &Decision) -> String {
     let plan = &decision.plan;
     let count = |title: &str, length: usize| format!("{title} ({length})");
     section(&mut out, &count("GPUs", plan.grants.len()), &grants(plan));
-    section(
-        &mut out,
-        &count("Device nodes", plan.devices.len()),
-        &devices(plan),
-    );
+    section(&mut out, &count("Device nodes", plan.devices.len()), &devices(plan));
     for (title, is_it) in KINDS {
         let rows = files(plan, is_it);
         section(&mut out, &count(title, rows.len()), &rows);
     }
     section(&mut out, &count("Links", plan.links.len()), &links(plan));
-    let masks = plan
-        .masks
-        .iter()
-        .map(|mask| vec![text(mask.destination.display()), mask.why.clone()]);
+    let masks =
+        plan.masks.iter().map(|mask| vec![text(mask.destination.display()), mask.why.clone()]);
     section(&mut out, "Masked files", &masks.collect::<Vec<_>>());
-    let env = plan
-        .env
-        .iter()
-        .map(|(name, value)| vec![format!("{name}={value}")]);
+    let env = plan.env.iter().map(|(name, value)| vec![format!("{name}={value}")]);
     section(&mut out, "Environment", &env.collect::<Vec<_>>());
     let gids = plan.gids.iter().map(|gid| vec![gid.to_string()]);
     section(&mut out, "Supplementary groups", &gids.collect::<Vec<_>>());
-    let hooks = plan.absorbed_hooks.iter().map(|hook| {
-        vec![
-            hook.phase.clone(),
-            text(hook.path.display()),
-            hook.instead.clone(),
-        ]
-    });
+    let hooks = plan
+        .absorbed_hooks
+        .iter()
+        .map(|hook| vec![hook.phase.clone(), text(hook.path.display()), hook.instead.clone()]);
     section(&mut out, "Hooks not run", &hooks.collect::<Vec<_>>());
     let notes = plan.notes.iter().map(|note| vec![note.clone()]);
     section(&mut out, "Notes", &notes.collect::<Vec<_>>());
-    if out.is_empty() {
-        NOTHING.to_owned()
-    } else {
-        out
-    }
+    if out.is_empty() { NOTHING.to_owned() } else { out }
 }
 
 type IsKind = fn(&FileKind) -> bool;
@@ -87,12 +64,7 @@ const KINDS: [(&str, IsKind); 4] = [
 
 fn requests(decision: &Decision) -> Vec<Vec<String>> {
     let rows = decision.request.wishes().map(|wish| {
-        let Summary {
-            vendor,
-            source,
-            devices,
-            capabilities,
-        } = wish.summary();
+        let Summary { vendor, source, devices, capabilities } = wish.summary();
         vec![
             vendor.to_owned(),
             source,
@@ -136,22 +108,14 @@ fn devices(plan: &Plan) -> Vec<Vec<String>> {
 fn files(plan: &Plan, is_it: IsKind) -> Vec<Vec<String>> {
     let chosen = plan.files.iter().filter(|file| is_it(&file.kind));
     let rows = chosen.map(|file| {
-        vec![
-            place(&file.destination),
-            format!("<- {}", file.source.display()),
-            file.why.clone(),
-        ]
+        vec![place(&file.destination), format!("<- {}", file.source.display()), file.why.clone()]
     });
     rows.collect()
 }
 
 fn links(plan: &Plan) -> Vec<Vec<String>> {
     let rows = plan.links.iter().map(|link| {
-        vec![
-            place(&link.destination),
-            format!("-> {}", link.target.display()),
-            link.why.clone(),
-        ]
+        vec![place(&link.destination), format!("-> {}", link.target.display()), link.why.clone()]
     });
     rows.collect()
 }
@@ -170,10 +134,7 @@ fn text(value: impl ToString) -> String {
 
 /// Text from an image must not steer the terminal.
 fn printable(value: &str) -> String {
-    value
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    value.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A title and rows with aligned columns; nothing when there are no rows.

@@ -20,9 +20,7 @@ impl Plan {
             for device in &self.devices {
                 add_node(linux.devices_mut().get_or_insert_with(Vec::new), device);
             }
-            let resources = linux
-                .resources_mut()
-                .get_or_insert_with(LinuxResources::default);
+            let resources = linux.resources_mut().get_or_insert_with(LinuxResources::default);
             let rules = resources.devices_mut().get_or_insert_with(Vec::new);
             for device in &self.devices {
                 add_rule(rules, device);
@@ -41,10 +39,7 @@ impl Plan {
             }
         }
         if !self.gids.is_empty() {
-            let gids = process
-                .user_mut()
-                .additional_gids_mut()
-                .get_or_insert_with(Vec::new);
+            let gids = process.user_mut().additional_gids_mut().get_or_insert_with(Vec::new);
             for gid in &self.gids {
                 if !gids.contains(gid) {
                     gids.push(*gid);
@@ -72,11 +67,7 @@ fn kind_of(device: &DeviceNode) -> LinuxDeviceType {
 }
 
 fn add_node(devices: &mut Vec<LinuxDevice>, device: &DeviceNode) {
-    let (kind, major, minor) = (
-        kind_of(device),
-        i64::from(device.major),
-        i64::from(device.minor),
-    );
+    let (kind, major, minor) = (kind_of(device), i64::from(device.major), i64::from(device.minor));
     let same_path = |known: &LinuxDevice| *known.path() == device.destination;
     let same = |known: &LinuxDevice| {
         same_path(known) && known.typ() == kind && known.major() == major && known.minor() == minor
@@ -108,26 +99,15 @@ fn add_rule(rules: &mut Vec<LinuxDeviceCgroup>, device: &DeviceNode) {
         .build();
     let Ok(rule) = built else { return };
     // A later rule wins over an earlier one, so an equal rule counts only if no denial follows it.
-    let after_last_denial = rules
-        .iter()
-        .rposition(|known| !known.allow())
-        .map_or(0, |at| at + 1);
-    if !rules
-        .iter()
-        .skip(after_last_denial)
-        .any(|known| *known == rule)
-    {
+    let after_last_denial = rules.iter().rposition(|known| !known.allow()).map_or(0, |at| at + 1);
+    if !rules.iter().skip(after_last_denial).any(|known| *known == rule) {
         rules.push(rule);
     }
 }
 
 fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
     let entry = format!("{name}={value}");
-    let is_it = |known: &String| {
-        known
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with('='))
-    };
+    let is_it = |known: &String| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
     match env.iter().position(is_it) {
         None => env.push(entry),
         Some(first) => {
@@ -171,11 +151,7 @@ mod tests {
     #[test]
     fn a_spec_without_linux_gets_devices_and_rules_and_nothing_else() {
         let mut spec = spec(json!({"ociVersion": "1.0.2"}));
-        Plan {
-            devices: vec![node(0)],
-            ..Plan::default()
-        }
-        .merge_into(&mut spec);
+        Plan { devices: vec![node(0)], ..Plan::default() }.merge_into(&mut spec);
         let linux = serde_json::to_value(spec.linux()).unwrap();
         let expected = json!({
             "devices": [{"path": "/dev/nvidia0", "type": "c", "major": 195, "minor": 0,
@@ -208,34 +184,13 @@ mod tests {
         plan.merge_into(&mut spec);
         assert_eq!(spec, once);
         let process = spec.process().as_ref().unwrap();
-        assert_eq!(
-            process.env().as_ref().unwrap(),
-            &["A=1", "N=void", "B=2", "NN=z"]
-        );
-        assert_eq!(
-            process.user().additional_gids().as_ref().unwrap(),
-            &[44, 109]
-        );
+        assert_eq!(process.env().as_ref().unwrap(), &["A=1", "N=void", "B=2", "NN=z"]);
+        assert_eq!(process.user().additional_gids().as_ref().unwrap(), &[44, 109]);
         let linux = spec.linux().as_ref().unwrap();
-        let majors: Vec<i64> = linux
-            .devices()
-            .as_ref()
-            .unwrap()
-            .iter()
-            .map(LinuxDevice::major)
-            .collect();
+        let majors: Vec<i64> =
+            linux.devices().as_ref().unwrap().iter().map(LinuxDevice::major).collect();
         assert_eq!(majors, [195, 195]);
         // The rule before the denial does not count, so both are added after it.
-        assert_eq!(
-            linux
-                .resources()
-                .as_ref()
-                .unwrap()
-                .devices()
-                .as_ref()
-                .unwrap()
-                .len(),
-            4
-        );
+        assert_eq!(linux.resources().as_ref().unwrap().devices().as_ref().unwrap().len(), 4);
     }
 }

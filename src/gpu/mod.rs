@@ -47,10 +47,7 @@ pub fn plan_for(spec: &mut Spec) -> Result<Option<Decision>, GpuError> {
     let absorbed_hooks = absorb::absorb(spec);
     let request = Request::read(spec)?;
     if request.is_empty() {
-        let plan = Plan {
-            absorbed_hooks,
-            ..Plan::default()
-        };
+        let plan = Plan { absorbed_hooks, ..Plan::default() };
         return Ok((!plan.absorbed_hooks.is_empty()).then_some(Decision { request, plan }));
     }
     let settings = load_settings()?;
@@ -70,9 +67,7 @@ pub fn load_settings() -> Result<Settings, GpuError> {
 
 /// The tables of the configuration file: the host's and one per vendor.
 pub fn tables() -> Vec<&'static str> {
-    std::iter::once(host::SECTION)
-        .chain(VENDORS.iter().map(|vendor| vendor.name()))
-        .collect()
+    std::iter::once(host::SECTION).chain(VENDORS.iter().map(|vendor| vendor.name())).collect()
 }
 
 /// Resolves each wish against the machine.

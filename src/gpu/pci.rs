@@ -37,11 +37,7 @@ impl Address {
 impl fmt::Display for Address {
     /// The kernel's spelling, as in `/sys/bus/pci/devices`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:04x}:{:02x}:{:02x}.{:x}",
-            self.domain, self.bus, self.device, self.function
-        )
+        write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function)
     }
 }
 
@@ -49,9 +45,7 @@ fn hex(digits: &str, most: usize) -> Option<u32> {
     let valid = !digits.is_empty()
         && digits.len() <= most
         && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    valid
-        .then(|| u32::from_str_radix(digits, 16).ok())
-        .flatten()
+    valid.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -60,12 +54,7 @@ mod tests {
 
     #[test]
     fn every_spelling_of_one_address_is_the_same_address() {
-        let address = Address {
-            domain: 0,
-            bus: 0x65,
-            device: 0,
-            function: 0,
-        };
+        let address = Address { domain: 0, bus: 0x65, device: 0, function: 0 };
         for text in ["00000000:65:00.0", "0000:65:00.0", "65:00.0"] {
             assert_eq!(Address::parse(text), Some(address), "{text}");
         }

@@ -49,19 +49,13 @@ impl<'a> Asked<'a> {
     /// last counts, as it does for the process.
     pub fn variable(&self, name: &str) -> Option<&'a str> {
         let env = self.spec.process().as_ref()?.env().as_ref()?;
-        env.iter()
-            .rev()
-            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+        env.iter().rev().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
     }
 
     /// Whether the container is privileged, by the rule of NVIDIA's toolkit: `CAP_SYS_ADMIN` is in
     /// the bounding set.
     pub fn is_privileged(&self) -> bool {
-        let capabilities = self
-            .spec
-            .process()
-            .as_ref()
-            .and_then(|p| p.capabilities().as_ref());
+        let capabilities = self.spec.process().as_ref().and_then(|p| p.capabilities().as_ref());
         capabilities
             .and_then(|sets| sets.bounding().as_ref())
             .is_some_and(|bounding| bounding.contains(&Capability::SysAdmin))
@@ -85,11 +79,7 @@ impl Selection {
     pub fn parse(list: &str) -> Option<Self> {
         let mut ids: Vec<String> = Vec::new();
         let mut whole = None;
-        for item in list
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-        {
+        for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
             match item {
                 "void" => return None,
                 "all" => whole = whole.or(Some(Self::All)),
@@ -116,9 +106,7 @@ mod tests {
     use super::*;
 
     fn ids(list: &[&str]) -> Option<Selection> {
-        Some(Selection::Ids(
-            list.iter().map(|id| (*id).to_owned()).collect(),
-        ))
+        Some(Selection::Ids(list.iter().map(|id| (*id).to_owned()).collect()))
     }
 
     #[test]

@@ -44,10 +44,7 @@ fn the_configuration_is_opened_for_a_request_only() {
         assert!(plan_for(&mut spec(&["A=1"], json!({}))).unwrap().is_none());
         let asking = plan_for(&mut spec(&["NVIDIA_VISIBLE_DEVICES=all"], json!({})));
         let error = asking.unwrap_err().to_string();
-        assert!(
-            error.contains(CONFIG) && error.contains("No such file"),
-            "{error}"
-        );
+        assert!(error.contains(CONFIG) && error.contains("No such file"), "{error}");
         return;
     }
     let name = "gpu::tests::the_configuration_is_opened_for_a_request_only";
@@ -57,10 +54,7 @@ fn the_configuration_is_opened_for_a_request_only() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[test]
@@ -85,10 +79,7 @@ fn the_hook_that_dockerd_adds_is_taken_out_even_when_no_gpu_is_asked_for() {
     assert_eq!(
         absorbed,
         [
-            (
-                "prestart",
-                Path::new("/usr/bin/nvidia-container-runtime-hook")
-            ),
+            ("prestart", Path::new("/usr/bin/nvidia-container-runtime-hook")),
             ("createRuntime", Path::new("/opt/nvidia-container-toolkit")),
         ]
     );
@@ -132,10 +123,7 @@ fn the_table_says_what_was_asked_what_is_given_and_why() {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }
     assert_eq!(
-        explain::table(&Decision {
-            request: Request::default(),
-            plan: Plan::default()
-        }),
+        explain::table(&Decision { request: Request::default(), plan: Plan::default() }),
         explain::NOTHING
     );
 }
@@ -147,14 +135,8 @@ fn json_holds_the_request_and_the_whole_plan() {
         serde_json::from_str(&explain::json(&decision).unwrap()).unwrap();
     assert_eq!(value["request"][0]["devices"], json!(["none"]));
     assert_eq!(value["plan"]["grants"], json!([]));
-    assert_eq!(
-        value["plan"]["devices"][0]["destination"],
-        json!("/dev/nvidiactl")
-    );
-    assert_eq!(
-        value["plan"]["env"],
-        json!([["NVIDIA_VISIBLE_DEVICES", "void"]])
-    );
+    assert_eq!(value["plan"]["devices"][0]["destination"], json!("/dev/nvidiactl"));
+    assert_eq!(value["plan"]["env"], json!([["NVIDIA_VISIBLE_DEVICES", "void"]]));
 }
 
 #[test]

@@ -98,10 +98,7 @@ impl Settings {
 
     /// Reads this file, which must exist.
     pub fn read(path: &Path, tables: &[&str]) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::Read {
-            path: path.to_path_buf(),
-            source,
-        };
+        let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
         let mut text = String::new();
         let file = std::fs::File::open(path).map_err(failed)?;
         std::io::Read::read_to_string(
@@ -110,9 +107,7 @@ impl Settings {
         )
         .map_err(failed)?;
         if text.len() > MAX_SIZE {
-            return Err(ConfigError::TooLarge {
-                path: path.to_path_buf(),
-            });
+            return Err(ConfigError::TooLarge { path: path.to_path_buf() });
         }
         Self::parse(path, text, tables)
     }
@@ -129,10 +124,7 @@ impl Settings {
                 });
             }
         };
-        let settings = Self {
-            path: path.to_path_buf(),
-            document,
-        };
+        let settings = Self { path: path.to_path_buf(), document };
         settings.check_keys(settings.document.as_table(), "", tables)?;
         Ok(settings)
     }
@@ -149,12 +141,7 @@ impl Settings {
                 }
             },
         };
-        Ok(Section {
-            settings: self,
-            name,
-            table,
-            asked: Vec::new(),
-        })
+        Ok(Section { settings: self, name, table, asked: Vec::new() })
     }
 
     fn check_keys(
@@ -182,13 +169,7 @@ impl Settings {
     }
 
     fn wrong(&self, line: usize, key: String, wanted: &'static str, found: String) -> ConfigError {
-        ConfigError::WrongValue {
-            path: self.path.clone(),
-            line,
-            key,
-            wanted,
-            found,
-        }
+        ConfigError::WrongValue { path: self.path.clone(), line, key, wanted, found }
     }
 }
 
@@ -222,10 +203,7 @@ impl<'a> Section<'a> {
         key: &'static str,
     ) -> Result<Option<Vec<PathBuf>>, ConfigError> {
         self.value(key, "an array of absolute paths", |item| {
-            item.as_array()?
-                .iter()
-                .map(|value| absolute(value.as_str()?))
-                .collect()
+            item.as_array()?.iter().map(|value| absolute(value.as_str()?)).collect()
         })
     }
 
@@ -234,16 +212,13 @@ impl<'a> Section<'a> {
         let entry = self.table.and_then(|table| table.get_key_value(key));
         let line = self.settings.line(entry.and_then(|(key, _)| key.span()));
         let found = entry.map_or_else(|| "absent".to_owned(), |(_, item)| describe(item));
-        self.settings
-            .wrong(line, format!("{}.{key}", self.name), wanted, found)
+        self.settings.wrong(line, format!("{}.{key}", self.name), wanted, found)
     }
 
     /// Refuses every key of the table that was not asked for.
     pub fn finish(self) -> Result<(), ConfigError> {
         match self.table {
-            Some(table) => self
-                .settings
-                .check_keys(table, &format!("{}.", self.name), &self.asked),
+            Some(table) => self.settings.check_keys(table, &format!("{}.", self.name), &self.asked),
             None => Ok(()),
         }
     }
@@ -314,11 +289,7 @@ mod tests {
     #[test]
     fn a_value_of_the_wrong_type_is_refused_with_its_line() {
         let settings = parse("[host]\n\nproc = 3\n").unwrap();
-        let error = settings
-            .section("host")
-            .unwrap()
-            .absolute_path("proc")
-            .unwrap_err();
+        let error = settings.section("host").unwrap().absolute_path("proc").unwrap_err();
         let error = error.to_string();
         assert!(
             error.ends_with("line 3: host.proc must be an absolute path, not the integer 3"),
@@ -326,26 +297,15 @@ mod tests {
         );
         let settings = parse("host = true").unwrap();
         let error = settings.section("host").err().unwrap().to_string();
-        assert!(
-            error.contains("line 1: host must be a table, not the boolean true"),
-            "{error}"
-        );
+        assert!(error.contains("line 1: host must be a table, not the boolean true"), "{error}");
     }
 
     #[test]
     fn a_relative_path_is_refused() {
         let settings = parse("[nvidia]\nlibrary-paths = [\"/a\", \"b\"]").unwrap();
-        let error = settings
-            .section("nvidia")
-            .unwrap()
-            .absolute_paths("library-paths")
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("must be an array of absolute paths"),
-            "{error}"
-        );
+        let error =
+            settings.section("nvidia").unwrap().absolute_paths("library-paths").unwrap_err();
+        assert!(error.to_string().contains("must be an array of absolute paths"), "{error}");
     }
 
     #[test]

@@ -53,11 +53,7 @@ pub fn identify(file: impl AsFd) -> Option<Identity> {
     };
     let machine = u16_at(head, 18)?;
     let soname = soname(&file, head, is_64_bit);
-    Some(Identity {
-        is_64_bit,
-        machine,
-        soname,
-    })
+    Some(Identity { is_64_bit, machine, soname })
 }
 
 struct Segment {
@@ -71,11 +67,7 @@ fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
     let (table, entry_size, count) = if wide {
         (u64_at(head, 32)?, u16_at(head, 54)?, u16_at(head, 56)?)
     } else {
-        (
-            u32_at(head, 28)?.into(),
-            u16_at(head, 42)?,
-            u16_at(head, 44)?,
-        )
+        (u32_at(head, 28)?.into(), u16_at(head, 42)?, u16_at(head, 44)?)
     };
     let entry_size = usize::from(entry_size);
     if entry_size < if wide { 56 } else { 32 } {
@@ -95,11 +87,7 @@ fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
             apart.get(..size)?
         }
     };
-    let segments = || {
-        table
-            .chunks_exact(entry_size)
-            .filter_map(|entry| segment(entry, wide))
-    };
+    let segments = || table.chunks_exact(entry_size).filter_map(|entry| segment(entry, wide));
     let dynamic = segments().find(|segment| segment.kind == PT_DYNAMIC)?;
 
     let mut bytes = vec![0; usize::try_from(dynamic.size.min(MAX_DYNAMIC)).ok()?];
@@ -122,14 +110,9 @@ fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
     let strings = strings?;
     let load = segments().find(|segment| {
         segment.kind == PT_LOAD
-            && strings
-                .checked_sub(segment.address)
-                .is_some_and(|into| into < segment.size)
+            && strings.checked_sub(segment.address).is_some_and(|into| into < segment.size)
     })?;
-    let at = load
-        .offset
-        .checked_add(strings.checked_sub(load.address)?)?
-        .checked_add(name?)?;
+    let at = load.offset.checked_add(strings.checked_sub(load.address)?)?.checked_add(name?)?;
     let mut text = [0; MAX_NAME + 1];
     let length = read_at(file, &mut text, at)?;
     let text = text.get(..length)?;
@@ -142,9 +125,7 @@ fn is_file_name(text: &str) -> bool {
     !text.is_empty()
         && text != "."
         && text != ".."
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'/')
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
 }
 
 fn segment(entry: &[u8], wide: bool) -> Option<Segment> {
@@ -171,21 +152,15 @@ fn read_at(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> Option<usize> {
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(
-        bytes.get(at..at.checked_add(2)?)?.try_into().ok()?,
-    ))
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(
-        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(
-        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
-    ))
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -207,10 +182,7 @@ mod tests {
         let narrow = identify_bytes(&elf(false, EM_386, Some("libcuda.so.1"))).unwrap();
         assert_eq!(narrow.soname.as_deref(), Some("libcuda.so.1"));
         assert!(!narrow.is_64_bit && narrow.machine == EM_386);
-        assert_eq!(
-            identify_bytes(&elf(true, EM_X86_64, None)).unwrap().soname,
-            None
-        );
+        assert_eq!(identify_bytes(&elf(true, EM_X86_64, None)).unwrap().soname, None);
     }
 
     #[test]
@@ -241,14 +213,9 @@ mod tests {
     #[test]
     fn a_real_library_is_identified() {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let candidates = [
-            "/lib/x86_64-linux-gnu/libc.so.6",
-            "/lib64/libc.so.6",
-            "/usr/lib/libc.so.6",
-        ];
-        let mapped = maps
-            .lines()
-            .filter_map(|line| line.split_whitespace().nth(5));
+        let candidates =
+            ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6"];
+        let mapped = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
         let Some(path) = candidates
             .into_iter()
             .chain(mapped)

@@ -40,11 +40,7 @@ impl Host {
         let dev = section.absolute_path("dev")?;
         section.finish()?;
         let or = |path: Option<PathBuf>, default: &str| path.unwrap_or_else(|| default.into());
-        Ok(Self::at(
-            or(proc, "/proc"),
-            or(sys, "/sys"),
-            or(dev, "/dev"),
-        )?)
+        Ok(Self::at(or(proc, "/proc"), or(sys, "/sys"), or(dev, "/dev"))?)
     }
 
     /// Opens the trees at these directories.

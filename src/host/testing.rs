@@ -47,13 +47,8 @@ impl Scratch {
         use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
         let path = self.0.join(relative);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let made = mknodat(
-            CWD,
-            &path,
-            FileType::CharacterDevice,
-            Mode::empty(),
-            makedev(major, minor),
-        );
+        let made =
+            mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), makedev(major, minor));
         made.is_ok() && rustix::fs::chmod(&path, Mode::from_raw_mode(mode)).is_ok()
     }
 

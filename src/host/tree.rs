@@ -70,10 +70,7 @@ impl Tree {
     pub fn open(path: &Path) -> Result<Self, HostError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(root) => Ok(Self {
-                path: path.to_path_buf(),
-                root,
-            }),
+            Ok(root) => Ok(Self { path: path.to_path_buf(), root }),
             Err(errno) => Err(error("open", path.to_path_buf(), errno)),
         }
     }
@@ -82,10 +79,9 @@ impl Tree {
     pub fn subtree(&self, relative: impl AsRef<Path>) -> Result<Option<Self>, HostError> {
         let relative = relative.as_ref();
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        Ok(self.open_at(relative, flags, "open")?.map(|root| Self {
-            path: self.at(relative),
-            root,
-        }))
+        Ok(self
+            .open_at(relative, flags, "open")?
+            .map(|root| Self { path: self.at(relative), root }))
     }
 
     /// The root's path on the machine.
@@ -96,8 +92,7 @@ impl Tree {
     /// The path on the machine of `relative`, links not resolved.
     pub fn at(&self, relative: impl AsRef<Path>) -> PathBuf {
         let relative = relative.as_ref();
-        self.path
-            .join(relative.strip_prefix("/").unwrap_or(relative))
+        self.path.join(relative.strip_prefix("/").unwrap_or(relative))
     }
 
     /// The content of a file, at most `limit` bytes of it.
@@ -114,11 +109,7 @@ impl Tree {
         let mut bytes = Vec::with_capacity(limit.min(4096));
         match File::from(fd).take(limit as u64).read_to_end(&mut bytes) {
             Ok(_) => Ok(Some(bytes)),
-            Err(source) => Err(HostError {
-                action: "read",
-                path: self.at(relative),
-                source,
-            }),
+            Err(source) => Err(HostError { action: "read", path: self.at(relative), source }),
         }
     }
 
@@ -128,9 +119,7 @@ impl Tree {
         relative: impl AsRef<Path>,
         limit: usize,
     ) -> Result<Option<String>, HostError> {
-        Ok(self
-            .read(relative, limit)?
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(self.read(relative, limit)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// What a file is, links followed.
@@ -158,10 +147,7 @@ impl Tree {
             return Ok(None);
         };
         let status = status_of(fd.as_fd(), || self.at(relative))?;
-        Ok(Some(Found {
-            path: real_path(fd.as_fd(), || self.at(relative))?,
-            status,
-        }))
+        Ok(Some(Found { path: real_path(fd.as_fd(), || self.at(relative))?, status }))
     }
 
     /// The text of a symbolic link; `None` when there is no such link.
@@ -301,11 +287,7 @@ fn status_of(fd: BorrowedFd<'_>, named: impl Fn() -> PathBuf) -> Result<Status, 
 }
 
 fn error(action: &'static str, path: PathBuf, errno: Errno) -> HostError {
-    HostError {
-        action,
-        path,
-        source: errno.into(),
-    }
+    HostError { action, path, source: errno.into() }
 }
 
 #[cfg(test)]

@@ -61,7 +61,8 @@ pub fn attach(
     let master = open_ptmx(root)?;
     pty::unlockpt(&master).map_err(step("unlock the pty"))?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave = pty::ioctl_tiocgptpeer(&master, flags).map_err(step("open the pty's other side"))?;
+    let slave =
+        pty::ioctl_tiocgptpeer(&master, flags).map_err(step("open the pty's other side"))?;
     if let Some((rows, columns)) = program.console_size {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         termios::tcsetwinsize(&slave, size).map_err(step("set the terminal's size"))?;
@@ -109,7 +110,8 @@ fn mount_console(root: &Root, slave: &OwnedFd) -> Result<(), ConsoleError> {
     let failed = |source| ConsoleError::Step { what: "mount the terminal on /dev/console", source };
     let path = Path::new("/dev/console");
     let (dev, name) = root.ensure_parent(path, &mut Journal::none()).map_err(failed)?;
-    let create = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    let create =
+        OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
     match fs::openat(&dev, name, create, Mode::from_raw_mode(0o620)) {
         Ok(_) | Err(rustix::io::Errno::EXIST) => {}
         Err(err) => return Err(failed(err.into())),
@@ -117,17 +119,13 @@ fn mount_console(root: &Root, slave: &OwnedFd) -> Result<(), ConsoleError> {
     let nofollow = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = fs::openat(&dev, name, nofollow, Mode::empty()).map_err(|e| failed(e.into()))?;
     let kind = fs::fstat(&target).map_err(|err| failed(err.into()))?.st_mode;
-    if !matches!(
-        FileType::from_raw_mode(kind),
-        FileType::RegularFile | FileType::CharacterDevice
-    ) {
+    if !matches!(FileType::from_raw_mode(kind), FileType::RegularFile | FileType::CharacterDevice) {
         return Err(failed(io::Error::from_raw_os_error(libc::ELOOP)));
     }
     let tree = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
-    let detached =
-        mount::open_tree(slave.as_fd(), "", tree).map_err(|err| failed(err.into()))?;
+    let detached = mount::open_tree(slave.as_fd(), "", tree).map_err(|err| failed(err.into()))?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     mount::move_mount(detached.as_fd(), "", target.as_fd(), "", flags)
         .map_err(|err| failed(err.into()))

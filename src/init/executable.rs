@@ -53,7 +53,8 @@ pub fn find(program: &Program) -> Result<CString, ExecError> {
         if !directory.starts_with(b"/") {
             continue;
         }
-        let path = PathBuf::from(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name.as_bytes()));
+        let path =
+            PathBuf::from(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name.as_bytes()));
         match executable(&path) {
             Ok(()) => {
                 if let Ok(path) = CString::new(path.into_os_string().as_bytes()) {

@@ -42,15 +42,9 @@ impl Created {
     /// The reverse of [`Created::letter`].
     #[must_use]
     pub fn from_letter(letter: char) -> Option<Self> {
-        [
-            Self::Dir,
-            Self::MountPoint,
-            Self::Link,
-            Self::File,
-            Self::Node,
-        ]
-        .into_iter()
-        .find(|kind| kind.letter() == letter)
+        [Self::Dir, Self::MountPoint, Self::Link, Self::File, Self::Node]
+            .into_iter()
+            .find(|kind| kind.letter() == letter)
     }
 }
 

@@ -163,9 +163,9 @@ impl Program {
     /// The value of an environment variable.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&[u8]> {
-        self.env.iter().find_map(|entry| {
-            entry.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
-        })
+        self.env
+            .iter()
+            .find_map(|entry| entry.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 }
 
@@ -281,14 +281,17 @@ mod tests {
     #[test]
     fn a_process_that_cannot_run_is_refused_with_the_field() {
         let process = |json: serde_json::Value| -> Process {
-            let mut base = serde_json::json!({"cwd": "/", "args": ["a"], "user": {"uid": 0, "gid": 0}});
+            let mut base =
+                serde_json::json!({"cwd": "/", "args": ["a"], "user": {"uid": 0, "gid": 0}});
             base.as_object_mut().expect("object").extend(json.as_object().expect("object").clone());
             serde_json::from_value(base).expect("process")
         };
         let fails = |json| Program::new(&process(json)).expect_err("refused").to_string();
         assert!(fails(serde_json::json!({"args": []})).contains("process.args"));
         assert!(fails(serde_json::json!({"cwd": "x"})).contains("process.cwd"));
-        assert!(fails(serde_json::json!({"user": {"uid": 4_294_967_295u32, "gid": 0}})).contains("uid"));
+        assert!(
+            fails(serde_json::json!({"user": {"uid": 4_294_967_295u32, "gid": 0}})).contains("uid")
+        );
         assert!(fails(serde_json::json!({"oomScoreAdj": 2000})).contains("oomScoreAdj"));
         let limit = serde_json::json!({"type": "RLIMIT_CORE", "soft": 2, "hard": 1});
         assert!(fails(serde_json::json!({"rlimits": [limit]})).contains("above the hard"));

@@ -145,9 +145,7 @@ impl Root {
             return Err(Errno::FBIG.into());
         }
         let mut bytes = Vec::new();
-        std::fs::File::from(fd)
-            .take(limit + 1)
-            .read_to_end(&mut bytes)?;
+        std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(Errno::FBIG.into());
         }

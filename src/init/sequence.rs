@@ -72,7 +72,7 @@ pub struct Init<'a> {
 impl Init<'_> {
     /// Runs in the new process and never returns: it ends as the user's program or with an error
     /// that the parent has been told.
-    pub fn run(mut self) -> Infallible {
+    pub fn run(mut self) -> ! {
         let error = match self.steps() {
             Ok(never) => match never {},
             Err(error) => error,
@@ -122,7 +122,12 @@ impl Init<'_> {
             &Finish {
                 propagation: linux.and_then(|linux| linux.rootfs_propagation().as_deref()),
                 deferred: &writable,
-                readonly_root: self.spec.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false),
+                readonly_root: self
+                    .spec
+                    .root()
+                    .as_ref()
+                    .and_then(|r| r.readonly())
+                    .unwrap_or(false),
                 readonly_paths: list(linux.and_then(|linux| linux.readonly_paths().as_deref())),
                 masked_paths: list(linux.and_then(|linux| linux.masked_paths().as_deref())),
             },
@@ -231,8 +236,9 @@ impl Init<'_> {
             gpu::apply(plan, &root, &mut self.journal)?;
         }
         // The directory that the program starts in, where the image lacks it. It stays.
-        root.ensure_dir(&self.program.cwd, &mut Journal::none())
-            .with_context(|| format!("cannot create the working directory {:?}", self.program.cwd))?;
+        root.ensure_dir(&self.program.cwd, &mut Journal::none()).with_context(|| {
+            format!("cannot create the working directory {:?}", self.program.cwd)
+        })?;
         Ok((root, writable))
     }
 

@@ -41,7 +41,7 @@ pub struct Tenant<'a> {
 
 impl Tenant<'_> {
     /// Runs in the new process and never returns.
-    pub fn run(mut self) -> Infallible {
+    pub fn run(mut self) -> ! {
         let error = match self.steps() {
             Ok(never) => match never {},
             Err(error) => error,

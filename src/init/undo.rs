@@ -38,20 +38,14 @@ pub fn undo(rootfs: &Path, journal: &[u8]) -> Vec<UndoError> {
         Ok(root) => root,
         Err(err) if is_gone(&err) => return failures,
         Err(reason) => {
-            return vec![UndoError {
-                path: PathBuf::from("/"),
-                reason,
-            }];
+            return vec![UndoError { path: PathBuf::from("/"), reason }];
         }
     };
     let records: Vec<_> = records.collect();
     for (kind, path) in records.into_iter().rev() {
         match remove(&root, kind, path) {
             Err(err) if !is_gone(&err) => {
-                failures.push(UndoError {
-                    path: path.to_owned(),
-                    reason: err,
-                });
+                failures.push(UndoError { path: path.to_owned(), reason: err });
             }
             _ => {}
         }
@@ -61,13 +55,9 @@ pub fn undo(rootfs: &Path, journal: &[u8]) -> Vec<UndoError> {
 
 fn remove(root: &Root, kind: Created, path: &Path) -> io::Result<()> {
     let is_plain = path.is_absolute()
-        && path
-            .components()
-            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     let (true, Some(parent), Some(name)) = (is_plain, path.parent(), path.file_name()) else {
-        return Err(io::Error::other(
-            "the journal is damaged: not a plain absolute path",
-        ));
+        return Err(io::Error::other("the journal is damaged: not a plain absolute path"));
     };
     let parent = root.dir_on_own_mount(parent)?;
     let stat = fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;

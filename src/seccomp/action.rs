@@ -46,8 +46,5 @@ pub(super) fn strictness(return_value: u32) -> i32 {
 ///
 /// As runc: where unknown calls pass anyway, or are a tracer's business.
 pub(super) fn lets_pass(action: Action) -> bool {
-    matches!(
-        action,
-        Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
-    )
+    matches!(action, Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace)
 }

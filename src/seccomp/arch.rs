@@ -76,10 +76,6 @@ impl Arch {
     /// The number that this ABI's call number 0 has in the filter's input.
     #[must_use]
     pub const fn base(self) -> u32 {
-        if matches!(self, Self::X32) {
-            X32_BIT
-        } else {
-            0
-        }
+        if matches!(self, Self::X32) { X32_BIT } else { 0 }
     }
 }

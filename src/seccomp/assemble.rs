@@ -30,24 +30,14 @@ pub(super) fn assemble(resolved: &Resolved<'_>) -> Result<Vec<sock_filter>, Secc
     let mut code = Reversed(Vec::with_capacity(1024));
     code.ret(KILL_THREAD);
     // The machine's own ABI is the first one, and so the last one to be written.
-    for table in resolved
-        .tables
-        .iter()
-        .rev()
-        .filter(|table| table.arch != Arch::X32)
-    {
+    for table in resolved.tables.iter().rev().filter(|table| table.arch != Arch::X32) {
         let after = code.0.len();
         let runs = runs(table, resolved);
         code.search(&runs, resolved.default)?;
         code.load(NR);
         let body = code.0.len() - after;
         code.0.push(statement(JA, body as u32));
-        code.0.push(sock_filter {
-            code: JEQ_K,
-            jt: 1,
-            jf: 0,
-            k: table.arch.audit(),
-        });
+        code.0.push(sock_filter { code: JEQ_K, jt: 1, jf: 0, k: table.arch.audit() });
     }
     code.load(ARCH);
     if code.0.len() > MAX_INSTRUCTIONS {
@@ -79,12 +69,7 @@ fn runs<'t>(table: &'t Table<'_>, resolved: &'t Resolved<'_>) -> Vec<(u32, Verdi
 }
 
 fn statement(code: u16, k: u32) -> sock_filter {
-    sock_filter {
-        code,
-        jt: 0,
-        jf: 0,
-        k,
-    }
+    sock_filter { code, jt: 0, jf: 0, k }
 }
 
 /// A program whose last instruction comes first.
@@ -113,20 +98,10 @@ impl Reversed {
         self.search(low, default)?;
         let distance = self.0.len() - after;
         match u8::try_from(distance) {
-            Ok(jt) => self.0.push(sock_filter {
-                code: JGE_K,
-                jt,
-                jf: 0,
-                k: *first,
-            }),
+            Ok(jt) => self.0.push(sock_filter { code: JGE_K, jt, jf: 0, k: *first }),
             Err(_) => {
                 self.0.push(statement(JA, distance as u32));
-                self.0.push(sock_filter {
-                    code: JGE_K,
-                    jt: 0,
-                    jf: 1,
-                    k: *first,
-                });
+                self.0.push(sock_filter { code: JGE_K, jt: 0, jf: 1, k: *first });
             }
         }
         Ok(())
@@ -144,13 +119,12 @@ impl Reversed {
         for rule in rules.rules.iter().rev() {
             self.ret(rule.action);
             let code = condition::code(rules.syscall, &rule.conditions, rules.wide)?;
-            self.0
-                .extend(code.iter().rev().map(|instruction| sock_filter {
-                    code: instruction.code,
-                    jt: instruction.jt,
-                    jf: instruction.jf,
-                    k: instruction.k,
-                }));
+            self.0.extend(code.iter().rev().map(|instruction| sock_filter {
+                code: instruction.code,
+                jt: instruction.jt,
+                jf: instruction.jf,
+                k: instruction.k,
+            }));
         }
         Ok(())
     }

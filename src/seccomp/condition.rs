@@ -27,41 +27,24 @@ impl Condition {
     fn new(syscall: &str, arg: &LinuxSeccompArg) -> Result<Self, SeccompError> {
         let index = arg.index();
         if index >= ARGUMENTS {
-            return Err(SeccompError::ArgIndex {
-                syscall: syscall.to_owned(),
-                index,
-            });
+            return Err(SeccompError::ArgIndex { syscall: syscall.to_owned(), index });
         }
         // For MASKED_EQ the profile's first value is the mask (runtime-spec, config-linux.md).
         let (value, mask) = match arg.op() {
             Op::ScmpCmpMaskedEq => (arg.value_two().unwrap_or(0) & arg.value(), arg.value()),
             _ => (arg.value(), u64::MAX),
         };
-        Ok(Self {
-            arg: index as u8,
-            op: arg.op(),
-            value,
-            mask,
-        })
+        Ok(Self { arg: index as u8, op: arg.op(), value, mask })
     }
 
     /// As a 32-bit ABI sees it: the upper halves do not exist.
     pub fn narrow(self) -> Self {
-        Self {
-            value: self.value & 0xffff_ffff,
-            mask: self.mask & 0xffff_ffff,
-            ..self
-        }
+        Self { value: self.value & 0xffff_ffff, mask: self.mask & 0xffff_ffff, ..self }
     }
 
     /// "Argument `arg` equals `value`".
     pub fn equals(arg: u8, value: u64) -> Self {
-        Self {
-            arg,
-            op: Op::ScmpCmpEq,
-            value,
-            mask: u64::MAX,
-        }
+        Self { arg, op: Op::ScmpCmpEq, value, mask: u64::MAX }
     }
 }
 
@@ -73,20 +56,15 @@ pub(super) fn alternatives(
     syscall: &str,
     args: &[LinuxSeccompArg],
 ) -> Result<Vec<Vec<Condition>>, SeccompError> {
-    let mut conditions = args
-        .iter()
-        .map(|arg| Condition::new(syscall, arg))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut conditions =
+        args.iter().map(|arg| Condition::new(syscall, arg)).collect::<Result<Vec<_>, _>>()?;
     if conditions.is_empty() {
         return Ok(Vec::new());
     }
     conditions.sort_by_key(|condition| condition.arg);
     let repeated = !conditions.is_sorted_by(|a, b| a.arg < b.arg);
     Ok(if repeated {
-        conditions
-            .into_iter()
-            .map(|condition| vec![condition])
-            .collect()
+        conditions.into_iter().map(|condition| vec![condition]).collect()
     } else {
         vec![conditions]
     })
@@ -102,11 +80,7 @@ pub(super) fn code(
         syscall: syscall.to_owned(),
         reason: error.to_string(),
     };
-    let len = if wide {
-        SeccompCmpArgLen::Qword
-    } else {
-        SeccompCmpArgLen::Dword
-    };
+    let len = if wide { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
     let conditions = conditions
         .iter()
         .map(|condition| {
@@ -125,14 +99,7 @@ pub(super) fn code(
         .map_err(failed)?;
     let mut code = BpfProgram::from(SeccompRule::new(conditions).map_err(failed)?);
     // seccompiler opens a rule with a jump over a jump that only its own rule chain uses.
-    if matches!(
-        code.first(),
-        Some(sock_filter {
-            code: 0x05,
-            k: 1,
-            ..
-        })
-    ) {
+    if matches!(code.first(), Some(sock_filter { code: 0x05, k: 1, .. })) {
         code.drain(..2);
     }
     Ok(code)

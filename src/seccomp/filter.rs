@@ -49,11 +49,7 @@ pub fn compile_for(profile: &LinuxSeccomp, native: Arch) -> Result<Filter, Secco
     }
     let (flags, spec_allow_by_default) = flags(profile, listener)?;
     let mut newer_actions = Vec::new();
-    for action in entries
-        .iter()
-        .map(|entry| entry.action())
-        .chain([profile.default_action()])
-    {
+    for action in entries.iter().map(|entry| entry.action()).chain([profile.default_action()]) {
         if support::is_newer(action) && !newer_actions.contains(&action) {
             newer_actions.push(action);
         }

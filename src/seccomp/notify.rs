@@ -66,14 +66,10 @@ pub fn message(pid: i32, metadata: Option<&str>, state: &State) -> Result<Vec<u8
 /// # Errors
 /// [`NotifyError::Connect`], [`NotifyError::Send`].
 pub fn send(path: &Path, message: &[u8], listener: BorrowedFd<'_>) -> Result<(), NotifyError> {
-    let socket = connect(path).map_err(|error| NotifyError::Connect {
-        path: path.to_owned(),
-        error: error.into(),
-    })?;
-    send_on(socket.as_fd(), message, listener).map_err(|error| NotifyError::Send {
-        path: path.to_owned(),
-        error: error.into(),
-    })
+    let socket = connect(path)
+        .map_err(|error| NotifyError::Connect { path: path.to_owned(), error: error.into() })?;
+    send_on(socket.as_fd(), message, listener)
+        .map_err(|error| NotifyError::Send { path: path.to_owned(), error: error.into() })
 }
 
 fn connect(path: &Path) -> rustix::io::Result<rustix::fd::OwnedFd> {
@@ -98,12 +94,7 @@ fn send_on(
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
     let sent = rustix::io::retry_on_intr(|| {
-        rustix::net::sendmsg(
-            socket,
-            &[IoSlice::new(message)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        )
+        rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)
     })?;
     // A stream socket may take less than everything; the descriptor went with the first byte.
     let mut rest = message.get(sent..).unwrap_or_default();

@@ -116,18 +116,12 @@ pub(super) fn resolve(profile: &LinuxSeccomp, native: Arch) -> Result<Resolved<'
     }
     for table in &mut tables {
         for rules in &mut table.conditional {
-            rules
-                .rules
-                .sort_by_key(|rule| action::strictness(rule.action));
+            rules.rules.sort_by_key(|rule| action::strictness(rule.action));
         }
     }
     let enosys = !action::lets_pass(default_action)
         && profile.default_errno_ret() != Some(libc::ENOSYS as u32);
-    Ok(Resolved {
-        default,
-        enosys,
-        tables,
-    })
+    Ok(Resolved { default, enosys, tables })
 }
 
 impl<'p> Table<'p> {
@@ -215,10 +209,7 @@ impl<'p> Table<'p> {
         let conditions: Vec<_> = if *wide {
             conditions.to_vec()
         } else {
-            conditions
-                .iter()
-                .map(|condition| condition.narrow())
-                .collect()
+            conditions.iter().map(|condition| condition.narrow()).collect()
         };
         match rules.iter().find(|rule| rule.conditions == conditions) {
             Some(rule) if rule.action == action => {}
@@ -241,34 +232,18 @@ impl<'p> Table<'p> {
         let enosys = enosys && self.highest != 0;
         let base = self.arch.base();
         let above = if enosys { action::ENOSYS } else { default };
-        let end = if enosys {
-            usize::from(self.highest) + 1
-        } else {
-            ORDINARY
-        };
+        let end = if enosys { usize::from(self.highest) + 1 } else { ORDINARY };
 
         let mut runs = Vec::with_capacity(128);
         for (number, slot) in self.ordinary.iter().take(end).enumerate() {
-            push(
-                &mut runs,
-                base + number as u32,
-                self.verdict(*slot, default),
-            );
+            push(&mut runs, base + number as u32, self.verdict(*slot, default));
         }
         push(&mut runs, base + end as u32, Verdict::Return(above));
         if self.arch == Arch::Arm {
             for (number, slot) in self.private.iter().enumerate() {
-                push(
-                    &mut runs,
-                    ARM_PRIVATE + number as u32,
-                    self.verdict(*slot, default),
-                );
+                push(&mut runs, ARM_PRIVATE + number as u32, self.verdict(*slot, default));
             }
-            push(
-                &mut runs,
-                ARM_PRIVATE + PRIVATE as u32,
-                Verdict::Return(above),
-            );
+            push(&mut runs, ARM_PRIVATE + PRIVATE as u32, Verdict::Return(above));
         }
         runs
     }

@@ -53,11 +53,7 @@ pub fn archs() -> &'static [Arch] {
 /// Those of [`FLAGS`] that the running kernel takes.
 #[must_use]
 pub fn supported_flags() -> Vec<Flag> {
-    FLAGS
-        .iter()
-        .copied()
-        .filter(|flag| flag_available(*flag))
-        .collect()
+    FLAGS.iter().copied().filter(|flag| flag_available(*flag)).collect()
 }
 
 /// Whether the running kernel takes `flag`.
@@ -71,10 +67,7 @@ pub(super) fn flag_available(flag: Flag) -> bool {
 
 /// Whether `action` is younger than seccomp(2) itself (Linux 3.17).
 pub(super) fn is_newer(action: Action) -> bool {
-    matches!(
-        action,
-        Action::ScmpActKillProcess | Action::ScmpActLog | Action::ScmpActNotify
-    )
+    matches!(action, Action::ScmpActKillProcess | Action::ScmpActLog | Action::ScmpActNotify)
 }
 
 /// `SECCOMP_FILTER_FLAG_*`.

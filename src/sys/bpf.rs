@@ -110,12 +110,7 @@ fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is one of the structs above, plain data of ATTR_SIZE bytes that the kernel
     // may read and write; the pointers in it are valid for the lengths beside them (callers below).
     check(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_mut(attr),
-            size_of::<T>(),
-        )
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>())
     })
 }
 
@@ -234,12 +229,6 @@ pub fn device_programs(cgroup: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 /// # Errors
 /// `ENOENT` (gone meanwhile), `EPERM` (no `CAP_SYS_ADMIN` in the first user namespace).
 pub fn open_program(id: u32) -> io::Result<OwnedFd> {
-    let mut attr = GetFdById {
-        id,
-        next_id: 0,
-        open_flags: 0,
-        pad: 0,
-        rest: [0; 30],
-    };
+    let mut attr = GetFdById { id, next_id: 0, open_flags: 0, pad: 0, rest: [0; 30] };
     bpf(BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
 }

@@ -72,19 +72,12 @@ pub fn clone3(args: &CloneArgs<'_>) -> io::Result<Forked> {
     // SAFETY: without CLONE_VM the child gets a copy of the memory and goes on on its own copy of
     // this stack, as after fork(2); the process has one thread, so no lock is held by another.
     let pid = check(unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            std::ptr::from_mut(&mut raw),
-            size_of::<RawArgs>(),
-        )
+        libc::syscall(libc::SYS_clone3, std::ptr::from_mut(&mut raw), size_of::<RawArgs>())
     })?;
     if pid == 0 {
         return Ok(Forked::Child);
     }
     // SAFETY: the kernel stored a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Forked::Parent {
-        pid: pid as i32,
-        pidfd,
-    })
+    Ok(Forked::Parent { pid: pid as i32, pidfd })
 }

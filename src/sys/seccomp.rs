@@ -29,10 +29,7 @@ pub const WAIT_KILLABLE_RECV: u64 = 1 << 5;
 /// invalid program), `EBUSY` (a second listener), `ESRCH`.
 pub fn set_filter(flags: u64, program: &[libc::sock_filter]) -> io::Result<Option<OwnedFd>> {
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = libc::sock_fprog {
-        len,
-        filter: program.as_ptr().cast_mut(),
-    };
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     // SAFETY: `program` describes `len` live instructions; the kernel copies them and does not
     // write.
     let ret = check(unsafe {
@@ -45,11 +42,7 @@ pub fn set_filter(flags: u64, program: &[libc::sock_filter]) -> io::Result<Optio
     })?;
     if flags & NEW_LISTENER == 0 {
         // TSYNC returns the id of a thread that has gone its own way.
-        return if ret == 0 {
-            Ok(None)
-        } else {
-            Err(io::Error::from_raw_os_error(libc::ESRCH))
-        };
+        return if ret == 0 { Ok(None) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
     }
     // SAFETY: the kernel returned a new descriptor that nobody else owns.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(ret as i32) }))
@@ -62,12 +55,7 @@ pub fn action_available(action: u32) -> bool {
     let action = action & libc::SECCOMP_RET_ACTION_FULL;
     // SAFETY: the kernel reads 4 bytes at the given address.
     let ret = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_GET_ACTION_AVAIL,
-            0,
-            ptr::from_ref(&action),
-        )
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, ptr::from_ref(&action))
     };
     ret == 0
 }

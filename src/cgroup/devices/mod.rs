@@ -98,9 +98,5 @@ pub enum DeviceError {
 
 /// The verifier's text as the tail of a message.
 fn verifier_text(log: &str) -> String {
-    if log.is_empty() {
-        String::new()
-    } else {
-        format!("; the verifier says: {log}")
-    }
+    if log.is_empty() { String::new() } else { format!("; the verifier says: {log}") }
 }

@@ -58,12 +58,7 @@ pub(super) fn assemble(rules: &DeviceRules) -> Result<Vec<Insn>, DeviceError> {
             continue;
         }
         let other_kind = asm.label();
-        asm.jump_if(
-            JUMP_NOT_EQUAL,
-            KIND,
-            i32::from(kind_number(kind)),
-            other_kind,
-        );
+        asm.jump_if(JUMP_NOT_EQUAL, KIND, i32::from(kind_number(kind)), other_kind);
         // Sorted, so that the ranges for any major come first and the others in groups.
         for group in ranges.chunk_by(|a, b| a.major == b.major) {
             let other_major = asm.label();
@@ -85,20 +80,10 @@ pub(super) fn assemble(rules: &DeviceRules) -> Result<Vec<Insn>, DeviceError> {
         asm.bind(other_kind);
     }
     asm.bind(miss);
-    asm.emit(
-        MOVE,
-        Insn::registers(VERDICT, 0),
-        0,
-        i32::from(rules.default_allow()),
-    );
+    asm.emit(MOVE, Insn::registers(VERDICT, 0), 0, i32::from(rules.default_allow()));
     asm.emit(EXIT, 0, 0, 0);
     asm.bind(hit);
-    asm.emit(
-        MOVE,
-        Insn::registers(VERDICT, 0),
-        0,
-        i32::from(!rules.default_allow()),
-    );
+    asm.emit(MOVE, Insn::registers(VERDICT, 0), 0, i32::from(!rules.default_allow()));
     asm.emit(EXIT, 0, 0, 0);
     asm.finish()
 }
@@ -127,11 +112,7 @@ fn ranges(exceptions: &[DeviceRule], kind: DeviceType) -> Vec<Range> {
             continue;
         }
         let minors = rule.minor.map(|minor| (minor, minor));
-        ranges.push(Range {
-            major: rule.major,
-            minors,
-            access: rule.access,
-        });
+        ranges.push(Range { major: rule.major, minors, access: rule.access });
     }
     ranges
 }
@@ -160,12 +141,7 @@ impl Assembler {
     /// such an instruction is left out.
     fn emit(&mut self, code: u8, regs: u8, off: i16, imm: i32) {
         if !self.ended {
-            self.insns.push(Insn {
-                code,
-                regs,
-                off,
-                imm,
-            });
+            self.insns.push(Insn { code, regs, off, imm });
             self.ended = code == EXIT || code == JUMP;
         }
     }
@@ -189,12 +165,7 @@ impl Assembler {
 
     fn bind(&mut self, label: Label) {
         let here = self.insns.len();
-        for at in self
-            .pending
-            .get_mut(label.0)
-            .map(std::mem::take)
-            .unwrap_or_default()
-        {
+        for at in self.pending.get_mut(label.0).map(std::mem::take).unwrap_or_default() {
             self.ended = false;
             let distance = i16::try_from(here - at - 1);
             self.too_far |= distance.is_err();
@@ -255,11 +226,7 @@ impl Assembler {
     }
 
     fn finish(self) -> Result<Vec<Insn>, DeviceError> {
-        if self.too_far {
-            Err(DeviceError::TooLong(self.insns.len()))
-        } else {
-            Ok(self.insns)
-        }
+        if self.too_far { Err(DeviceError::TooLong(self.insns.len())) } else { Ok(self.insns) }
     }
 }
 
@@ -269,11 +236,7 @@ mod tests {
 
     /// Runs the instructions that the assembler uses, as the kernel would.
     fn run(program: &[Insn], kind: DeviceType, major: u32, minor: u32, access: Access) -> bool {
-        let context = [
-            u32::from(kind_number(kind)) | u32::from(access.bits()) << 16,
-            major,
-            minor,
-        ];
+        let context = [u32::from(kind_number(kind)) | u32::from(access.bits()) << 16, major, minor];
         let mut reg = [0_u64; 11];
         let mut at = 0_usize;
         for _ in 0..=program.len() {
@@ -367,11 +330,7 @@ mod tests {
                 let rule = numbers.rule();
                 let mut next = rules.clone();
                 // A hole is refused; the rules before it are kept.
-                let done = if numbers.below(3) > 0 {
-                    next.allow(rule)
-                } else {
-                    next.deny(rule)
-                };
+                let done = if numbers.below(3) > 0 { next.allow(rule) } else { next.deny(rule) };
                 if done.is_ok() {
                     rules = next;
                 }
@@ -386,10 +345,7 @@ mod tests {
                 );
             }
         }
-        assert!(
-            kept > 300,
-            "the generated rules are too few to say anything: {kept}"
-        );
+        assert!(kept > 300, "the generated rules are too few to say anything: {kept}");
     }
 
     #[test]
@@ -402,13 +358,7 @@ mod tests {
             for _ in 0..8 {
                 let (allow, rule) = (numbers.below(3) > 0, numbers.rule());
                 let mut next = rules.clone();
-                if (if allow {
-                    next.allow(rule)
-                } else {
-                    next.deny(rule)
-                })
-                .is_ok()
-                {
+                if (if allow { next.allow(rule) } else { next.deny(rule) }).is_ok() {
                     rules = next;
                     applied.push((allow, rule));
                 }
@@ -424,11 +374,7 @@ mod tests {
                         && rule.access.contains(access)
                 });
                 let wanted = last.is_some_and(|(allow, _)| *allow);
-                assert_eq!(
-                    rules.verdict(kind, major, minor, access),
-                    wanted,
-                    "{applied:?}"
-                );
+                assert_eq!(rules.verdict(kind, major, minor, access), wanted, "{applied:?}");
             }
         }
     }
@@ -439,14 +385,7 @@ mod tests {
         for minor in (0..8).chain([255]) {
             let access = "rw".parse().unwrap();
             let (kind, major, minor) = (DeviceType::Char, Some(195), Some(minor));
-            rules
-                .allow(DeviceRule {
-                    kind,
-                    major,
-                    minor,
-                    access,
-                })
-                .unwrap();
+            rules.allow(DeviceRule { kind, major, minor, access }).unwrap();
         }
         let ranges = ranges(rules.exceptions(), DeviceType::Char);
         let minors: Vec<_> = ranges.iter().map(|range| range.minors).collect();
@@ -463,12 +402,7 @@ mod tests {
     #[test]
     fn too_many_rules_are_an_error() {
         let (kind, major, access) = (DeviceType::Char, Some(1), Access::ALL);
-        let rule = |minor: u32| DeviceRule {
-            kind,
-            major,
-            minor: Some(minor * 2),
-            access,
-        };
+        let rule = |minor: u32| DeviceRule { kind, major, minor: Some(minor * 2), access };
         let rules = DeviceRules::from_list((0..20_000_u32).map(rule).collect());
         assert!(matches!(assemble(&rules), Err(DeviceError::TooLong(_))));
     }

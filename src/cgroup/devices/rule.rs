@@ -101,9 +101,7 @@ impl FromStr for Access {
                 'w' => Self::WRITE,
                 'm' => Self::MKNOD,
                 _ => {
-                    return Err(format!(
-                        "access {text:?} may only hold the letters r, w and m"
-                    ));
+                    return Err(format!("access {text:?} may only hold the letters r, w and m"));
                 }
             });
         }
@@ -194,10 +192,7 @@ impl SpecRule {
             Some(LinuxDeviceType::C) => Some(DeviceType::Char),
             Some(LinuxDeviceType::B) => Some(DeviceType::Block),
             Some(other) => {
-                return Err(format!(
-                    "type {:?} is not one of a, b and c",
-                    other.as_str()
-                ));
+                return Err(format!("type {:?} is not one of a, b and c", other.as_str()));
             }
         };
         Ok(Self {
@@ -236,20 +231,10 @@ mod tests {
     #[test]
     fn device_numbers_that_no_device_has_are_refused() {
         assert_eq!(number("minor", Some(-1), MAX_MINOR), Ok(None));
-        assert_eq!(
-            number("minor", Some(0xf_ffff), MAX_MINOR),
-            Ok(Some(0xf_ffff))
-        );
+        assert_eq!(number("minor", Some(0xf_ffff), MAX_MINOR), Ok(Some(0xf_ffff)));
         for absurd in [-2, i64::MIN, i64::MAX, 0x10_0000, 1 << 32] {
-            assert!(
-                number("minor", Some(absurd), MAX_MINOR).is_err(),
-                "{absurd}"
-            );
+            assert!(number("minor", Some(absurd), MAX_MINOR).is_err(), "{absurd}");
         }
-        assert!(
-            number("major", Some(4096), MAX_MAJOR)
-                .unwrap_err()
-                .contains("major 4096")
-        );
+        assert!(number("major", Some(4096), MAX_MAJOR).unwrap_err().contains("major 4096"));
     }
 }

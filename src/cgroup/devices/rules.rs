@@ -29,30 +29,12 @@ pub struct DeviceRules {
 const DEFAULTS: [(Option<&str>, DeviceRule); 10] = [
     (None, rule(DeviceType::Char, None, None, Access::MKNOD)),
     (None, rule(DeviceType::Block, None, None, Access::MKNOD)),
-    (
-        Some("/dev/null"),
-        rule(DeviceType::Char, Some(1), Some(3), Access::ALL),
-    ),
-    (
-        Some("/dev/random"),
-        rule(DeviceType::Char, Some(1), Some(8), Access::ALL),
-    ),
-    (
-        Some("/dev/full"),
-        rule(DeviceType::Char, Some(1), Some(7), Access::ALL),
-    ),
-    (
-        Some("/dev/tty"),
-        rule(DeviceType::Char, Some(5), Some(0), Access::ALL),
-    ),
-    (
-        Some("/dev/zero"),
-        rule(DeviceType::Char, Some(1), Some(5), Access::ALL),
-    ),
-    (
-        Some("/dev/urandom"),
-        rule(DeviceType::Char, Some(1), Some(9), Access::ALL),
-    ),
+    (Some("/dev/null"), rule(DeviceType::Char, Some(1), Some(3), Access::ALL)),
+    (Some("/dev/random"), rule(DeviceType::Char, Some(1), Some(8), Access::ALL)),
+    (Some("/dev/full"), rule(DeviceType::Char, Some(1), Some(7), Access::ALL)),
+    (Some("/dev/tty"), rule(DeviceType::Char, Some(5), Some(0), Access::ALL)),
+    (Some("/dev/zero"), rule(DeviceType::Char, Some(1), Some(5), Access::ALL)),
+    (Some("/dev/urandom"), rule(DeviceType::Char, Some(1), Some(9), Access::ALL)),
     (None, rule(DeviceType::Char, Some(136), None, Access::ALL)),
     (None, rule(DeviceType::Char, Some(5), Some(2), Access::ALL)),
 ];
@@ -63,12 +45,7 @@ const fn rule(
     minor: Option<u32>,
     access: Access,
 ) -> DeviceRule {
-    DeviceRule {
-        kind,
-        major,
-        minor,
-        access,
-    }
+    DeviceRule { kind, major, minor, access }
 }
 
 impl DeviceRules {
@@ -81,10 +58,7 @@ impl DeviceRules {
     /// Rules that allow everything.
     #[must_use]
     pub fn allow_all() -> Self {
-        Self {
-            default_allow: true,
-            exceptions: Vec::new(),
-        }
+        Self { default_allow: true, exceptions: Vec::new() }
     }
 
     /// The rules of a container: `linux.resources.devices` on top of deny-all, then what every
@@ -193,33 +167,14 @@ impl DeviceRules {
 
     fn apply(&mut self, rule: &SpecRule) -> Result<(), DeviceError> {
         if rule.is_default() {
-            *self = if rule.allow {
-                Self::allow_all()
-            } else {
-                Self::deny_all()
-            };
+            *self = if rule.allow { Self::allow_all() } else { Self::deny_all() };
             return Ok(());
         }
         for kind in DeviceType::ALL {
             if rule.kind.is_none_or(|only| only == kind) {
-                let SpecRule {
-                    allow,
-                    major,
-                    minor,
-                    access,
-                    ..
-                } = *rule;
-                let rule = DeviceRule {
-                    kind,
-                    major,
-                    minor,
-                    access,
-                };
-                if allow {
-                    self.allow(rule)?
-                } else {
-                    self.deny(rule)?
-                }
+                let SpecRule { allow, major, minor, access, .. } = *rule;
+                let rule = DeviceRule { kind, major, minor, access };
+                if allow { self.allow(rule)? } else { self.deny(rule)? }
             }
         }
         Ok(())
@@ -234,11 +189,8 @@ impl DeviceRules {
         if self.exceptions.iter().any(covered) {
             return;
         }
-        self.exceptions
-            .retain(|old| !(covers(&new, old) && new.access.contains(old.access)));
-        let place = self
-            .exceptions
-            .partition_point(|old| order(old) < order(&new));
+        self.exceptions.retain(|old| !(covers(&new, old) && new.access.contains(old.access)));
+        let place = self.exceptions.partition_point(|old| order(old) < order(&new));
         self.exceptions.insert(place, new);
     }
 
@@ -248,10 +200,7 @@ impl DeviceRules {
                 continue;
             }
             if !covers(rule, old) {
-                return Err(DeviceError::Hole {
-                    rule: Box::new(*rule),
-                    wider: Box::new(*old),
-                });
+                return Err(DeviceError::Hole { rule: Box::new(*rule), wider: Box::new(*old) });
             }
             old.access = old.access.difference(rule.access);
         }
@@ -263,10 +212,7 @@ impl DeviceRules {
     pub(super) fn from_list(rules: Vec<DeviceRule>) -> Self {
         let mut exceptions = rules;
         exceptions.sort_by_key(order);
-        Self {
-            default_allow: false,
-            exceptions,
-        }
+        Self { default_allow: false, exceptions }
     }
 }
 
@@ -302,11 +248,7 @@ mod tests {
 
     fn text(rules: &DeviceRules) -> String {
         let list: Vec<String> = rules.exceptions.iter().map(ToString::to_string).collect();
-        format!(
-            "{}: {}",
-            if rules.default_allow { "allow" } else { "deny" },
-            list.join(", ")
-        )
+        format!("{}: {}", if rules.default_allow { "allow" } else { "deny" }, list.join(", "))
     }
 
     #[test]
@@ -331,35 +273,19 @@ mod tests {
     #[test]
     fn a_privileged_container_may_do_everything() {
         let all = [serde_json::from_str(r#"{"allow":true,"access":"rwm"}"#).unwrap()];
-        assert!(
-            DeviceRules::for_container(&all, &[])
-                .unwrap()
-                .allows_everything()
-        );
+        assert!(DeviceRules::for_container(&all, &[]).unwrap().allows_everything());
     }
 
     #[test]
     fn a_later_rule_takes_precedence() {
         let one = r#"{"allow":true,"type":"c","major":10,"minor":229,"access":"rwm"}"#;
         let none = r#"{"allow":false,"type":"c","major":10,"minor":229,"access":"wm"}"#;
-        assert_eq!(
-            text(&rules(&format!("[{one},{none}]")).unwrap()),
-            "deny: c 10:229 r"
-        );
-        assert_eq!(
-            text(&rules(&format!("[{none},{one}]")).unwrap()),
-            "deny: c 10:229 rwm"
-        );
+        assert_eq!(text(&rules(&format!("[{one},{none}]")).unwrap()), "deny: c 10:229 r");
+        assert_eq!(text(&rules(&format!("[{none},{one}]")).unwrap()), "deny: c 10:229 rwm");
         let deny_all = r#"{"allow":false,"access":"rwm"}"#;
-        assert_eq!(
-            text(&rules(&format!("[{one},{deny_all}]")).unwrap()),
-            "deny: "
-        );
+        assert_eq!(text(&rules(&format!("[{one},{deny_all}]")).unwrap()), "deny: ");
         let deny_chars = r#"{"allow":false,"type":"c","access":"rw"}"#;
-        assert_eq!(
-            text(&rules(&format!("[{one},{deny_chars}]")).unwrap()),
-            "deny: c 10:229 m"
-        );
+        assert_eq!(text(&rules(&format!("[{one},{deny_chars}]")).unwrap()), "deny: c 10:229 m");
     }
 
     #[test]
@@ -370,10 +296,7 @@ mod tests {
         )
         .unwrap_err();
         let message = err.to_string();
-        assert!(
-            message.contains("c 195:0 r") && message.contains("c 195:* rwm"),
-            "{message}"
-        );
+        assert!(message.contains("c 195:0 r") && message.contains("c 195:* rwm"), "{message}");
         let err = rules(
             r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"b","access":"m"},
                 {"allow":true,"type":"b","major":8,"minor":0,"access":"m"}]"#,
@@ -403,18 +326,10 @@ mod tests {
                 {"allow":true,"type":"c","major":195,"minor":9999999,"access":"rw"}]"#,
         )
         .unwrap_err();
-        assert_eq!(
-            err.to_string(),
-            "invalid device rule 1: minor 9999999 is not in 0..=1048575"
-        );
+        assert_eq!(err.to_string(), "invalid device rule 1: minor 9999999 is not in 0..=1048575");
         let err = rules(r#"[{"allow":true,"type":"p","access":"r"}]"#).unwrap_err();
         assert!(err.to_string().contains("type \"p\""));
-        assert!(
-            rules(r#"[{"allow":true}]"#)
-                .unwrap_err()
-                .to_string()
-                .contains("access")
-        );
+        assert!(rules(r#"[{"allow":true}]"#).unwrap_err().to_string().contains("access"));
     }
 
     #[test]
@@ -441,10 +356,7 @@ mod tests {
     fn rules_survive_the_state_file() {
         let rules = DeviceRules::for_container(&[], &[]).unwrap();
         let json = serde_json::to_string(&rules).unwrap();
-        assert!(
-            json.contains(r#"{"type":"c","major":136,"minor":null,"access":"rwm"}"#),
-            "{json}"
-        );
+        assert!(json.contains(r#"{"type":"c","major":136,"minor":null,"access":"rwm"}"#), "{json}");
         assert_eq!(serde_json::from_str::<DeviceRules>(&json).unwrap(), rules);
     }
 }

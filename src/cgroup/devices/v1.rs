@@ -58,11 +58,7 @@ pub(in crate::cgroup) fn write(
     }
     let after = current(dir)?;
     if let Some(difference) = difference(&after, wanted) {
-        return Err(DeviceError::Mismatch {
-            file: dir.join("devices.list"),
-            difference,
-        }
-        .into());
+        return Err(DeviceError::Mismatch { file: dir.join("devices.list"), difference }.into());
     }
     Ok(())
 }
@@ -71,11 +67,7 @@ pub(in crate::cgroup) fn write(
 fn current(dir: &Path) -> Result<DeviceRules, CgroupError> {
     let text = file::read(dir, "devices.list")?;
     parse(&text).map_err(|line| {
-        DeviceError::List {
-            file: dir.join("devices.list"),
-            line: line.to_owned(),
-        }
-        .into()
+        DeviceError::List { file: dir.join("devices.list"), line: line.to_owned() }.into()
     })
 }
 
@@ -111,12 +103,7 @@ fn parse_line(line: &str) -> Option<Line> {
         digits => digits.parse().ok().map(Some),
     };
     let access = fields.next()?.parse().ok()?;
-    let rule = DeviceRule {
-        kind,
-        major: number(major)?,
-        minor: number(minor)?,
-        access,
-    };
+    let rule = DeviceRule { kind, major: number(major)?, minor: number(minor)?, access };
     fields.next().is_none().then_some(Line::Rule(rule))
 }
 
@@ -125,44 +112,26 @@ fn transition(from: &DeviceRules, to: &DeviceRules) -> Transition {
     let mut old = from.exceptions();
     // The exceptions to a default of allow are unknown and have to be forgotten by the kernel.
     if from.default_allow() || from.default_allow() != to.default_allow() {
-        changes.push(if to.default_allow() {
-            Change::AllowAll
-        } else {
-            Change::DenyAll
-        });
+        changes.push(if to.default_allow() { Change::AllowAll } else { Change::DenyAll });
         old = &[];
     }
     let access_of = |rules: &[DeviceRule], rule: &DeviceRule| {
-        rules
-            .iter()
-            .find(|other| same_devices(other, rule))
-            .map_or(Access::NONE, |r| r.access)
+        rules.iter().find(|other| same_devices(other, rule)).map_or(Access::NONE, |r| r.access)
     };
     let missing = |from: &[DeviceRule], to: &[DeviceRule]| -> Vec<DeviceRule> {
         let rest = |rule: &DeviceRule| DeviceRule {
             access: rule.access.difference(access_of(from, rule)),
             ..*rule
         };
-        to.iter()
-            .map(rest)
-            .filter(|rule| !rule.access.is_empty())
-            .collect()
+        to.iter().map(rest).filter(|rule| !rule.access.is_empty()).collect()
     };
     // First what is new, then what goes: a node that moves from a narrow rule to a wide one is
     // never without either.
     for rule in missing(old, to.exceptions()) {
-        changes.push(if to.default_allow() {
-            Change::Deny(rule)
-        } else {
-            Change::Allow(rule)
-        });
+        changes.push(if to.default_allow() { Change::Deny(rule) } else { Change::Allow(rule) });
     }
     for rule in missing(to.exceptions(), old) {
-        changes.push(if to.default_allow() {
-            Change::Allow(rule)
-        } else {
-            Change::Deny(rule)
-        });
+        changes.push(if to.default_allow() { Change::Allow(rule) } else { Change::Deny(rule) });
     }
     Transition(changes)
 }
@@ -171,29 +140,15 @@ fn transition(from: &DeviceRules, to: &DeviceRules) -> Transition {
 fn difference(got: &DeviceRules, wanted: &DeviceRules) -> Option<String> {
     if got.default_allow() != wanted.default_allow() {
         let word = |rules: &DeviceRules| {
-            if rules.default_allow() {
-                "allow"
-            } else {
-                "deny"
-            }
+            if rules.default_allow() { "allow" } else { "deny" }
         };
-        return Some(format!(
-            "the default is {}, not {}",
-            word(got),
-            word(wanted)
-        ));
+        return Some(format!("the default is {}, not {}", word(got), word(wanted)));
     }
     if wanted.default_allow() {
         return None;
     }
-    let missing = wanted
-        .exceptions()
-        .iter()
-        .find(|rule| !got.exceptions().contains(rule));
-    let extra = got
-        .exceptions()
-        .iter()
-        .find(|rule| !wanted.exceptions().contains(rule));
+    let missing = wanted.exceptions().iter().find(|rule| !got.exceptions().contains(rule));
+    let extra = got.exceptions().iter().find(|rule| !wanted.exceptions().contains(rule));
     missing
         .map(|rule| format!("`{rule}` is missing"))
         .or_else(|| extra.map(|rule| format!("`{rule}` is too much")))
@@ -230,24 +185,14 @@ mod tests {
         let from = list("c 1:3 rwm\nc 195:0 rw\nc 10:229 r\n");
         let to = list("c 1:3 rwm\nc 195:* rw\nc 10:229 rw\n");
         let transition = transition(&from, &to);
-        assert_eq!(
-            text(&transition),
-            ["allow c 10:229 w", "allow c 195:* rw", "deny c 195:0 rw"]
-        );
+        assert_eq!(text(&transition), ["allow c 10:229 w", "allow c 195:* rw", "deny c 195:0 rw"]);
         assert!(!transition.is_disruptive());
         assert!(text(&super::transition(&to, &to)).is_empty());
     }
 
     #[test]
     fn a_list_that_the_kernel_would_not_write_is_refused() {
-        for line in [
-            "x 1:3 r",
-            "c 1 r",
-            "c 1:x r",
-            "c 1:3",
-            "c 1:3 r extra",
-            "c 1:3 z",
-        ] {
+        for line in ["x 1:3 r", "c 1 r", "c 1:x r", "c 1:3", "c 1:3 r extra", "c 1:3 z"] {
             assert_eq!(parse(line), Err(line));
         }
         assert_eq!(parse(""), Ok(DeviceRules::deny_all()));

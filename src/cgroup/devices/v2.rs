@@ -101,20 +101,13 @@ fn load(dir: &Path, insns: &[Insn]) -> Result<OwnedFd, DeviceError> {
     // EACCES is the verifier's.
     if err.raw_os_error() == Some(libc::EPERM) {
         let action = "load";
-        return Err(DeviceError::NotPermitted {
-            action,
-            cgroup: dir.to_owned(),
-            source: err,
-        });
+        return Err(DeviceError::NotPermitted { action, cgroup: dir.to_owned(), source: err });
     }
     // Only now, because the log makes a load several times slower.
     let mut log = vec![0; LOG_SIZE];
     match bpf::load_device_program(insns, LICENSE, Some(&mut log)) {
         Ok(program) => Ok(program),
-        Err(_) => Err(DeviceError::Load {
-            source: err,
-            log: tail(&log),
-        }),
+        Err(_) => Err(DeviceError::Load { source: err, log: tail(&log) }),
     }
 }
 
@@ -137,24 +130,12 @@ fn try_load(insns: &[Insn]) -> io::Result<OwnedFd> {
 /// container's init would inherit it.
 fn with_unlimited_memlock<T>(load: impl FnOnce() -> T) -> T {
     let before = getrlimit(Resource::Memlock);
-    let raised = setrlimit(
-        Resource::Memlock,
-        Rlimit {
-            current: None,
-            maximum: None,
-        },
-    )
-    .or_else(|_| {
-        let current = before.maximum;
-        setrlimit(
-            Resource::Memlock,
-            Rlimit {
-                current,
-                maximum: before.maximum,
-            },
-        )
-    })
-    .is_ok();
+    let raised = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })
+        .or_else(|_| {
+            let current = before.maximum;
+            setrlimit(Resource::Memlock, Rlimit { current, maximum: before.maximum })
+        })
+        .is_ok();
     let done = load();
     if raised {
         // Lowering a limit is always allowed.
@@ -183,17 +164,9 @@ fn failed(action: &'static str, dir: &Path) -> impl FnOnce(io::Error) -> DeviceE
     let cgroup = dir.to_owned();
     move |source| {
         if is_permission(&source) {
-            DeviceError::NotPermitted {
-                action,
-                cgroup,
-                source,
-            }
+            DeviceError::NotPermitted { action, cgroup, source }
         } else {
-            DeviceError::Program {
-                action,
-                cgroup,
-                source,
-            }
+            DeviceError::Program { action, cgroup, source }
         }
     }
 }
@@ -205,12 +178,7 @@ mod tests {
     #[test]
     fn the_verifier_s_text_is_in_the_error_of_a_refused_program() {
         // Returns without a verdict.
-        let bad = [Insn {
-            code: program::EXIT,
-            regs: 0,
-            off: 0,
-            imm: 0,
-        }];
+        let bad = [Insn { code: program::EXIT, regs: 0, off: 0, imm: 0 }];
         match load(Path::new("/"), &bad) {
             Err(err @ DeviceError::NotPermitted { .. }) => println!("skipped: {err}"),
             Err(err) => assert!(err.to_string().contains("R0"), "{err}"),
@@ -223,9 +191,6 @@ mod tests {
         let mut log = vec![b'x'; 3000];
         log.extend_from_slice("é\nlast\0rest".as_bytes());
         let text = tail(&log);
-        assert!(
-            text.len() <= LOG_TAIL && text.ends_with("é | last"),
-            "{text}"
-        );
+        assert!(text.len() <= LOG_TAIL && text.ends_with("é | last"), "{text}");
     }
 }

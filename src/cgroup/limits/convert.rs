@@ -64,11 +64,7 @@ pub(super) fn swap(memory_swap: i64, memory: i64) -> Result<Option<i64>, CgroupE
 
 /// A limit of v2, where -1 is spelled `max`.
 pub(super) fn or_max(limit: i64) -> String {
-    if limit == -1 {
-        "max".to_owned()
-    } else {
-        limit.to_string()
-    }
+    if limit == -1 { "max".to_owned() } else { limit.to_string() }
 }
 
 /// Checks a limit in bytes: -1 (none) or a number; 0 is "not set" and gives `None`.
@@ -79,10 +75,9 @@ pub(super) fn limit(field: &str, value: Option<i64>) -> Result<Option<i64>, Cgro
     match value {
         None | Some(0) => Ok(None),
         Some(value) if value >= -1 => Ok(Some(value)),
-        Some(value) => Err(invalid(
-            field,
-            format!("{value} is neither -1 (no limit) nor positive"),
-        )),
+        Some(value) => {
+            Err(invalid(field, format!("{value} is neither -1 (no limit) nor positive")))
+        }
     }
 }
 
@@ -124,12 +119,7 @@ mod tests {
     fn absurd_limits_are_refused() {
         assert_eq!(limit("memory.limit", Some(-1)).unwrap(), Some(-1));
         assert_eq!(limit("memory.limit", Some(0)).unwrap(), None);
-        let err = limit("memory.limit", Some(i64::MIN))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            err.starts_with("invalid memory.limit: -9223372036854775808"),
-            "{err}"
-        );
+        let err = limit("memory.limit", Some(i64::MIN)).unwrap_err().to_string();
+        assert!(err.starts_with("invalid memory.limit: -9223372036854775808"), "{err}");
     }
 }

@@ -12,16 +12,9 @@ pub(super) fn set(knobs: &Knobs, cpu: &LinuxCpu) -> Result<(), CgroupError> {
         return Err(invalid("cpu.idle", format!("{idle} is neither 0 nor 1")));
     }
     if let Some(quota) = cpu.quota().filter(|quota| *quota < -1) {
-        return Err(invalid(
-            "cpu.quota",
-            format!("{quota} is neither -1 (no limit) nor positive"),
-        ));
+        return Err(invalid("cpu.quota", format!("{quota} is neither -1 (no limit) nor positive")));
     }
-    if knobs.v2 {
-        set_v2(knobs, cpu)
-    } else {
-        set_v1(knobs, cpu)
-    }
+    if knobs.v2 { set_v2(knobs, cpu) } else { set_v1(knobs, cpu) }
 }
 
 /// `cpuset.cpus` and `cpuset.mems`, the same on both versions.
@@ -41,34 +34,19 @@ fn set_v1(knobs: &Knobs, cpu: &LinuxCpu) -> Result<(), CgroupError> {
         let got = knobs.read_u64("cpu.shares")?;
         if got != shares {
             let bound = if got < shares { "highest" } else { "lowest" };
-            return Err(invalid(
-                "cpu.shares",
-                format!("{shares}; the {bound} allowed is {got}"),
-            ));
+            return Err(invalid("cpu.shares", format!("{shares}; the {bound} allowed is {got}")));
         }
     }
     pair(
         knobs,
-        (
-            "cpu.rt_period_us",
-            set_to(cpu.realtime_period()).map(|value| value.to_string()),
-        ),
-        (
-            "cpu.rt_runtime_us",
-            set_to(cpu.realtime_runtime()).map(|value| value.to_string()),
-        ),
+        ("cpu.rt_period_us", set_to(cpu.realtime_period()).map(|value| value.to_string())),
+        ("cpu.rt_runtime_us", set_to(cpu.realtime_runtime()).map(|value| value.to_string())),
     )?;
     let quota = set_to(cpu.quota()).map(|value| value.to_string());
     let mut late = Vec::new();
     let early = [
-        (
-            "cpu.cfs_period_us",
-            set_to(cpu.period()).map(|value| value.to_string()),
-        ),
-        (
-            "cpu.cfs_burst_us",
-            cpu.burst().map(|value| value.to_string()),
-        ),
+        ("cpu.cfs_period_us", set_to(cpu.period()).map(|value| value.to_string())),
+        ("cpu.cfs_burst_us", cpu.burst().map(|value| value.to_string())),
     ];
     for (name, value) in early {
         let Some(value) = value else { continue };
@@ -90,10 +68,7 @@ fn set_v1(knobs: &Knobs, cpu: &LinuxCpu) -> Result<(), CgroupError> {
     if let Some(idle) = cpu.idle() {
         let there = knobs.write_if_present("cpu.idle", &idle.to_string())?;
         if !there && idle != 0 {
-            return Err(invalid(
-                "cpu.idle",
-                "this kernel has no cpu.idle (Linux 5.15)",
-            ));
+            return Err(invalid("cpu.idle", "this kernel has no cpu.idle (Linux 5.15)"));
         }
     }
     Ok(())
@@ -125,14 +100,8 @@ fn pair(
 
 fn set_v2(knobs: &Knobs, cpu: &LinuxCpu) -> Result<(), CgroupError> {
     for (field, asked) in [
-        (
-            "cpu.realtimeRuntime",
-            cpu.realtime_runtime().is_some_and(|value| value != 0),
-        ),
-        (
-            "cpu.realtimePeriod",
-            cpu.realtime_period().is_some_and(|value| value != 0),
-        ),
+        ("cpu.realtimeRuntime", cpu.realtime_runtime().is_some_and(|value| value != 0)),
+        ("cpu.realtimePeriod", cpu.realtime_period().is_some_and(|value| value != 0)),
     ] {
         if asked {
             return Err(only_on_v1(field));
@@ -146,11 +115,7 @@ fn set_v2(knobs: &Knobs, cpu: &LinuxCpu) -> Result<(), CgroupError> {
         knobs.write("cpu.weight", &convert::cpu_weight(shares).to_string())?;
     }
     let max = cpu_max(knobs, set_to(cpu.quota()), set_to(cpu.period()))?;
-    pair(
-        knobs,
-        ("cpu.max.burst", cpu.burst().map(|burst| burst.to_string())),
-        ("cpu.max", max),
-    )
+    pair(knobs, ("cpu.max.burst", cpu.burst().map(|burst| burst.to_string())), ("cpu.max", max))
 }
 
 /// The content of `cpu.max`: quota and period. The one that is not given keeps its value.

@@ -24,9 +24,7 @@ pub(super) fn set(knobs: &Knobs, hugepage: &LinuxHugepageLimit) -> Result<(), Cg
 /// Checks the spec's form, digits without a leading zero and KB, MB or GB: it becomes part of a
 /// file name.
 fn page_size(size: &str) -> Result<&str, CgroupError> {
-    let digits = ["KB", "MB", "GB"]
-        .iter()
-        .find_map(|unit| size.strip_suffix(unit));
+    let digits = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
     match digits {
         Some(digits)
             if !digits.is_empty()
@@ -35,10 +33,7 @@ fn page_size(size: &str) -> Result<&str, CgroupError> {
         {
             Ok(size)
         }
-        _ => Err(invalid(
-            "hugepageLimits.pageSize",
-            format!("{size:?} is not of the form 2MB"),
-        )),
+        _ => Err(invalid("hugepageLimits.pageSize", format!("{size:?} is not of the form 2MB"))),
     }
 }
 
@@ -51,9 +46,7 @@ mod tests {
         for good in ["2MB", "64KB", "1GB", "16GB"] {
             assert!(page_size(good).is_ok());
         }
-        for bad in [
-            "", "MB", "02MB", "2mb", "2TB", "../2MB", "2MB/..", "2 MB", "-1MB",
-        ] {
+        for bad in ["", "MB", "02MB", "2mb", "2TB", "../2MB", "2MB/..", "2 MB", "-1MB"] {
             assert!(page_size(bad).is_err(), "{bad}");
         }
     }

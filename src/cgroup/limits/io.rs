@@ -10,22 +10,13 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
 use super::{CgroupError, Knobs, block_device, convert, only_on_v1};
 
 pub(super) fn set(knobs: &Knobs, block: &LinuxBlockIo) -> Result<(), CgroupError> {
-    if knobs.v2 {
-        set_v2(knobs, block)
-    } else {
-        set_v1(knobs, block)
-    }
+    if knobs.v2 { set_v2(knobs, block) } else { set_v1(knobs, block) }
 }
 
 fn set_v1(knobs: &Knobs, block: &LinuxBlockIo) -> Result<(), CgroupError> {
     if let Some(weight) = given(block.weight()) {
         convert::blkio_weight("blockIO.weight", weight)?;
-        write_either(
-            knobs,
-            "blkio.weight",
-            "blkio.bfq.weight",
-            &weight.to_string(),
-        )?;
+        write_either(knobs, "blkio.weight", "blkio.bfq.weight", &weight.to_string())?;
     }
     if let Some(weight) = given(block.leaf_weight()) {
         convert::blkio_weight("blockIO.leafWeight", weight)?;
@@ -37,12 +28,7 @@ fn set_v1(knobs: &Knobs, block: &LinuxBlockIo) -> Result<(), CgroupError> {
         if let Some(weight) = given(device.weight()) {
             convert::blkio_weight(FIELD, weight)?;
             let value = format!("{numbers} {weight}");
-            write_either(
-                knobs,
-                "blkio.weight_device",
-                "blkio.bfq.weight_device",
-                &value,
-            )?;
+            write_either(knobs, "blkio.weight_device", "blkio.bfq.weight_device", &value)?;
         }
         if let Some(weight) = given(device.leaf_weight()) {
             convert::blkio_weight(FIELD, weight)?;
@@ -94,9 +80,7 @@ fn set_v2(knobs: &Knobs, block: &LinuxBlockIo) -> Result<(), CgroupError> {
             line.push_str(&format!(" {}={rate}", throttle.v2));
         }
     }
-    lines
-        .values()
-        .try_for_each(|line| knobs.write("io.max", line))
+    lines.values().try_for_each(|line| knobs.write("io.max", line))
 }
 
 /// One of the four kinds of throttle.
@@ -116,12 +100,7 @@ fn throttles(block: &LinuxBlockIo) -> [Throttle<'_>; 4] {
         v1: &'static str,
         v2: &'static str,
     ) -> Throttle<'a> {
-        Throttle {
-            field,
-            devices: devices.as_deref().unwrap_or_default(),
-            v1,
-            v2,
-        }
+        Throttle { field, devices: devices.as_deref().unwrap_or_default(), v1, v2 }
     }
     [
         of(

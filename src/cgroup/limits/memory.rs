@@ -18,11 +18,7 @@ pub(super) fn set(knobs: &Knobs, memory: &LinuxMemory) -> Result<(), CgroupError
     if memory.check_before_update() == Some(true) {
         refuse_below_usage(knobs, &wanted)?;
     }
-    if knobs.v2 {
-        set_v2(knobs, memory, &wanted)
-    } else {
-        set_v1(knobs, memory, &wanted)
-    }
+    if knobs.v2 { set_v2(knobs, memory, &wanted) } else { set_v1(knobs, memory, &wanted) }
 }
 
 /// The limits, checked; `None` is "not set".
@@ -60,9 +56,7 @@ fn set_v1(knobs: &Knobs, memory: &LinuxMemory, wanted: &Wanted) -> Result<(), Cg
             }
         }
         (Some(limit), None) => {
-            knobs
-                .write(LIMIT, &limit.to_string())
-                .map_err(|err| explain(knobs, limit, err))?;
+            knobs.write(LIMIT, &limit.to_string()).map_err(|err| explain(knobs, limit, err))?;
         }
         (None, Some(both)) => knobs.write(BOTH, &both.to_string())?,
         (None, None) => {}
@@ -77,10 +71,7 @@ fn set_v1(knobs: &Knobs, memory: &LinuxMemory, wanted: &Wanted) -> Result<(), Cg
         // Docker's "not set", an int64 -1 in an unsigned field.
         None | Some(u64::MAX) => Ok(()),
         Some(value) if value <= 100 => knobs.write("memory.swappiness", &value.to_string()),
-        Some(value) => Err(invalid(
-            "memory.swappiness",
-            format!("{value} is not in 0..=100"),
-        )),
+        Some(value) => Err(invalid("memory.swappiness", format!("{value} is not in 0..=100"))),
     }
 }
 
@@ -136,11 +127,7 @@ fn set_v2(knobs: &Knobs, memory: &LinuxMemory, wanted: &Wanted) -> Result<(), Cg
 /// On v2 a limit below what is in use kills processes; `checkBeforeUpdate` asks for an error.
 /// (v1 refuses by itself, but only after it has tried to reclaim.)
 fn refuse_below_usage(knobs: &Knobs, wanted: &Wanted) -> Result<(), CgroupError> {
-    let file = if knobs.v2 {
-        "memory.current"
-    } else {
-        "memory.usage_in_bytes"
-    };
+    let file = if knobs.v2 { "memory.current" } else { "memory.usage_in_bytes" };
     // Best effort: without a number there is nothing to compare.
     let Ok(usage) = knobs.read_u64(file) else {
         return Ok(());
@@ -149,10 +136,7 @@ fn refuse_below_usage(knobs: &Knobs, wanted: &Wanted) -> Result<(), CgroupError>
         if let Some(value) = value
             && u64::try_from(value).is_ok_and(|value| value <= usage)
         {
-            return Err(invalid(
-                field,
-                format!("{value} is not above the {usage} bytes in use"),
-            ));
+            return Err(invalid(field, format!("{value} is not above the {usage} bytes in use")));
         }
     }
     Ok(())

@@ -38,10 +38,7 @@ impl Cgroup {
             cpu::set_cpuset(&self.knobs("cpuset"), cpu)?;
         }
         if let Some(block) = resources.block_io() {
-            io::set(
-                &self.knobs(if self.mode == Mode::V2 { "io" } else { "blkio" }),
-                block,
-            )?;
+            io::set(&self.knobs(if self.mode == Mode::V2 { "io" } else { "blkio" }), block)?;
         }
         for limit in resources.hugepage_limits().iter().flatten() {
             hugetlb::set(&self.knobs("hugetlb"), limit)?;
@@ -60,11 +57,7 @@ impl Cgroup {
 
     fn knobs(&self, controller: &'static str) -> Knobs {
         let v2 = self.mode == Mode::V2;
-        Knobs {
-            dir: self.controller_dir(controller),
-            v2,
-            controller,
-        }
+        Knobs { dir: self.controller_dir(controller), v2, controller }
     }
 }
 
@@ -106,12 +99,10 @@ impl Knobs {
     }
 
     fn dir(&self) -> Result<&std::path::Path, CgroupError> {
-        self.dir
-            .as_deref()
-            .ok_or_else(|| CgroupError::NoController {
-                limit: self.controller,
-                reason: format!("this machine has no {} controller", self.controller),
-            })
+        self.dir.as_deref().ok_or_else(|| CgroupError::NoController {
+            limit: self.controller,
+            reason: format!("this machine has no {} controller", self.controller),
+        })
     }
 
     /// Turns "no such file" into the reason, where that is the controller.
@@ -120,10 +111,7 @@ impl Knobs {
             return err;
         };
         let enabled = file::read(dir, "cgroup.controllers").unwrap_or_default();
-        if enabled
-            .split_ascii_whitespace()
-            .any(|name| name == self.controller)
-        {
+        if enabled.split_ascii_whitespace().any(|name| name == self.controller) {
             return err;
         }
         CgroupError::NoController {
@@ -139,10 +127,7 @@ impl Knobs {
 
 /// An error about a field of the spec.
 fn invalid(field: impl Into<String>, reason: impl Into<String>) -> CgroupError {
-    CgroupError::Value {
-        field: field.into(),
-        reason: reason.into(),
-    }
+    CgroupError::Value { field: field.into(), reason: reason.into() }
 }
 
 /// A field that the other cgroup version has no file for.
@@ -155,10 +140,7 @@ fn block_device(field: &str, major: i64, minor: i64) -> Result<String, CgroupErr
     if (0..=0xfff).contains(&major) && (0..=0xf_ffff).contains(&minor) {
         Ok(format!("{major}:{minor}"))
     } else {
-        Err(invalid(
-            field,
-            format!("there is no device {major}:{minor}"),
-        ))
+        Err(invalid(field, format!("there is no device {major}:{minor}")))
     }
 }
 

@@ -16,10 +16,7 @@ pub(super) fn set(knobs: &Knobs, device: &str, limit: &LinuxRdma) -> Result<(), 
         line.push_str(&format!(" hca_object={objects}"));
     }
     if line.len() == device.len() {
-        return Err(invalid(
-            format!("rdma.{device}"),
-            "it has neither hcaHandles nor hcaObjects",
-        ));
+        return Err(invalid(format!("rdma.{device}"), "it has neither hcaHandles nor hcaObjects"));
     }
     knobs.write("rdma.max", &line)
 }

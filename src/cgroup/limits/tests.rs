@@ -76,13 +76,7 @@ fn v2_limits_are_lifted_with_max() {
     let json = r#"{"pids":{"limit":-1},"memory":{"limit":-1},"cpu":{"quota":-1},
                    "hugepageLimits":[{"pageSize":"2MB","limit":-1}]}"#;
     fake.cgroup.set(&resources(json)).unwrap();
-    for file in [
-        "pids.max",
-        "memory.max",
-        "memory.swap.max",
-        "cpu.max",
-        "hugetlb.2MB.max",
-    ] {
+    for file in ["pids.max", "memory.max", "memory.swap.max", "cpu.max", "hugetlb.2MB.max"] {
         assert_eq!(fake.get(file), "max", "{file}");
     }
 }
@@ -90,9 +84,7 @@ fn v2_limits_are_lifted_with_max() {
 #[test]
 fn a_pids_limit_of_0_leaves_the_init_alone() {
     let fake = Fake::new("pids0", V2, V2_FILES);
-    fake.cgroup
-        .set(&resources(r#"{"pids":{"limit":0}}"#))
-        .unwrap();
+    fake.cgroup.set(&resources(r#"{"pids":{"limit":0}}"#)).unwrap();
     assert_eq!(fake.get("pids.max"), "1");
 }
 
@@ -100,24 +92,16 @@ fn a_pids_limit_of_0_leaves_the_init_alone() {
 fn a_period_alone_keeps_the_quota() {
     let fake = Fake::new("period", V2, V2_FILES);
     fake.put("cpu.max", "25000 100000\n");
-    fake.cgroup
-        .set(&resources(r#"{"cpu":{"period":50000}}"#))
-        .unwrap();
+    fake.cgroup.set(&resources(r#"{"cpu":{"period":50000}}"#)).unwrap();
     // A plain file keeps what lies behind the written text; the kernel does not.
-    assert!(
-        fake.get("cpu.max").starts_with("25000 50000"),
-        "{}",
-        fake.get("cpu.max")
-    );
+    assert!(fake.get("cpu.max").starts_with("25000 50000"), "{}", fake.get("cpu.max"));
 }
 
 #[test]
 fn bfq_s_weight_file_is_preferred_and_keeps_v1_s_range() {
     let fake = Fake::new("bfq", V2, V2_FILES);
     fake.put("io.bfq.weight", "");
-    fake.cgroup
-        .set(&resources(r#"{"blockIO":{"weight":500}}"#))
-        .unwrap();
+    fake.cgroup.set(&resources(r#"{"blockIO":{"weight":500}}"#)).unwrap();
     assert_eq!(fake.get("io.bfq.weight"), "500");
     assert_eq!(fake.get("io.weight"), "");
 }
@@ -125,28 +109,13 @@ fn bfq_s_weight_file_is_preferred_and_keeps_v1_s_range() {
 #[test]
 fn a_limit_without_its_controller_names_the_controller() {
     let fake = Fake::new("missing", "cpu", &["cpu.max"]);
-    let err = fake
-        .cgroup
-        .set(&resources(r#"{"pids":{"limit":7}}"#))
-        .unwrap_err();
+    let err = fake.cgroup.set(&resources(r#"{"pids":{"limit":7}}"#)).unwrap_err();
     let message = err.to_string();
-    assert!(
-        message.starts_with("cannot set pids limit: container could not join"),
-        "{message}"
-    );
-    let err = fake
-        .cgroup
-        .set(&resources(r#"{"unified":{"misc.max":"x 1"}}"#))
-        .unwrap_err();
-    assert!(
-        err.to_string()
-            .contains("controller \"misc\" is not available"),
-        "{err}"
-    );
+    assert!(message.starts_with("cannot set pids limit: container could not join"), "{message}");
+    let err = fake.cgroup.set(&resources(r#"{"unified":{"misc.max":"x 1"}}"#)).unwrap_err();
+    assert!(err.to_string().contains("controller \"misc\" is not available"), "{err}");
     // Nothing asked, nothing missing.
-    fake.cgroup
-        .set(&resources(r#"{"memory":{},"blockIO":{},"cpu":{}}"#))
-        .unwrap();
+    fake.cgroup.set(&resources(r#"{"memory":{},"blockIO":{},"cpu":{}}"#)).unwrap();
 }
 
 #[test]
@@ -199,10 +168,7 @@ fn v1_limits_are_set_and_changed_up_and_down() {
     real.0.create(None, &DeviceRules::allow_all()).unwrap();
     let read = |controller: &str, file: &str| {
         let dir = real.0.controller_dir(controller).unwrap();
-        fs::read_to_string(dir.join(file))
-            .unwrap()
-            .trim()
-            .to_owned()
+        fs::read_to_string(dir.join(file)).unwrap().trim().to_owned()
     };
     let counts_swap = real.0.knobs("memory").has("memory.memsw.limit_in_bytes");
     for megabytes in [64_u64, 256, 32] {
@@ -218,73 +184,37 @@ fn v1_limits_are_set_and_changed_up_and_down() {
         assert_eq!(read("pids", "pids.max"), megabytes.to_string());
         assert_eq!(read("cpu", "cpu.shares"), megabytes.to_string());
         if counts_swap {
-            assert_eq!(
-                read("memory", "memory.memsw.limit_in_bytes"),
-                swap.to_string()
-            );
+            assert_eq!(read("memory", "memory.memsw.limit_in_bytes"), swap.to_string());
         }
     }
     if counts_swap {
-        let err = real
-            .0
-            .set(&resources(r#"{"memory":{"limit":1073741824}}"#))
-            .unwrap_err();
+        let err = real.0.set(&resources(r#"{"memory":{"limit":1073741824}}"#)).unwrap_err();
         assert!(err.to_string().contains("memory.swap"), "{err}");
-        real.0
-            .set(&resources(r#"{"memory":{"limit":-1}}"#))
-            .unwrap();
+        real.0.set(&resources(r#"{"memory":{"limit":-1}}"#)).unwrap();
     }
-    let err = real
-        .0
-        .set(&resources(r#"{"cpu":{"shares":1}}"#))
-        .unwrap_err()
-        .to_string();
+    let err = real.0.set(&resources(r#"{"cpu":{"shares":1}}"#)).unwrap_err().to_string();
     assert!(err.contains("the lowest allowed is 2"), "{err}");
-    let err = real
-        .0
-        .set(&resources(r#"{"unified":{"memory.max":"1"}}"#))
-        .unwrap_err();
-    assert!(
-        err.to_string().contains("cannot use unified on cgroup v1"),
-        "{err}"
-    );
+    let err = real.0.set(&resources(r#"{"unified":{"memory.max":"1"}}"#)).unwrap_err();
+    assert!(err.to_string().contains("cannot use unified on cgroup v1"), "{err}");
     if real.0.controller_dir("hugetlb").is_none() {
         let json = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#;
         let err = real.0.set(&resources(json)).unwrap_err().to_string();
-        assert!(
-            err.contains("this machine has no hugetlb controller"),
-            "{err}"
-        );
+        assert!(err.contains("this machine has no hugetlb controller"), "{err}");
     }
-    let err = real
-        .0
-        .set(&resources(r#"{"pids":{"limit":9223372036854775807}}"#))
-        .unwrap_err();
+    let err = real.0.set(&resources(r#"{"pids":{"limit":9223372036854775807}}"#)).unwrap_err();
     let message = err.to_string();
-    assert!(
-        message.contains("pids.max") && message.contains("9223372036854775807"),
-        "{message}"
-    );
+    assert!(message.contains("pids.max") && message.contains("9223372036854775807"), "{message}");
 }
 
 #[test]
 fn a_v1_cpuset_has_its_parent_s_cpus_or_the_asked_ones() {
     let Some(real) = real("cpuset") else { return };
-    let Some(dir) = real
-        .0
-        .controller_dir("cpuset")
-        .filter(|_| real.0.mode() != Mode::V2)
-    else {
+    let Some(dir) = real.0.controller_dir("cpuset").filter(|_| real.0.mode() != Mode::V2) else {
         println!("skipped: no v1 cpuset controller");
         return;
     };
     let nested = real.0.child("a/b").unwrap();
-    nested
-        .create(
-            Some(&resources(r#"{"cpu":{"cpus":"0"}}"#)),
-            &DeviceRules::allow_all(),
-        )
-        .unwrap();
+    nested.create(Some(&resources(r#"{"cpu":{"cpus":"0"}}"#)), &DeviceRules::allow_all()).unwrap();
     let read = |path: &str| fs::read_to_string(dir.join(path)).unwrap();
     assert_eq!(read("a/b/cpuset.cpus"), "0\n");
     assert_eq!(read("a/cpuset.cpus"), read("../cpuset.cpus"));

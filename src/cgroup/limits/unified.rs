@@ -36,10 +36,7 @@ fn controller(key: &str) -> Result<&str, CgroupError> {
     }
     match key.split_once('.') {
         Some((controller, file)) if !controller.is_empty() && !file.is_empty() => Ok(controller),
-        _ => Err(invalid(
-            field(),
-            "it must be in the form CONTROLLER.PARAMETER",
-        )),
+        _ => Err(invalid(field(), "it must be in the form CONTROLLER.PARAMETER")),
     }
 }
 
@@ -47,10 +44,8 @@ fn controller(key: &str) -> Result<&str, CgroupError> {
 fn explain(knobs: &Knobs, controller: &str, key: &str, err: CgroupError) -> CgroupError {
     let missing = err.is_absent() || err.is_permission();
     let enabled = knobs.read("cgroup.controllers").unwrap_or_default();
-    let known = controller == "cgroup"
-        || enabled
-            .split_ascii_whitespace()
-            .any(|name| name == controller);
+    let known =
+        controller == "cgroup" || enabled.split_ascii_whitespace().any(|name| name == controller);
     if missing && !known {
         let reason = format!("controller {controller:?} is not available");
         return invalid(format!("unified {key:?}"), reason);
@@ -65,16 +60,7 @@ mod tests {
     #[test]
     fn a_key_that_is_not_a_file_of_a_controller_is_refused() {
         assert_eq!(controller("memory.high").unwrap(), "memory");
-        for bad in [
-            "memory/../x.y",
-            "/a.b",
-            "memory",
-            ".",
-            "..",
-            ".x",
-            "x.",
-            "a\0.b",
-        ] {
+        for bad in ["memory/../x.y", "/a.b", "memory", ".", "..", ".x", "x.", "a\0.b"] {
             assert!(controller(bad).is_err(), "{bad:?}");
         }
     }

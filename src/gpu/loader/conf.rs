@@ -20,10 +20,7 @@ pub fn drop_in<'p>(dirs: impl IntoIterator<Item = &'p Path>) -> Vec<u8> {
     let mut text = b"# Written by gpurun at every start of this container.\n".to_vec();
     for dir in dirs {
         let name = dir.as_os_str().as_bytes();
-        if !name
-            .iter()
-            .any(|byte| byte.is_ascii_whitespace() || matches!(byte, 0 | b'#' | b'='))
-        {
+        if !name.iter().any(|byte| byte.is_ascii_whitespace() || matches!(byte, 0 | b'#' | b'=')) {
             text.extend_from_slice(name);
             text.push(b'\n');
         }
@@ -39,9 +36,7 @@ pub fn including(conf: Option<&[u8]>) -> Option<Vec<u8>> {
     };
     let includes = |line: &[u8]| {
         let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
-        let mut words = line
-            .split(u8::is_ascii_whitespace)
-            .filter(|word| !word.is_empty());
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         words.next() == Some(b"include".as_slice()) && words.any(reaches)
     };
     if conf.split(|byte| *byte == b'\n').any(includes) {
@@ -54,10 +49,7 @@ pub fn including(conf: Option<&[u8]>) -> Option<Vec<u8>> {
 /// Whether an `include` of this pattern reads [`DROP_IN`]; relative ones start at `/etc`.
 fn reaches(pattern: &[u8]) -> bool {
     let pattern = pattern.strip_prefix(b"/etc/").unwrap_or(pattern);
-    matches!(
-        pattern,
-        b"ld.so.conf.d/*.conf" | b"ld.so.conf.d/*" | b"ld.so.conf.d/00-gpurun.conf"
-    )
+    matches!(pattern, b"ld.so.conf.d/*.conf" | b"ld.so.conf.d/*" | b"ld.so.conf.d/00-gpurun.conf")
 }
 
 #[cfg(test)]
@@ -87,9 +79,6 @@ mod tests {
     fn a_directory_cannot_bring_a_second_line() {
         let text = drop_in([Path::new("/a\ninclude /b"), Path::new("/usr/lib/wsl/lib")]);
         let text = String::from_utf8(text).unwrap();
-        assert_eq!(
-            text.lines().skip(1).collect::<Vec<_>>(),
-            ["/usr/lib/wsl/lib"]
-        );
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), ["/usr/lib/wsl/lib"]);
     }
 }

@@ -94,38 +94,26 @@ mod tests {
 
     fn decide(image: &[(&str, Seen)]) -> Layout {
         Layout::decide(|path| {
-            image
-                .iter()
-                .find(|(name, _)| *name == path)
-                .map_or(Seen::Nothing, |(_, seen)| *seen)
+            image.iter().find(|(name, _)| *name == path).map_or(Seen::Nothing, |(_, seen)| *seen)
         })
     }
 
     #[test]
     fn each_family_of_distributions_is_recognised() {
-        assert_eq!(
-            decide(&[("/etc/debian_version", Seen::Other)]),
-            Layout::Debian
-        );
+        assert_eq!(decide(&[("/etc/debian_version", Seen::Other)]), Layout::Debian);
         assert_eq!(decide(&[(MULTIARCH, Seen::Directory)]), Layout::Debian);
         assert_eq!(decide(&[("/usr/lib64", Seen::Directory)]), Layout::Lib64);
         assert_eq!(decide(&[("/usr/lib64", Seen::Link)]), Layout::Flat);
         let musl = format!("/lib/ld-musl-{}.so.1", std::env::consts::ARCH);
         assert_eq!(decide(&[(&musl, Seen::Other)]), Layout::Musl);
-        assert_eq!(
-            decide(&[(&musl, Seen::Other), (MULTIARCH, Seen::Directory)]),
-            Layout::Debian
-        );
+        assert_eq!(decide(&[(&musl, Seen::Other), (MULTIARCH, Seen::Directory)]), Layout::Debian);
         assert_eq!(decide(&[]), Layout::Lib64);
     }
 
     #[test]
     fn the_native_directory_is_always_one_that_the_loader_searches() {
         for layout in [Layout::Debian, Layout::Lib64, Layout::Flat, Layout::Musl] {
-            assert!(
-                layout.is_built_in(layout.library_dir(Abi::Native)),
-                "{layout:?}"
-            );
+            assert!(layout.is_built_in(layout.library_dir(Abi::Native)), "{layout:?}");
         }
         assert!(!Layout::Debian.is_built_in(Layout::Debian.library_dir(Abi::I386)));
         assert!(!Layout::Debian.is_built_in(Path::new("/usr/lib64")));

@@ -67,11 +67,7 @@ impl Capabilities {
     /// Reads a comma-separated list. The error is the word that is none of [`KNOWN`].
     pub fn parse(list: &str) -> Result<Self, String> {
         let mut set = Self::NONE;
-        for word in list
-            .split(',')
-            .map(str::trim)
-            .filter(|word| !word.is_empty())
-        {
+        for word in list.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             set = set.or(match word {
                 "all" => Self::ALL,
                 "none" => Self::NONE,
@@ -86,11 +82,7 @@ impl Capabilities {
 
     /// The names of what is in the set.
     pub fn names(self) -> Vec<&'static str> {
-        NAMES
-            .iter()
-            .filter(|(_, one)| self.any(*one))
-            .map(|(name, _)| *name)
-            .collect()
+        NAMES.iter().filter(|(_, one)| self.any(*one)).map(|(name, _)| *name).collect()
     }
 }
 
@@ -100,16 +92,10 @@ mod tests {
 
     #[test]
     fn every_known_word_is_read_and_others_are_named() {
-        assert_eq!(
-            Capabilities::parse("utility, compute,"),
-            Ok(Capabilities::DEFAULT)
-        );
+        assert_eq!(Capabilities::parse("utility, compute,"), Ok(Capabilities::DEFAULT));
         assert_eq!(Capabilities::parse("video,all"), Ok(Capabilities::ALL));
         assert_eq!(Capabilities::parse("none"), Ok(Capabilities::NONE));
-        assert_eq!(
-            Capabilities::parse("compute,gaming"),
-            Err("gaming".to_owned())
-        );
+        assert_eq!(Capabilities::parse("compute,gaming"), Err("gaming".to_owned()));
         assert_eq!(Capabilities::ALL.names().len(), NAMES.len());
         for word in KNOWN.split(", ") {
             assert!(Capabilities::parse(word).is_ok(), "{word}");

@@ -39,9 +39,7 @@ impl Config {
             })?,
         };
         let config = Self {
-            driver_root: section
-                .absolute_path("driver-root")?
-                .unwrap_or_else(|| "/".into()),
+            driver_root: section.absolute_path("driver-root")?.unwrap_or_else(|| "/".into()),
             library_paths: section.absolute_paths("library-paths")?.unwrap_or_default(),
             binary_paths: section.absolute_paths("binary-paths")?.unwrap_or_default(),
             accept_unprivileged: section

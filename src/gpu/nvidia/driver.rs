@@ -30,11 +30,8 @@ const PROBES: [&str; 9] = [
 ];
 
 /// Libraries with a version of their own that can be alone in a directory.
-const GRAPHICS_PROBES: [&str; 3] = [
-    "libnvidia-egl-gbm.so.1",
-    "libnvidia-egl-wayland.so.1",
-    "libnvidia-egl-wayland2.so.1",
-];
+const GRAPHICS_PROBES: [&str; 3] =
+    ["libnvidia-egl-gbm.so.1", "libnvidia-egl-wayland.so.1", "libnvidia-egl-wayland2.so.1"];
 
 /// The libraries that a user-space driver of any version has; they name its version.
 const VERSIONED: [&str; 2] = ["libcuda.so.", "libnvidia-ml.so."];
@@ -81,18 +78,10 @@ pub fn locate(
         let unusual = unusual(&tree)?;
         directories = search(&tree, &unusual, version, wanted)?;
         if directories.is_empty() {
-            return Err(missing(
-                &tree,
-                candidates.into_iter().chain(unusual),
-                version,
-            )?);
+            return Err(missing(&tree, candidates.into_iter().chain(unusual), version)?);
         }
     }
-    Ok(Driver {
-        version: version.to_owned(),
-        tree,
-        directories,
-    })
+    Ok(Driver { version: version.to_owned(), tree, directories })
 }
 
 /// The directories to look in, below the driver's root.
@@ -163,19 +152,13 @@ fn search(
         let Some(directory) = tree.directory(relative)? else {
             continue;
         };
-        if found
-            .iter()
-            .any(|known| known.directory.path() == directory.path())
-        {
+        if found.iter().any(|known| known.directory.path() == directory.path()) {
             continue;
         }
         let has_driver = probes.iter().any(|name| directory.has(name));
         complete |= has_driver;
         if has_driver || (graphics && GRAPHICS_PROBES.iter().any(|name| directory.has(name))) {
-            found.push(LibraryDirectory {
-                relative: relative.clone(),
-                directory,
-            });
+            found.push(LibraryDirectory { relative: relative.clone(), directory });
         }
     }
     if !complete {
@@ -211,8 +194,5 @@ fn missing(
         }
         names.push(tree.at(relative).display().to_string());
     }
-    Ok(Error::NoLibraries {
-        version: version.to_owned(),
-        searched: names.join(", "),
-    })
+    Ok(Error::NoLibraries { version: version.to_owned(), searched: names.join(", ") })
 }

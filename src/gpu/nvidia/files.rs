@@ -48,46 +48,18 @@ const PROGRAM_DIRECTORIES: [&str; 10] = [
 const DATA: [(&str, &str, Capabilities); 14] = [
     ("OpenCL/vendors/nvidia.icd", "/etc", COMPUTE),
     ("glvnd/egl_vendor.d/10_nvidia.json", "/usr/share", GRAPHICS),
-    (
-        "egl/egl_external_platform.d/15_nvidia_gbm.json",
-        "/usr/share",
-        GRAPHICS,
-    ),
-    (
-        "egl/egl_external_platform.d/10_nvidia_wayland.json",
-        "/usr/share",
-        GRAPHICS,
-    ),
-    (
-        "egl/egl_external_platform.d/09_nvidia_wayland2.json",
-        "/usr/share",
-        GRAPHICS,
-    ),
-    (
-        "egl/egl_external_platform.d/20_nvidia_xcb.json",
-        "/usr/share",
-        GRAPHICS,
-    ),
-    (
-        "egl/egl_external_platform.d/20_nvidia_xlib.json",
-        "/usr/share",
-        GRAPHICS,
-    ),
+    ("egl/egl_external_platform.d/15_nvidia_gbm.json", "/usr/share", GRAPHICS),
+    ("egl/egl_external_platform.d/10_nvidia_wayland.json", "/usr/share", GRAPHICS),
+    ("egl/egl_external_platform.d/09_nvidia_wayland2.json", "/usr/share", GRAPHICS),
+    ("egl/egl_external_platform.d/20_nvidia_xcb.json", "/usr/share", GRAPHICS),
+    ("egl/egl_external_platform.d/20_nvidia_xlib.json", "/usr/share", GRAPHICS),
     ("vulkan/icd.d/nvidia_icd.json", "/etc", GRAPHICS),
     ("vulkan/icd.d/nvidia_layers.json", "/etc", GRAPHICS),
-    (
-        "vulkan/implicit_layer.d/nvidia_layers.json",
-        "/etc",
-        GRAPHICS,
-    ),
+    ("vulkan/implicit_layer.d/nvidia_layers.json", "/etc", GRAPHICS),
     (VULKAN_ICD, "/etc", GRAPHICS),
     ("nvidia/nvoptix.bin", "/usr/share", GRAPHICS),
     ("X11/xorg.conf.d/10-nvidia.conf", "/usr/share", DISPLAY),
-    (
-        "X11/xorg.conf.d/nvidia-drm-outputclass.conf",
-        "/usr/share",
-        DISPLAY,
-    ),
+    ("X11/xorg.conf.d/nvidia-drm-outputclass.conf", "/usr/share", DISPLAY),
 ];
 
 const VULKAN_ICD: &str = if cfg!(target_arch = "aarch64") {
@@ -97,12 +69,8 @@ const VULKAN_ICD: &str = if cfg!(target_arch = "aarch64") {
 };
 
 /// Where configuration and data are, below the driver's root.
-const DATA_DIRECTORIES: [&str; 4] = [
-    "etc",
-    "usr/local/share",
-    "usr/share",
-    "run/opengl-driver/share",
-];
+const DATA_DIRECTORIES: [&str; 4] =
+    ["etc", "usr/local/share", "usr/share", "run/opengl-driver/share"];
 
 /// Sockets of the driver's daemons, below `/run`.
 const SOCKETS: [&str; 2] = ["nvidia-persistenced/socket", "nvidia-fabricmanager/socket"];
@@ -138,30 +106,18 @@ fn programs(
         let Some(directory) = driver.tree.directory(place)? else {
             continue;
         };
-        if directories
-            .iter()
-            .all(|(_, known)| known.path() != directory.path())
-        {
+        if directories.iter().all(|(_, known)| known.path() != directory.path()) {
             directories.push((place, directory));
         }
     }
     for (name, capability) in PROGRAMS.iter().filter(|(_, set)| set.any(wanted)) {
-        for (place, _) in directories
-            .iter()
-            .filter(|(_, directory)| directory.has(name))
-        {
+        for (place, _) in directories.iter().filter(|(_, directory)| directory.has(name)) {
             let Some(found) = driver.tree.find(place.join(name))? else {
                 continue;
             };
             if found.status.kind == FileType::RegularFile && found.status.mode & 0o111 != 0 {
                 let destination = Path::new("/usr/bin").join(name);
-                plan.files.push(file(
-                    found,
-                    destination,
-                    FileKind::Binary,
-                    *capability,
-                    wanted,
-                ));
+                plan.files.push(file(found, destination, FileKind::Binary, *capability, wanted));
                 break;
             }
         }
@@ -172,10 +128,7 @@ fn programs(
 /// The firmware of the GPU's system processor, which the driver's programs load by this path.
 fn firmware(driver: &Driver, host: &Host, plan: &mut Plan) -> Result<(), HostError> {
     let line = |text: Option<String>| text.map(|text| text.trim().to_owned()).unwrap_or_default();
-    let own = line(
-        host.sys
-            .read_text("module/firmware_class/parameters/path", 4096)?,
-    );
+    let own = line(host.sys.read_text("module/firmware_class/parameters/path", 4096)?);
     let release = line(host.proc.read_text("sys/kernel/osrelease", 256)?);
     let mut directories = Vec::new();
     if own.starts_with('/') {
@@ -215,18 +168,11 @@ fn firmware(driver: &Driver, host: &Host, plan: &mut Plan) -> Result<(), HostErr
 
 fn data(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), HostError> {
     for (name, directory, capability) in DATA.iter().filter(|(.., set)| set.any(wanted)) {
-        let places = DATA_DIRECTORIES
-            .iter()
-            .map(|place| Path::new(place).join(name));
+        let places = DATA_DIRECTORIES.iter().map(|place| Path::new(place).join(name));
         // Debian keeps nvoptix.bin beside the libraries.
-        let base = Path::new(name)
-            .file_name()
-            .filter(|_| name.ends_with(".bin"));
+        let base = Path::new(name).file_name().filter(|_| name.ends_with(".bin"));
         let beside = base.into_iter().flat_map(|base| {
-            driver
-                .directories
-                .iter()
-                .map(move |directory| directory.relative.join(base))
+            driver.directories.iter().map(move |directory| directory.relative.join(base))
         });
         for place in places.chain(beside) {
             let Some(found) = driver.tree.find(place)? else {
@@ -234,13 +180,7 @@ fn data(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Ho
             };
             if found.status.kind == FileType::RegularFile {
                 let destination = Path::new(directory).join(name);
-                plan.files.push(file(
-                    found,
-                    destination,
-                    FileKind::Data,
-                    *capability,
-                    wanted,
-                ));
+                plan.files.push(file(found, destination, FileKind::Data, *capability, wanted));
                 break;
             }
         }
@@ -258,8 +198,7 @@ fn ipc(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Hos
                 };
                 if found.status.kind == FileType::Socket {
                     let destination = Path::new("/").join(path);
-                    plan.files
-                        .push(file(found, destination, FileKind::Ipc, UTILITY, wanted));
+                    plan.files.push(file(found, destination, FileKind::Ipc, UTILITY, wanted));
                     break;
                 }
             }
@@ -272,8 +211,7 @@ fn ipc(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Hos
         && let Some(found) = driver.tree.find(MPS)?
     {
         let destination = Path::new("/").join(MPS);
-        plan.files
-            .push(file(found, destination, FileKind::Ipc, COMPUTE, wanted));
+        plan.files.push(file(found, destination, FileKind::Ipc, COMPUTE, wanted));
     }
     Ok(())
 }

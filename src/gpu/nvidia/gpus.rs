@@ -106,7 +106,5 @@ pub fn is_uuid(text: &str) -> bool {
     let groups = digits.split('-').map(str::len);
     prefix.eq_ignore_ascii_case("GPU-")
         && groups.eq([8, 4, 4, 4, 12])
-        && digits
-            .bytes()
-            .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+        && digits.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }

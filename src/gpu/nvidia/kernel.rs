@@ -21,22 +21,12 @@ pub struct Majors {
 /// The version of the loaded module, such as `535.104.05`: digits and dots only.
 pub fn version(host: &Host) -> Result<String, Error> {
     let Some(text) = host.proc.read_text(VERSION_FILE, LIMIT)? else {
-        return Err(Error::DriverNotLoaded {
-            version: host.proc.at(VERSION_FILE),
-        });
+        return Err(Error::DriverNotLoaded { version: host.proc.at(VERSION_FILE) });
     };
-    parse_version(&text)
-        .map(str::to_owned)
-        .ok_or_else(|| Error::NoVersion {
-            path: host.proc.at(VERSION_FILE),
-            content: text
-                .lines()
-                .next()
-                .unwrap_or("")
-                .chars()
-                .take(120)
-                .collect(),
-        })
+    parse_version(&text).map(str::to_owned).ok_or_else(|| Error::NoVersion {
+        path: host.proc.at(VERSION_FILE),
+        content: text.lines().next().unwrap_or("").chars().take(120).collect(),
+    })
 }
 
 /// The device numbers of the loaded modules.
@@ -47,9 +37,7 @@ pub fn majors(host: &Host) -> Result<Majors, Error> {
 
 /// Finds the version in the `NVRM version:` line of the proprietary and of the open module.
 fn parse_version(text: &str) -> Option<&str> {
-    let line = text
-        .lines()
-        .find_map(|line| line.trim_start().strip_prefix("NVRM version:"))?;
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("NVRM version:"))?;
     line.split_whitespace().find(|word| is_version(word))
 }
 
@@ -103,13 +91,8 @@ mod tests {
 
     #[test]
     fn garbage_is_no_version() {
-        for text in [
-            "",
-            "GCC version: 11.4.0",
-            "NVRM version: x",
-            "NVRM version: ../1.2",
-            "\u{0}",
-        ] {
+        for text in ["", "GCC version: 11.4.0", "NVRM version: x", "NVRM version: ../1.2", "\u{0}"]
+        {
             assert_eq!(parse_version(text), None, "{text:?}");
         }
         assert!(!is_version("535") && !is_version("535..1") && !is_version("1.2.3.4.5"));
@@ -119,24 +102,9 @@ mod tests {
     fn majors_of_old_and_new_drivers_are_read_and_blocks_are_not() {
         let old = "Character devices:\n  1 mem\n195 nvidia-frontend\n511 nvidia-uvm\n\n\
                    Block devices:\n  8 nvidia\n";
-        assert_eq!(
-            parse_majors(old),
-            Majors {
-                nvidia: Some(195),
-                uvm: Some(511)
-            }
-        );
+        assert_eq!(parse_majors(old), Majors { nvidia: Some(195), uvm: Some(511) });
         let new = "Character devices:\n195 nvidia\n195 nvidia-modeset\n195 nvidiactl\nx y\n9";
-        assert_eq!(
-            parse_majors(new),
-            Majors {
-                nvidia: Some(195),
-                uvm: None
-            }
-        );
-        assert_eq!(
-            parse_majors("Block devices:\n8 nvidia\n"),
-            Majors::default()
-        );
+        assert_eq!(parse_majors(new), Majors { nvidia: Some(195), uvm: None });
+        assert_eq!(parse_majors("Block devices:\n8 nvidia\n"), Majors::default());
     }
 }

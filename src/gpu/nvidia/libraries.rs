@@ -19,28 +19,18 @@ const VDPAU_LIBRARY: &str = "libvdpau_nvidia";
 
 /// Adds the libraries of the wanted capabilities, each file name once per ABI.
 pub fn add(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Error> {
-    let mut collected = Collected {
-        driver,
-        wanted,
-        taken: HashSet::new(),
-        stems: Vec::new(),
-        plan,
-    };
-    for LibraryDirectory {
-        relative,
-        directory,
-    } in &driver.directories
-    {
+    let mut collected =
+        Collected { driver, wanted, taken: HashSet::new(), stems: Vec::new(), plan };
+    for LibraryDirectory { relative, directory } in &driver.directories {
         let has_vdpau = collected.list(relative, directory)?;
         if has_vdpau && let Some(directory) = driver.tree.directory(relative.join(VDPAU))? {
             collected.list(&relative.join(VDPAU), &directory)?;
         }
     }
     let has = |stem| collected.stems.iter().any(|known| known == stem);
-    for (capability, stem) in [
-        (Capabilities::COMPUTE, "libcuda"),
-        (Capabilities::UTILITY, "libnvidia-ml"),
-    ] {
+    for (capability, stem) in
+        [(Capabilities::COMPUTE, "libcuda"), (Capabilities::UTILITY, "libnvidia-ml")]
+    {
         if wanted.any(capability) && !has(stem) {
             let places: Vec<String> = driver
                 .directories
@@ -115,18 +105,11 @@ impl Collected<'_> {
         if abi == Abi::I386 && !self.wanted.any(Capabilities::COMPAT32) {
             return Ok(());
         }
-        let parent = if stem == VDPAU_LIBRARY {
-            Path::new(VDPAU)
-        } else {
-            Path::new("")
-        };
+        let parent = if stem == VDPAU_LIBRARY { Path::new(VDPAU) } else { Path::new("") };
         let destination = parent.join(name);
         let soname = identity.soname.clone().filter(|soname| soname != name);
         let clashes = |path: &PathBuf| self.taken.contains(&(abi == Abi::I386, path.clone()));
-        if clashes(&destination)
-            || soname
-                .as_ref()
-                .is_some_and(|name| clashes(&parent.join(name)))
+        if clashes(&destination) || soname.as_ref().is_some_and(|name| clashes(&parent.join(name)))
         {
             return Ok(());
         }
@@ -140,9 +123,7 @@ impl Collected<'_> {
             source,
             destination: Place::Library(abi, destination),
             // A library that is its own SONAME has it all the same.
-            kind: FileKind::Library {
-                soname: soname.or_else(|| Some(name.to_owned())),
-            },
+            kind: FileKind::Library { soname: soname.or_else(|| Some(name.to_owned())) },
             why,
         });
         Ok(())
@@ -163,10 +144,9 @@ impl Collected<'_> {
             return Ok(identity.map(|identity| (directory.path().join(name), identity)));
         }
         let path = relative.join(name);
-        let (Some(found), Some(file)) = (
-            self.driver.tree.find(&path)?,
-            self.driver.tree.open_file(&path)?,
-        ) else {
+        let (Some(found), Some(file)) =
+            (self.driver.tree.find(&path)?, self.driver.tree.open_file(&path)?)
+        else {
             return Ok(None);
         };
         Ok(elf::identify(file).map(|identity| (found.path, identity)))
@@ -200,9 +180,7 @@ impl Collected<'_> {
                 self.link(abi, "libnvidia-vulkan-producer.so".into(), name, why);
             }
             "libnvidia-allocator"
-                if self
-                    .wanted
-                    .any(Capabilities::GRAPHICS.or(Capabilities::DISPLAY)) =>
+                if self.wanted.any(Capabilities::GRAPHICS.or(Capabilities::DISPLAY)) =>
             {
                 let target = format!("../{target}");
                 self.link(abi, "gbm/nvidia-drm_gbm.so".into(), &target, why);
@@ -229,11 +207,7 @@ fn stem(name: &str) -> &str {
 
 fn why(set: Capabilities, abi: Abi) -> String {
     let names = set.names().join(", ");
-    if abi == Abi::I386 {
-        format!("{names} (32-bit)")
-    } else {
-        names
-    }
+    if abi == Abi::I386 { format!("{names} (32-bit)") } else { names }
 }
 
 /// The ABI of a library that this machine can run.

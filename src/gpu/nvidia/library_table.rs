@@ -75,10 +75,7 @@ const EGL_PLATFORM: &str = "libnvidia-egl-";
 /// `None`: it is no library of this driver.
 pub fn classify<'a>(name: &'a str, version: &str) -> Option<(&'a str, Capabilities)> {
     let (stem, suffix) = name.split_once(".so.")?;
-    let known = TABLE
-        .iter()
-        .find(|(known, _)| *known == stem)
-        .map(|(_, set)| *set);
+    let known = TABLE.iter().find(|(known, _)| *known == stem).map(|(_, set)| *set);
     let own_version = (stem.starts_with(EGL_PLATFORM) && is_version(suffix))
         || (stem == "libnvidia-nvvm70" && suffix.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
     if MODULES.contains(&stem) || !(suffix == version || own_version && known.is_some()) {
@@ -89,11 +86,7 @@ pub fn classify<'a>(name: &'a str, version: &str) -> Option<(&'a str, Capabiliti
 
 /// What to look for in the table: video needs compute's libraries.
 pub fn expanded(wanted: Capabilities) -> Capabilities {
-    if wanted.any(VIDEO) {
-        wanted.or(COMPUTE)
-    } else {
-        wanted
-    }
+    if wanted.any(VIDEO) { wanted.or(COMPUTE) } else { wanted }
 }
 
 #[cfg(test)]

@@ -60,9 +60,7 @@ impl Vendor for Nvidia {
 
     fn absorbs(&self, hook: &Path) -> Option<&'static str> {
         let name = hook.file_name()?.to_str()?;
-        HOOKS
-            .contains(&name)
-            .then_some("gpurun gives the GPUs itself")
+        HOOKS.contains(&name).then_some("gpurun gives the GPUs itself")
     }
 }
 
@@ -112,12 +110,8 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     nodes::add(host, &selected, wanted, plan)?;
     drm::add(host, &selected, wanted, plan)?;
     if config.additional_gids {
-        let gids: Vec<u32> = plan
-            .devices
-            .iter()
-            .skip(first_node)
-            .filter_map(nodes::group_needed)
-            .collect();
+        let gids: Vec<u32> =
+            plan.devices.iter().skip(first_node).filter_map(nodes::group_needed).collect();
         for gid in gids {
             if !plan.gids.contains(&gid) {
                 plan.gids.push(gid);
@@ -135,8 +129,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     plan.masks.extend(params::mask(host)?);
     // What CDI and hence NVIDIA's runtime in its default mode leave in the container. It keeps a
     // second NVIDIA runtime or hook that sees this environment from giving the GPUs once more.
-    plan.env
-        .push((DEVICES_VARIABLE.to_owned(), "void".to_owned()));
+    plan.env.push((DEVICES_VARIABLE.to_owned(), "void".to_owned()));
     Ok(())
 }
 

@@ -32,21 +32,10 @@ pub fn add(
     plan: &mut Plan,
 ) -> Result<(), Error> {
     let Majors { nvidia, uvm } = kernel::majors(host)?;
-    let missing = |name, module| Error::NoMajor {
-        name,
-        module,
-        path: host.proc.at("devices"),
-    };
+    let missing = |name, module| Error::NoMajor { name, module, path: host.proc.at("devices") };
     let major = nvidia.ok_or_else(|| missing("nvidia", "nvidia"))?;
 
-    let control = node(
-        host,
-        "nvidiactl",
-        major,
-        CONTROL,
-        "control".to_owned(),
-        &mut plan.notes,
-    )?;
+    let control = node(host, "nvidiactl", major, CONTROL, "control".to_owned(), &mut plan.notes)?;
     plan.devices.push(control);
     if wanted.any(Capabilities::COMPUTE.or(Capabilities::VIDEO)) {
         match uvm {
@@ -59,21 +48,13 @@ pub fn add(
             }
             // Without it cuInit fails with a number that says nothing.
             None if !selected.is_empty() => return Err(missing("nvidia-uvm", "nvidia-uvm")),
-            None => plan
-                .notes
-                .push("nvidia-uvm is not loaded: its nodes are left out".to_owned()),
+            None => plan.notes.push("nvidia-uvm is not loaded: its nodes are left out".to_owned()),
         }
     }
     // NVIDIA's runtime gives this node to every container when the host has it; graphics cannot
     // do without.
-    let modeset = node(
-        host,
-        "nvidia-modeset",
-        major,
-        MODESET,
-        "modeset".to_owned(),
-        &mut plan.notes,
-    )?;
+    let modeset =
+        node(host, "nvidia-modeset", major, MODESET, "modeset".to_owned(), &mut plan.notes)?;
     let for_graphics = wanted.any(Capabilities::GRAPHICS.or(Capabilities::DISPLAY));
     if modeset.host_path.is_some() || for_graphics {
         plan.devices.push(modeset);

@@ -47,10 +47,7 @@ pub fn select<'a>(
             let mut selected: Vec<Selected<'a>> = Vec::new();
             for id in ids {
                 let one = one(id, gpus, host)?;
-                if selected
-                    .iter()
-                    .all(|known| known.gpu.address != one.gpu.address)
-                {
+                if selected.iter().all(|known| known.gpu.address != one.gpu.address) {
                     selected.push(one);
                 }
             }
@@ -63,15 +60,11 @@ fn every<'a>(gpus: &'a [Gpu], host: &Host, notes: &mut Vec<String>) -> Vec<Selec
     let mut selected = Vec::new();
     for gpu in gpus {
         let Some(index) = gpu.index else {
-            notes.push(format!(
-                "GPU {gpu} takes no part in all: the driver excludes it"
-            ));
+            notes.push(format!("GPU {gpu} takes no part in all: the driver excludes it"));
             continue;
         };
         if DISPLAY_ONLY.contains(&gpu.model.as_str()) {
-            notes.push(format!(
-                "GPU {gpu} takes no part in all: it only drives a display"
-            ));
+            notes.push(format!("GPU {gpu} takes no part in all: it only drives a display"));
             continue;
         }
         let Some(minor) = gpu.minor else {
@@ -82,38 +75,25 @@ fn every<'a>(gpus: &'a [Gpu], host: &Host, notes: &mut Vec<String>) -> Vec<Selec
             ));
             continue;
         };
-        selected.push(Selected {
-            gpu,
-            index,
-            minor,
-            asked_as: "all".to_owned(),
-        });
+        selected.push(Selected { gpu, index, minor, asked_as: "all".to_owned() });
     }
     selected
 }
 
 fn one<'a>(asked: &str, gpus: &'a [Gpu], host: &Host) -> Result<Selected<'a>, Error> {
     let id = asked.strip_prefix(AUTOMATIC).unwrap_or(asked);
-    let unsupported = |reason| Error::UnsupportedId {
-        id: asked.to_owned(),
-        reason,
-    };
+    let unsupported = |reason| Error::UnsupportedId { id: asked.to_owned(), reason };
     let found = if let Some(index) = number(id) {
         gpus.iter().find(|gpu| gpu.index == Some(index))
     } else if gpus::is_uuid(id) {
-        gpus.iter().find(|gpu| {
-            gpu.uuid
-                .as_deref()
-                .is_some_and(|uuid| uuid.eq_ignore_ascii_case(id))
-        })
+        gpus.iter()
+            .find(|gpu| gpu.uuid.as_deref().is_some_and(|uuid| uuid.eq_ignore_ascii_case(id)))
     } else if let Some(address) = Address::parse(id) {
         gpus.iter().find(|gpu| gpu.address == address)
     } else if id.starts_with("MIG-") || is_pair(id) {
         return Err(unsupported("MIG devices are not served"));
     } else if id.contains('/') || id.contains('=') {
-        return Err(unsupported(
-            "CDI device names are not served in this variable",
-        ));
+        return Err(unsupported("CDI device names are not served in this variable"));
     } else {
         None
     };
@@ -121,10 +101,7 @@ fn one<'a>(asked: &str, gpus: &'a [Gpu], host: &Host) -> Result<Selected<'a>, Er
         return Err(unknown(asked, gpus));
     };
     let Some(index) = gpu.index else {
-        return Err(Error::ExcludedGpu {
-            id: asked.to_owned(),
-            gpu: gpu.to_string(),
-        });
+        return Err(Error::ExcludedGpu { id: asked.to_owned(), gpu: gpu.to_string() });
     };
     let Some(minor) = gpu.minor else {
         return Err(Error::NoMinor {
@@ -133,27 +110,17 @@ fn one<'a>(asked: &str, gpus: &'a [Gpu], host: &Host) -> Result<Selected<'a>, Er
             path: host.proc.at(gpu.information()),
         });
     };
-    Ok(Selected {
-        gpu,
-        index,
-        minor,
-        asked_as: asked.to_owned(),
-    })
+    Ok(Selected { gpu, index, minor, asked_as: asked.to_owned() })
 }
 
 /// `0:1`, the index of a MIG device on a GPU.
 fn is_pair(id: &str) -> bool {
-    id.split_once(':')
-        .is_some_and(|(gpu, mig)| number(gpu).is_some() && number(mig).is_some())
+    id.split_once(':').is_some_and(|(gpu, mig)| number(gpu).is_some() && number(mig).is_some())
 }
 
 /// A number without a sign.
 fn number(text: &str) -> Option<u32> {
-    if text.starts_with('+') {
-        None
-    } else {
-        text.parse().ok()
-    }
+    if text.starts_with('+') { None } else { text.parse().ok() }
 }
 
 fn unknown(asked: &str, gpus: &[Gpu]) -> Error {
@@ -172,8 +139,5 @@ fn unknown(asked: &str, gpus: &[Gpu]) -> Error {
 }
 
 fn no_gpu(host: &Host, version: &str) -> Error {
-    Error::NoGpu {
-        version: version.to_owned(),
-        path: host.proc.at(gpus::DIRECTORY),
-    }
+    Error::NoGpu { version: version.to_owned(), path: host.proc.at(gpus::DIRECTORY) }
 }

@@ -25,11 +25,7 @@ fn try_plan_as(
                     "capabilities": {"bounding": bounding}}
     }))
     .unwrap();
-    resolve(
-        &Request::read(&spec)?,
-        &machine.settings(more),
-        &machine.host(),
-    )
+    resolve(&Request::read(&spec)?, &machine.settings(more), &machine.host())
 }
 
 fn visible(value: &str) -> String {
@@ -42,9 +38,7 @@ fn plan(machine: &Machine, devices: &str, capabilities: &str) -> Plan {
 }
 
 fn failure(machine: &Machine, devices: &str) -> String {
-    try_plan(machine, "", &[&visible(devices)])
-        .unwrap_err()
-        .to_string()
+    try_plan(machine, "", &[&visible(devices)]).unwrap_err().to_string()
 }
 
 /// `path major:minor` of every node.
@@ -124,12 +118,7 @@ fn several_gpus_come_in_the_order_of_the_request_and_all_in_bus_order() {
     assert_eq!(nodes("3,0"), ["/dev/nvidia3 195:3", "/dev/nvidia0 195:0"]);
     assert_eq!(
         nodes("all"),
-        [
-            "/dev/nvidia0 195:0",
-            "/dev/nvidia1 195:1",
-            "/dev/nvidia7 195:7",
-            "/dev/nvidia3 195:3"
-        ]
+        ["/dev/nvidia0 195:0", "/dev/nvidia1 195:1", "/dev/nvidia7 195:7", "/dev/nvidia3 195:3"]
     );
 }
 
@@ -151,27 +140,11 @@ fn an_unknown_id_is_named_with_what_exists() {
         "{error}"
     );
     assert!(error.contains("0000:61:00.0, NVIDIA A100"), "{error}");
-    for id in [
-        "+1",
-        "-1",
-        "GPU-0",
-        "ALL",
-        "0000:99:00.0",
-        "99999999999",
-        "../../x",
-        "\u{7f}",
-    ] {
+    for id in ["+1", "-1", "GPU-0", "ALL", "0000:99:00.0", "99999999999", "../../x", "\u{7f}"] {
         let error = failure(&machine, id);
-        assert!(
-            error.contains("no GPU") || error.contains("CDI"),
-            "{id}: {error}"
-        );
+        assert!(error.contains("no GPU") || error.contains("CDI"), "{id}: {error}");
     }
-    for (id, part) in [
-        ("0:1", "MIG"),
-        ("MIG-x", "MIG"),
-        ("nvidia.com/gpu=0", "CDI"),
-    ] {
+    for (id, part) in [("0:1", "MIG"), ("MIG-x", "MIG"), ("nvidia.com/gpu=0", "CDI")] {
         assert!(failure(&machine, id).contains(part), "{id}");
     }
 }
@@ -186,10 +159,7 @@ fn an_excluded_gpu_has_no_index_and_cannot_be_had() {
     assert_eq!(all.grants[1].index, 1);
     assert!(all.notes[0].contains("excludes it"), "{:?}", all.notes);
     let error = failure(&machine, "25:00.0");
-    assert!(
-        error.contains("is excluded") && error.contains("NVreg_ExcludedGpus"),
-        "{error}"
-    );
+    assert!(error.contains("is excluded") && error.contains("NVreg_ExcludedGpus"), "{error}");
 }
 
 #[test]
@@ -198,9 +168,7 @@ fn garbage_information_files_do_not_break_the_others() {
     machine.gpu("0000:01:00.0", "");
     machine.gpu("0000:25:00.0", "Device Minor: -5\nGPU UUID: GPU-????????-????-????-????-????????????\n\u{0}:::\nModel:\u{1b}[2JX");
     machine.gpu("not-an-address", "Device Minor: 9\n");
-    machine
-        .files
-        .directory("proc/driver/nvidia/gpus/0000:7f:00.0");
+    machine.files.directory("proc/driver/nvidia/gpus/0000:7f:00.0");
     let all = plan(&machine, "all", "");
     let given: Vec<u32> = all.grants.iter().map(|grant| grant.index).collect();
     assert_eq!(given, [2, 3]);
@@ -221,22 +189,14 @@ fn a_missing_driver_or_gpu_or_module_is_named_with_its_remedy() {
     assert!(try_plan(&machine, "", &[&visible("none")]).is_ok());
     std::fs::remove_file(machine.at("proc/driver/nvidia/version")).unwrap();
     let error = failure(&machine, "all");
-    assert!(
-        error.contains("not loaded") && error.contains("modprobe nvidia"),
-        "{error}"
-    );
+    assert!(error.contains("not loaded") && error.contains("modprobe nvidia"), "{error}");
     machine.files.write("proc/driver/nvidia/version", "garbage");
     assert!(failure(&machine, "all").contains("names no driver version: \"garbage\""));
 
     let machine = Machine::new();
-    machine
-        .files
-        .write("proc/devices", "Character devices:\n195 nvidia\n");
+    machine.files.write("proc/devices", "Character devices:\n195 nvidia\n");
     let error = failure(&machine, "0");
-    assert!(
-        error.contains("nvidia-uvm") && error.contains("modprobe nvidia-uvm"),
-        "{error}"
-    );
+    assert!(error.contains("nvidia-uvm") && error.contains("modprobe nvidia-uvm"), "{error}");
     assert_eq!(
         nodes(&plan(&machine, "0", "utility")),
         ["/dev/nvidiactl 195:255", "/dev/nvidia0 195:0"]
@@ -253,10 +213,7 @@ fn libraries_of_another_version_are_a_mismatch_and_none_are_searched_for() {
     }
     std::fs::remove_dir_all(machine.at("root/usr")).unwrap();
     let error = failure(&machine, "all");
-    assert!(
-        error.contains("libcuda.so.550.54.14") && error.contains("library-paths"),
-        "{error}"
-    );
+    assert!(error.contains("libcuda.so.550.54.14") && error.contains("library-paths"), "{error}");
 }
 
 #[test]
@@ -276,22 +233,11 @@ fn a_driver_in_an_unusual_place_is_found() {
         std::fs::rename(machine.at("root").join(LIBRARIES), machine.at("moved")).unwrap();
         let _ = std::fs::remove_dir(&target);
         std::fs::rename(machine.at("moved"), &target).unwrap();
-        let more = if place == "opt/odd" {
-            "library-paths = [\"/opt/odd\"]"
-        } else {
-            ""
-        };
+        let more = if place == "opt/odd" { "library-paths = [\"/opt/odd\"]" } else { "" };
         let plan = try_plan(&machine, more, &[&visible("0")]).unwrap();
         let cuda = format!("libcuda.so.{VERSION}");
-        let file = plan
-            .files
-            .iter()
-            .find(|file| file.source == target.join(&cuda));
-        assert_eq!(
-            file.unwrap().destination,
-            Place::Library(Abi::Native, cuda.into()),
-            "{place}"
-        );
+        let file = plan.files.iter().find(|file| file.source == target.join(&cuda));
+        assert_eq!(file.unwrap().destination, Place::Library(Abi::Native, cuda.into()), "{place}");
     }
 }
 
@@ -301,17 +247,10 @@ fn capabilities_choose_the_libraries_and_new_names_are_not_lost() {
     let names = |capabilities| library_names(&plan(&machine, "0", capabilities));
     assert_eq!(names("utility"), ["libnvidia-ml"]);
     assert_eq!(names("ngx"), ["libnvidia-ngx"]);
-    let compute = [
-        "libcuda",
-        "libnvidia-allocator",
-        "libnvidia-brandnew",
-        "libnvidia-ptxjitcompiler",
-    ];
+    let compute =
+        ["libcuda", "libnvidia-allocator", "libnvidia-brandnew", "libnvidia-ptxjitcompiler"];
     assert_eq!(names("compute"), compute);
-    assert_eq!(
-        names("graphics"),
-        ["libGLX_nvidia", "libnvidia-allocator", "libnvidia-brandnew"]
-    );
+    assert_eq!(names("graphics"), ["libGLX_nvidia", "libnvidia-allocator", "libnvidia-brandnew"]);
     assert_eq!(names("graphics"), names("display"));
     assert_eq!(names("video").len(), compute.len() + 2);
     assert_eq!(names("all").len(), 9);
@@ -321,29 +260,19 @@ fn capabilities_choose_the_libraries_and_new_names_are_not_lost() {
 #[test]
 fn links_follow_the_sonames_and_what_the_host_has() {
     let machine = Machine::new();
-    machine.files.link(
-        "libnvidia-ml.so.1",
-        &format!("root/{LIBRARIES}/libnvidia-ml.so"),
-    );
+    machine.files.link("libnvidia-ml.so.1", &format!("root/{LIBRARIES}/libnvidia-ml.so"));
     let plan = plan(&machine, "0", "all");
     let has = |path: &str, target: &str| {
         let destination = Place::Library(Abi::Native, path.into());
         let is_it =
             |link: &Link| link.destination == destination && link.target == Path::new(target);
-        assert_eq!(
-            plan.links.iter().filter(|link| is_it(link)).count(),
-            1,
-            "{path} -> {target}"
-        );
+        assert_eq!(plan.links.iter().filter(|link| is_it(link)).count(), 1, "{path} -> {target}");
     };
     has("libcuda.so.1", &format!("libcuda.so.{VERSION}"));
     has("libcuda.so", "libcuda.so.1");
     has("libnvidia-ml.so", "libnvidia-ml.so.1");
     has("libnvidia-opticalflow.so", "libnvidia-opticalflow.so.1");
-    has(
-        "libGLX_indirect.so.0",
-        &format!("libGLX_nvidia.so.{VERSION}"),
-    );
+    has("libGLX_indirect.so.0", &format!("libGLX_nvidia.so.{VERSION}"));
     has("gbm/nvidia-drm_gbm.so", "../libnvidia-allocator.so.1");
     let encode = Place::Library(Abi::Native, "libnvidia-encode.so".into());
     assert!(plan.links.iter().all(|link| link.destination != encode));
@@ -357,9 +286,7 @@ fn thirty_two_bit_libraries_come_with_compat32_only() {
     }
     let machine = Machine::new();
     let path = format!("root/usr/lib/libcuda.so.{VERSION}");
-    machine
-        .files
-        .write(&path, elf(false, EM_386, Some("libcuda.so.1")));
+    machine.files.write(&path, elf(false, EM_386, Some("libcuda.so.1")));
     let wide = library_names(&plan(&machine, "0", "compute"));
     assert!(wide.iter().all(|name| !name.starts_with("32:")), "{wide:?}");
     let both = library_names(&plan(&machine, "0", "compute,compat32"));
@@ -369,22 +296,12 @@ fn thirty_two_bit_libraries_come_with_compat32_only() {
 #[test]
 fn files_that_are_no_libraries_are_left_out_with_a_note() {
     let machine = Machine::new();
-    machine.files.write(
-        &format!("root/{LIBRARIES}/libnvidia-nvvm.so.{VERSION}"),
-        "not ELF",
-    );
-    machine.files.link(
-        "/nowhere",
-        &format!("root/{LIBRARIES}/libnvidia-opencl.so.{VERSION}"),
-    );
-    machine
-        .files
-        .directory(&format!("root/{LIBRARIES}/libnvidia-compiler.so.{VERSION}"));
+    machine.files.write(&format!("root/{LIBRARIES}/libnvidia-nvvm.so.{VERSION}"), "not ELF");
+    machine.files.link("/nowhere", &format!("root/{LIBRARIES}/libnvidia-opencl.so.{VERSION}"));
+    machine.files.directory(&format!("root/{LIBRARIES}/libnvidia-compiler.so.{VERSION}"));
     let plan = plan(&machine, "0", "compute");
     assert!(
-        library_names(&plan)
-            .iter()
-            .all(|name| !name.contains("nvvm") && !name.contains("open"))
+        library_names(&plan).iter().all(|name| !name.contains("nvvm") && !name.contains("open"))
     );
     assert_eq!(plan.notes.len(), 3, "{:?}", plan.notes);
 }
@@ -392,15 +309,9 @@ fn files_that_are_no_libraries_are_left_out_with_a_note() {
 #[test]
 fn programs_firmware_sockets_and_configuration_go_where_programs_look() {
     let machine = Machine::new();
-    machine
-        .files
-        .write("root/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "{}");
-    machine
-        .files
-        .write("root/etc/OpenCL/vendors/nvidia.icd", "x");
-    machine
-        .files
-        .write("root/usr/bin/nvidia-debugdump", "not executable");
+    machine.files.write("root/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "{}");
+    machine.files.write("root/etc/OpenCL/vendors/nvidia.icd", "x");
+    machine.files.write("root/usr/bin/nvidia-debugdump", "not executable");
     machine.files.directory("root/run/nvidia-persistenced");
     let socket = machine.at("root/run/nvidia-persistenced/socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -415,15 +326,9 @@ fn programs_firmware_sockets_and_configuration_go_where_programs_look() {
             "/usr/share/glvnd/egl_vendor.d/10_nvidia.json",
         ]
     );
-    assert_eq!(
-        destinations(&all, &FileKind::Ipc),
-        ["/run/nvidia-persistenced/socket"]
-    );
+    assert_eq!(destinations(&all, &FileKind::Ipc), ["/run/nvidia-persistenced/socket"]);
     let utility = plan(&machine, "0", "utility");
-    assert_eq!(
-        destinations(&utility, &FileKind::Binary),
-        ["/usr/bin/nvidia-smi"]
-    );
+    assert_eq!(destinations(&utility, &FileKind::Binary), ["/usr/bin/nvidia-smi"]);
     assert_eq!(destinations(&utility, &FileKind::Data).len(), 1);
 }
 
@@ -435,10 +340,7 @@ fn a_link_in_tmp_is_not_taken_for_the_mps_directory() {
     assert!(destinations(&plan(&machine, "0", "compute"), &FileKind::Ipc).is_empty());
     std::fs::remove_file(machine.at("root/tmp/nvidia-mps")).unwrap();
     machine.files.directory("root/tmp/nvidia-mps");
-    assert_eq!(
-        destinations(&plan(&machine, "0", "compute"), &FileKind::Ipc),
-        ["/tmp/nvidia-mps"]
-    );
+    assert_eq!(destinations(&plan(&machine, "0", "compute"), &FileKind::Ipc), ["/tmp/nvidia-mps"]);
 }
 
 #[test]
@@ -448,46 +350,23 @@ fn host_nodes_lend_mode_and_group_and_wrong_ones_are_not_used() {
         println!("skipped: mknod is not allowed here");
         return;
     }
-    rustix::fs::chown(
-        machine.at("dev/nvidia0"),
-        None,
-        Some(rustix::fs::Gid::from_raw(44)),
-    )
-    .unwrap();
+    rustix::fs::chown(machine.at("dev/nvidia0"), None, Some(rustix::fs::Gid::from_raw(44)))
+        .unwrap();
     machine.files.node("dev/nvidia-modeset", 195, 254, 0o666);
     machine.files.node("dev/nvidia-uvm", 237, 0, 0o666);
     machine.files.write("dev/nvidiactl", "no device");
     let plan = plan(&machine, "0", "compute");
-    let node = |name: &str| {
-        plan.devices
-            .iter()
-            .find(|d| d.destination.ends_with(name))
-            .unwrap()
-    };
+    let node = |name: &str| plan.devices.iter().find(|d| d.destination.ends_with(name)).unwrap();
     assert_eq!(node("nvidia0").host_path, Some(machine.at("dev/nvidia0")));
     assert_eq!((node("nvidia0").mode, node("nvidia0").gid), (0o660, 44));
     assert!(node("nvidia-modeset").host_path.is_some());
     // A stale node of another boot: the kernel's number counts.
-    assert_eq!(
-        (
-            node("nvidia-uvm").host_path.clone(),
-            node("nvidia-uvm").major
-        ),
-        (None, 511)
-    );
-    assert_eq!(
-        (node("nvidiactl").host_path.clone(), node("nvidiactl").mode),
-        (None, 0o666)
-    );
+    assert_eq!((node("nvidia-uvm").host_path.clone(), node("nvidia-uvm").major), (None, 511));
+    assert_eq!((node("nvidiactl").host_path.clone(), node("nvidiactl").mode), (None, 0o666));
     assert_eq!(plan.gids, [44]);
     assert_eq!(plan.notes.len(), 2, "{:?}", plan.notes);
     let more = "no-additional-gids-for-device-nodes = true";
-    assert!(
-        try_plan(&machine, more, &[&visible("0")])
-            .unwrap()
-            .gids
-            .is_empty()
-    );
+    assert!(try_plan(&machine, more, &[&visible("0")]).unwrap().gids.is_empty());
 }
 
 #[test]
@@ -495,18 +374,12 @@ fn graphics_brings_modeset_and_the_drm_nodes_of_that_gpu_only() {
     let machine = Machine::new();
     for (bus, card, render) in [("01", 0, 128), ("41", 2, 130)] {
         let drm = format!("sys/bus/pci/devices/0000:{bus}:00.0/drm");
+        machine.files.write(&format!("{drm}/card{card}/dev"), format!("226:{card}\n"));
+        machine.files.write(&format!("{drm}/renderD{render}/dev"), format!("226:{render}\n"));
+        machine.files.directory(&format!("{drm}/card{card}-DP-1"));
         machine
             .files
-            .write(&format!("{drm}/card{card}/dev"), format!("226:{card}\n"));
-        machine.files.write(
-            &format!("{drm}/renderD{render}/dev"),
-            format!("226:{render}\n"),
-        );
-        machine.files.directory(&format!("{drm}/card{card}-DP-1"));
-        machine.files.link(
-            &format!("../card{card}"),
-            &format!("dev/dri/by-path/pci-0000:{bus}:00.0-card"),
-        );
+            .link(&format!("../card{card}"), &format!("dev/dri/by-path/pci-0000:{bus}:00.0-card"));
     }
     let graphics = plan(&machine, "2", "graphics");
     assert_eq!(
@@ -520,34 +393,18 @@ fn graphics_brings_modeset_and_the_drm_nodes_of_that_gpu_only() {
         ]
     );
     let by_path = Place::Path("/dev/dri/by-path/pci-0000:41:00.0-card".into());
-    let link = graphics
-        .links
-        .iter()
-        .find(|link| link.destination == by_path)
-        .unwrap();
+    let link = graphics.links.iter().find(|link| link.destination == by_path).unwrap();
     assert_eq!(link.target, Path::new("../card2"));
-    assert!(
-        nodes(&plan(&machine, "2", "compute"))
-            .iter()
-            .all(|node| !node.contains("dri"))
-    );
+    assert!(nodes(&plan(&machine, "2", "compute")).iter().all(|node| !node.contains("dri")));
 }
 
 #[test]
 fn the_parameters_are_masked_and_the_variable_is_void() {
     let machine = Machine::new();
     let first = plan(&machine, "0", "");
-    assert_eq!(
-        first.masks[0].content,
-        "ModifyDeviceFiles: 0\nDeviceFileMode: 438\n"
-    );
-    assert_eq!(
-        first.env,
-        [("NVIDIA_VISIBLE_DEVICES".to_owned(), "void".to_owned())]
-    );
-    machine
-        .files
-        .write("proc/driver/nvidia/params", "ModifyDeviceFiles: 0\n");
+    assert_eq!(first.masks[0].content, "ModifyDeviceFiles: 0\nDeviceFileMode: 438\n");
+    assert_eq!(first.env, [("NVIDIA_VISIBLE_DEVICES".to_owned(), "void".to_owned())]);
+    machine.files.write("proc/driver/nvidia/params", "ModifyDeviceFiles: 0\n");
     assert!(plan(&machine, "0", "").masks.is_empty());
 }
 
@@ -563,33 +420,11 @@ fn unprivileged_requests_can_be_turned_down_and_capabilities_limited() {
     assert_eq!(admitted.grants.len(), 1);
 
     let limited = "supported-driver-capabilities = \"utility\"";
-    assert_eq!(
-        library_names(&try_plan(&machine, limited, &env).unwrap()),
-        ["libnvidia-ml"]
-    );
-    let error = try_plan(
-        &machine,
-        limited,
-        &[env[0], "NVIDIA_DRIVER_CAPABILITIES=video,utility"],
-    );
+    assert_eq!(library_names(&try_plan(&machine, limited, &env).unwrap()), ["libnvidia-ml"]);
+    let error = try_plan(&machine, limited, &[env[0], "NVIDIA_DRIVER_CAPABILITIES=video,utility"]);
     let error = error.unwrap_err().to_string();
-    assert!(
-        error.contains("video not allowed") && error.contains("supported-driver"),
-        "{error}"
-    );
-    assert!(
-        try_plan(
-            &machine,
-            limited,
-            &[env[0], "NVIDIA_DRIVER_CAPABILITIES=all"]
-        )
-        .is_ok()
-    );
-    let error = try_plan(&machine, "driver-rot = 1", &env)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("line 3: unknown key \"nvidia.driver-rot\""),
-        "{error}"
-    );
+    assert!(error.contains("video not allowed") && error.contains("supported-driver"), "{error}");
+    assert!(try_plan(&machine, limited, &[env[0], "NVIDIA_DRIVER_CAPABILITIES=all"]).is_ok());
+    let error = try_plan(&machine, "driver-rot = 1", &env).unwrap_err().to_string();
+    assert!(error.contains("line 3: unknown key \"nvidia.driver-rot\""), "{error}");
 }

@@ -33,10 +33,7 @@ impl NvidiaWish {
         let set = |name| asked.variable(name).is_some_and(|value| !value.is_empty());
         let is_legacy = || set("CUDA_VERSION") && !set("NVIDIA_REQUIRE_CUDA");
         let (devices, source) = match variable {
-            Some(value) => (
-                Selection::parse(value),
-                format!("{DEVICES_VARIABLE}={value}"),
-            ),
+            Some(value) => (Selection::parse(value), format!("{DEVICES_VARIABLE}={value}")),
             None if is_legacy() => (
                 Some(Selection::All),
                 format!("CUDA_VERSION without NVIDIA_REQUIRE_CUDA and {DEVICES_VARIABLE}"),
@@ -90,10 +87,7 @@ mod tests {
         assert_eq!(devices(&["NVIDIA_VISIBLE_DEVICES=void"]), None);
         assert_eq!(devices(&["NVIDIA_VISIBLE_DEVICES"]), None);
         // Set and empty is not unset: a legacy image can opt out.
-        assert_eq!(
-            devices(&["CUDA_VERSION=9.0", "NVIDIA_VISIBLE_DEVICES="]),
-            None
-        );
+        assert_eq!(devices(&["CUDA_VERSION=9.0", "NVIDIA_VISIBLE_DEVICES="]), None);
     }
 
     #[test]
@@ -108,14 +102,8 @@ mod tests {
     #[test]
     fn an_image_with_cuda_and_no_requirement_asks_for_all_of_everything() {
         let wish = read(&["CUDA_VERSION=8.0.61"]).unwrap().unwrap();
-        assert_eq!(
-            (wish.devices, wish.capabilities),
-            (Selection::All, Capabilities::ALL)
-        );
-        assert_eq!(
-            devices(&["CUDA_VERSION=12.2", "NVIDIA_REQUIRE_CUDA=cuda>=12.2"]),
-            None
-        );
+        assert_eq!((wish.devices, wish.capabilities), (Selection::All, Capabilities::ALL));
+        assert_eq!(devices(&["CUDA_VERSION=12.2", "NVIDIA_REQUIRE_CUDA=cuda>=12.2"]), None);
         assert_eq!(devices(&["CUDA_VERSION="]), None);
     }
 
@@ -124,10 +112,7 @@ mod tests {
         let capabilities = |env: &[&str]| read(env).unwrap().unwrap().capabilities;
         let all = "NVIDIA_VISIBLE_DEVICES=all";
         assert_eq!(capabilities(&[all]), Capabilities::DEFAULT);
-        assert_eq!(
-            capabilities(&[all, "NVIDIA_DRIVER_CAPABILITIES="]),
-            Capabilities::DEFAULT
-        );
+        assert_eq!(capabilities(&[all, "NVIDIA_DRIVER_CAPABILITIES="]), Capabilities::DEFAULT);
         let video = capabilities(&[all, "NVIDIA_DRIVER_CAPABILITIES=video,utility"]);
         assert_eq!(video, Capabilities::VIDEO.or(Capabilities::UTILITY));
         let error = read(&[all, "NVIDIA_DRIVER_CAPABILITIES=compute,gaming"]).unwrap_err();

@@ -10,11 +10,8 @@ use super::error::Error;
 use crate::gpu::plan::{FileKind, FileMount, Link, Place, Plan};
 
 /// Below a library directory.
-const BESIDE_LIBRARIES: [&str; 3] = [
-    "nvidia/xorg",
-    "xorg/modules/drivers",
-    "xorg/modules/extensions",
-];
+const BESIDE_LIBRARIES: [&str; 3] =
+    ["nvidia/xorg", "xorg/modules/drivers", "xorg/modules/extensions"];
 
 /// Below the driver's root.
 const WELL_KNOWN: [&str; 5] = [
@@ -31,11 +28,10 @@ pub fn add(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(),
     if !wanted.any(Capabilities::DISPLAY) {
         return Ok(());
     }
-    let beside = driver.directories.iter().flat_map(|known| {
-        BESIDE_LIBRARIES
-            .iter()
-            .map(|place| known.relative.join(place))
-    });
+    let beside = driver
+        .directories
+        .iter()
+        .flat_map(|known| BESIDE_LIBRARIES.iter().map(|place| known.relative.join(place)));
     let places: Vec<PathBuf> = beside.chain(WELL_KNOWN.iter().map(PathBuf::from)).collect();
     let glx = format!("libglxserver_nvidia.so.{}", driver.version);
     for name in ["nvidia_drv.so", &glx] {

@@ -36,10 +36,8 @@ impl Cover {
             set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(),
             ..MountAttr::default()
         };
-        mount_setattr(&self.overlay, &attr, false).map_err(|reason| ApplyError::Cover {
-            path: self.path.clone(),
-            reason,
-        })
+        mount_setattr(&self.overlay, &attr, false)
+            .map_err(|reason| ApplyError::Cover { path: self.path.clone(), reason })
     }
 }
 
@@ -49,26 +47,14 @@ impl Cover {
 /// [`ApplyError::ReadOnly`] when that is the root itself, which cannot be covered;
 /// [`ApplyError::Cover`].
 pub(super) fn cover_parent(root: &Root, path: &Path) -> Result<Cover, ApplyError> {
-    for dir in path
-        .ancestors()
-        .skip(1)
-        .filter(|dir| dir.parent().is_some())
-    {
-        let failed = |reason| ApplyError::Cover {
-            path: dir.to_owned(),
-            reason,
-        };
+    for dir in path.ancestors().skip(1).filter(|dir| dir.parent().is_some()) {
+        let failed = |reason| ApplyError::Cover { path: dir.to_owned(), reason };
         if let Some(lower) = root.find(dir).map_err(failed)? {
             let overlay = cover(&lower).map_err(failed)?;
-            return Ok(Cover {
-                overlay,
-                path: dir.to_owned(),
-            });
+            return Ok(Cover { overlay, path: dir.to_owned() });
         }
     }
-    Err(ApplyError::ReadOnly {
-        path: path.to_owned(),
-    })
+    Err(ApplyError::ReadOnly { path: path.to_owned() })
 }
 
 fn cover(lower: &OwnedFd) -> io::Result<OwnedFd> {
@@ -83,12 +69,7 @@ fn cover(lower: &OwnedFd) -> io::Result<OwnedFd> {
     fs::mkdirat(&tmpfs, "work", Mode::from_raw_mode(0o700))?;
     let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     fs::chownat(&tmpfs, "upper", Some(owner), Some(group), AtFlags::empty())?;
-    fs::chmodat(
-        &tmpfs,
-        "upper",
-        Mode::from_raw_mode(stat.st_mode & 0o7777),
-        AtFlags::empty(),
-    )?;
+    fs::chmodat(&tmpfs, "upper", Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
     // An upper layer must be in the mount namespace, so the tmpfs is put below the overlay.
     attach_to(&tmpfs, lower)?;
 
@@ -120,9 +101,7 @@ fn mount_flags(dir: &OwnedFd) -> io::Result<MountAttrFlags> {
 
 /// Whether something is mounted inside `dir`: a cover would hide it.
 fn has_mounts_below(dir: &OwnedFd) -> io::Result<bool> {
-    let id = fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?
-        .stx_mnt_id
-        .to_string();
+    let id = fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id.to_string();
     let path = std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))?;
     let mut prefix = Vec::new();
     for byte in path.as_os_str().as_bytes() {
@@ -133,13 +112,9 @@ fn has_mounts_below(dir: &OwnedFd) -> io::Result<bool> {
     }
     prefix.push(b'/');
     // mountinfo: id, parent's id, device, root, mount point, …
-    Ok(std::fs::read("/proc/thread-self/mountinfo")?
-        .split(|byte| *byte == b'\n')
-        .any(|line| {
-            let mut fields = line.split(|byte| *byte == b' ');
-            fields.nth(1) == Some(id.as_bytes())
-                && fields
-                    .nth(2)
-                    .is_some_and(|point| point.starts_with(&prefix))
-        }))
+    Ok(std::fs::read("/proc/thread-self/mountinfo")?.split(|byte| *byte == b'\n').any(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        fields.nth(1) == Some(id.as_bytes())
+            && fields.nth(2).is_some_and(|point| point.starts_with(&prefix))
+    }))
 }

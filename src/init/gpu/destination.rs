@@ -37,10 +37,9 @@ impl Destinations {
         match place {
             Place::Path(path) => Path::new("/").join(path),
             // `join` with an absolute path would leave the directory.
-            Place::Library(abi, name) => self
-                .layout
-                .library_dir(*abi)
-                .join(name.strip_prefix("/").unwrap_or(name)),
+            Place::Library(abi, name) => {
+                self.layout.library_dir(*abi).join(name.strip_prefix("/").unwrap_or(name))
+            }
         }
     }
 }

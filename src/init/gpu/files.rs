@@ -52,17 +52,11 @@ pub(super) fn prepare(
         let what = kind_name(&file.kind);
         let target = if is_dir {
             directories.push(path.clone());
-            root.ensure_dir(&path, journal)
-                .map_err(|err| ApplyError::at(what, &path, err))?
+            root.ensure_dir(&path, journal).map_err(|err| ApplyError::at(what, &path, err))?
         } else {
             file_target(root, &path, what, journal)?
         };
-        prepared.push(Prepared {
-            mount,
-            target,
-            path,
-            what,
-        });
+        prepared.push(Prepared { mount, target, path, what });
     }
     Ok(prepared)
 }
@@ -72,13 +66,7 @@ pub(super) fn prepare(
 /// # Errors
 /// [`ApplyError::Destination`].
 pub(super) fn attach(prepared: Vec<Prepared>) -> Result<(), ApplyError> {
-    for Prepared {
-        mount,
-        target,
-        path,
-        what,
-    } in prepared
-    {
+    for Prepared { mount, target, path, what } in prepared {
         attach_to(&mount, &target).map_err(|err| ApplyError::at(what, &path, err))?;
     }
     Ok(())
@@ -115,11 +103,9 @@ pub(super) fn file_target(
     match FileType::from_raw_mode(fs::fstat(&fd).map_err(|err| at(err.into()))?.st_mode) {
         FileType::RegularFile | FileType::Symlink => Ok(fd),
         FileType::Socket if what == kind_name(&FileKind::Ipc) => Ok(fd),
-        found => Err(ApplyError::InTheWay {
-            path: path.to_owned(),
-            found: name_of(found),
-            wanted: what,
-        }),
+        found => {
+            Err(ApplyError::InTheWay { path: path.to_owned(), found: name_of(found), wanted: what })
+        }
     }
 }
 
@@ -153,11 +139,7 @@ fn attributes(kind: &FileKind) -> MountAttr {
     if matches!(kind, FileKind::Data | FileKind::Ipc) {
         set |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
     }
-    MountAttr {
-        set: set.bits().into(),
-        propagation: libc::MS_PRIVATE,
-        ..MountAttr::default()
-    }
+    MountAttr { set: set.bits().into(), propagation: libc::MS_PRIVATE, ..MountAttr::default() }
 }
 
 /// What a kind of file is called in an error.

@@ -39,9 +39,7 @@ impl Generated {
 
     /// A detached, read-only mount of an empty directory.
     pub fn directory(&mut self, root: &Root) -> io::Result<OwnedFd> {
-        self.make(root, |tmpfs, name| {
-            Ok(fs::mkdirat(tmpfs, name, Mode::from_raw_mode(0o755))?)
-        })
+        self.make(root, |tmpfs, name| Ok(fs::mkdirat(tmpfs, name, Mode::from_raw_mode(0o755))?))
     }
 
     fn make(
@@ -107,9 +105,6 @@ fn clone_mount(tmpfs: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
 fn clone_attached(tmpfs: &OwnedFd, name: &str, root: &Root) -> io::Result<OwnedFd> {
     attach_to(tmpfs, &root.resolve(Path::new("/"))?)?;
     let mount = clone_mount(tmpfs, name);
-    unmount(
-        format!("/proc/self/fd/{}", tmpfs.as_raw_fd()),
-        UnmountFlags::DETACH,
-    )?;
+    unmount(format!("/proc/self/fd/{}", tmpfs.as_raw_fd()), UnmountFlags::DETACH)?;
     Ok(mount?)
 }

@@ -43,11 +43,7 @@ pub(super) fn update(
         return Ok(());
     }
     let layout = destinations.layout;
-    let mut files = LoaderFiles {
-        root,
-        journal,
-        generated,
-    };
+    let mut files = LoaderFiles { root, journal, generated };
     let hidden: BTreeSet<&Path> = libraries
         .dirs
         .iter()
@@ -56,10 +52,9 @@ pub(super) fn update(
         .collect();
     let must_be_told = |file: &Path| match hidden.first() {
         None => Ok(()),
-        Some(dir) => Err(ApplyError::LoaderReadOnly {
-            dir: (*dir).to_owned(),
-            file: file.to_owned(),
-        }),
+        Some(dir) => {
+            Err(ApplyError::LoaderReadOnly { dir: (*dir).to_owned(), file: file.to_owned() })
+        }
     };
 
     if layout == Layout::Musl {
@@ -85,10 +80,7 @@ pub(super) fn update(
         }
     }
     if !hidden.is_empty() && layout != Layout::Musl {
-        let (path, text) = (
-            Path::new(conf::DROP_IN),
-            conf::drop_in(hidden.iter().copied()),
-        );
+        let (path, text) = (Path::new(conf::DROP_IN), conf::drop_in(hidden.iter().copied()));
         if files.read(path)?.as_ref() != Some(&text) {
             files.put(path, &text, true)?;
         }
@@ -174,11 +166,7 @@ impl Libraries {
         };
         if name.starts_with(b"lib") && name.windows(3).any(|part| part == b".so") {
             let path = path.as_os_str().as_bytes().to_vec();
-            self.entries.push(Entry {
-                name: name.to_vec(),
-                path,
-                flags,
-            });
+            self.entries.push(Entry { name: name.to_vec(), path, flags });
         }
     }
 }
@@ -186,10 +174,7 @@ impl Libraries {
 /// The ABI of a library of the host, from its ELF header.
 fn abi_of(source: &Path) -> Option<Abi> {
     let mut header = [0; 20];
-    std::fs::File::open(source)
-        .ok()?
-        .read_exact(&mut header)
-        .ok()?;
+    std::fs::File::open(source).ok()?.read_exact(&mut header).ok()?;
     match (header.get(..5)?, header.get(18..20)?) {
         // ELFCLASS32 and EM_386.
         ([0x7f, b'E', b'L', b'F', 1], [3, 0]) => Some(Abi::I386),
@@ -220,9 +205,7 @@ impl LoaderFiles<'_> {
         found.or_else(|err| match Errno::from_io_error(&err) {
             // A link that leads nowhere is replaced.
             Some(Errno::LOOP) => Ok(None),
-            Some(Errno::FBIG) => Err(ApplyError::TooLarge {
-                path: path.to_owned(),
-            }),
+            Some(Errno::FBIG) => Err(ApplyError::TooLarge { path: path.to_owned() }),
             _ => Err(ApplyError::at("a loader file", path, err)),
         })
     }
@@ -253,13 +236,10 @@ impl LoaderFiles<'_> {
             Err(err) => return Err(at(err)),
         }
         let target: OwnedFd = file_target(self.root, path, "a loader file", &mut Journal::none())?;
-        let mount =
-            self.generated
-                .file(content, self.root)
-                .map_err(|reason| ApplyError::Generate {
-                    path: path.to_owned(),
-                    reason,
-                })?;
+        let mount = self
+            .generated
+            .file(content, self.root)
+            .map_err(|reason| ApplyError::Generate { path: path.to_owned(), reason })?;
         attach_to(&mount, &target).map_err(at)?;
         Ok(Put::Done)
     }

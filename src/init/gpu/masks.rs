@@ -37,10 +37,7 @@ pub(super) fn attach(
                 });
             }
         };
-        let mount = mount.map_err(|reason| ApplyError::Generate {
-            path: path.clone(),
-            reason,
-        })?;
+        let mount = mount.map_err(|reason| ApplyError::Generate { path: path.clone(), reason })?;
         attach_to(&mount, &target).map_err(at)?;
     }
     Ok(())

@@ -30,10 +30,7 @@ pub fn mount(one: &mut OneMount<'_>) -> Result<OwnedFd, Cause> {
 
 /// Shows the host's `source` at the destination of `one`, with the attributes of `one`.
 pub fn from_host(one: &mut OneMount<'_>, source: &Path, recursive: bool) -> Result<OwnedFd, Cause> {
-    let unopened = |err: Reason| Cause::Source {
-        path: source.to_owned(),
-        reason: err,
-    };
+    let unopened = |err: Reason| Cause::Source { path: source.to_owned(), reason: err };
     let tree = detached::clone_path(source, recursive).map_err(|err| unopened(err.into()))?;
     let stat = fstat(&tree).map_err(|err| unopened(err.into()))?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -75,15 +72,10 @@ pub fn set_exactly(mount: BorrowedFd<'_>, attrs: Attrs) -> Result<(), Cause> {
     if err.raw_os_error() != Some(Errno::PERM.raw_os_error()) {
         return Err(Cause::system(doing)(err));
     }
-    let asked = MountAttr {
-        clear: attrs.clear,
-        ..exact
-    };
+    let asked = MountAttr { clear: attrs.clear, ..exact };
     mount_setattr(mount, &asked, false).map_err(|err| {
         if err.raw_os_error() == Some(Errno::PERM.raw_os_error()) && attrs.clear != 0 {
-            Cause::Locked {
-                option: option_that_clears(attrs.clear),
-            }
+            Cause::Locked { option: option_that_clears(attrs.clear) }
         } else {
             Cause::system(doing)(err)
         }

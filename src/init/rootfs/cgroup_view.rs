@@ -76,10 +76,7 @@ fn unified(one: &mut OneMount<'_>, own: &Path, all: &Path) -> Result<OwnedFd, Ca
         Err(reason) if reason.is(Errno::PERM) || reason.is(Errno::BUSY) => {
             bind::from_host(one, own, false)
         }
-        Err(reason) => Err(Cause::System {
-            doing: "make the filesystem",
-            reason,
-        }),
+        Err(reason) => Err(Cause::System { doing: "make the filesystem", reason }),
     }
 }
 
@@ -99,23 +96,18 @@ fn hybrid(one: &mut OneMount<'_>, hierarchies: &[Hierarchy]) -> Result<OwnedFd, 
         superblock: 0,
     };
     let tmpfs = tmpfs.make_detached();
-    let tmpfs = tmpfs.map_err(|reason| Cause::System {
-        doing: "make the tmpfs",
-        reason,
-    })?;
+    let tmpfs = tmpfs.map_err(|reason| Cause::System { doing: "make the tmpfs", reason })?;
     // Nobody has seen the tmpfs yet, so plain names in it are safe.
-    let filled = hierarchies
-        .iter()
-        .try_for_each(|hierarchy| -> Result<(), Reason> {
-            mkdirat(&tmpfs, &*hierarchy.name, Mode::from_raw_mode(0o755))?;
-            for link in &hierarchy.links {
-                match symlinkat(&*hierarchy.name, &tmpfs, &**link) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(err) => return Err(err.into()),
-                }
+    let filled = hierarchies.iter().try_for_each(|hierarchy| -> Result<(), Reason> {
+        mkdirat(&tmpfs, &*hierarchy.name, Mode::from_raw_mode(0o755))?;
+        for link in &hierarchy.links {
+            match symlinkat(&*hierarchy.name, &tmpfs, &**link) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(err) => return Err(err.into()),
             }
-            Ok(())
-        });
+        }
+        Ok(())
+    });
     filled.map_err(Cause::system("fill the tmpfs"))?;
     let tmpfs = one.attach(tmpfs, &target)?;
 
@@ -127,10 +119,7 @@ fn hybrid(one: &mut OneMount<'_>, hierarchies: &[Hierarchy]) -> Result<OwnedFd, 
         one.attach(tree, &place)?;
     }
     if readonly != 0 {
-        let attr = MountAttr {
-            set: readonly,
-            ..MountAttr::default()
-        };
+        let attr = MountAttr { set: readonly, ..MountAttr::default() };
         mount_setattr(&tmpfs, &attr, false).map_err(Cause::system("make the tmpfs read-only"))?;
     }
     Ok(tmpfs)
@@ -138,42 +127,25 @@ fn hybrid(one: &mut OneMount<'_>, hierarchies: &[Hierarchy]) -> Result<OwnedFd, 
 
 fn hierarchy_tree(one: &OneMount<'_>, it: &Hierarchy, attrs: u64) -> Result<OwnedFd, Cause> {
     if one.context.cgroupns {
-        let source = if it.name == "systemd" {
-            "systemd"
-        } else {
-            "cgroup"
-        };
+        let source = if it.name == "systemd" { "systemd" } else { "cgroup" };
         let plan = Blueprint {
             fstype: "cgroup",
             source: Some(source.as_ref()),
-            data: &it
-                .options
-                .split(',')
-                .filter(|item| !item.is_empty())
-                .collect::<Vec<_>>(),
+            data: &it.options.split(',').filter(|item| !item.is_empty()).collect::<Vec<_>>(),
             attrs,
             superblock: 0,
         };
         match plan.make_detached() {
             Err(reason) if reason.is(Errno::PERM) || reason.is(Errno::BUSY) => {}
             Err(reason) => {
-                return Err(Cause::System {
-                    doing: "mount a hierarchy",
-                    reason,
-                });
+                return Err(Cause::System { doing: "mount a hierarchy", reason });
             }
             Ok(tree) => return Ok(tree),
         }
     }
     let tree = detached::clone_path(&it.own, true);
-    let tree = tree.map_err(|err| Cause::Source {
-        path: it.own.clone(),
-        reason: err.into(),
-    })?;
-    let attr = MountAttr {
-        set: attrs,
-        ..MountAttr::default()
-    };
+    let tree = tree.map_err(|err| Cause::Source { path: it.own.clone(), reason: err.into() })?;
+    let attr = MountAttr { set: attrs, ..MountAttr::default() };
     mount_setattr(&tree, &attr, true).map_err(Cause::system("set the attributes"))?;
     Ok(tree)
 }

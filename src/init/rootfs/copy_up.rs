@@ -22,10 +22,7 @@ const DEEPEST: usize = 64;
 /// Copies what is in the directory `from` into the directory `into`.
 pub fn copy(from: BorrowedFd<'_>, into: BorrowedFd<'_>) -> Result<(), Cause> {
     let done = readable(from).and_then(|from| directory(&from, into, DEEPEST));
-    done.map_err(|reason| Cause::System {
-        doing: "copy the directory into the tmpfs",
-        reason,
-    })
+    done.map_err(|reason| Cause::System { doing: "copy the directory into the tmpfs", reason })
 }
 
 /// A directory descriptor that can be listed, from one that may be `O_PATH`.
@@ -89,11 +86,7 @@ fn regular(from: &OwnedFd, into: BorrowedFd<'_>, name: &CString) -> Result<(), R
 
 /// Gives an open copy its owner, mode and times.
 fn finish(copy: &OwnedFd, stat: &Stat) -> Result<(), Reason> {
-    fchown(
-        copy,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-    )?;
+    fchown(copy, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     fchmod(copy, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     Ok(futimens(copy, &times(stat))?)
 }
@@ -102,12 +95,7 @@ fn finish(copy: &OwnedFd, stat: &Stat) -> Result<(), Reason> {
 fn finish_at(into: BorrowedFd<'_>, name: &CString, stat: &Stat) -> Result<(), Reason> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     chownat(into, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(utimensat(
-        into,
-        name,
-        &times(stat),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
+    Ok(utimensat(into, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 fn times(stat: &Stat) -> Timestamps {

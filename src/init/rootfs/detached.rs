@@ -23,20 +23,12 @@ pub fn clone_path(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
 
 /// A copy of the mount that `fd` is in, rooted at `fd`.
 pub fn clone_fd(fd: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
-    Ok(open_tree(
-        fd,
-        c"",
-        clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH,
-    )?)
+    Ok(open_tree(fd, c"", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)?)
 }
 
 fn clone_flags(recursive: bool) -> OpenTreeFlags {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags | OpenTreeFlags::AT_RECURSIVE
-    } else {
-        flags
-    }
+    if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
 }
 
 /// Puts `tree` on `target`, on top of what may be mounted there. `tree` goes on referring to it.
@@ -81,14 +73,9 @@ impl Blueprint<'_> {
     /// # Errors
     /// The kernel's, with its explanation where it gives one.
     pub fn make(&self, target: BorrowedFd<'_>) -> Result<OwnedFd, Reason> {
-        let unnamed = NAMED
-            .iter()
-            .fold(self.superblock, |flags, (flag, _)| flags & !flag);
+        let unnamed = NAMED.iter().fold(self.superblock, |flags, (flag, _)| flags & !flag);
         let length = self.data.iter().map(|item| item.len() + 1).sum::<usize>();
-        let long = self
-            .data
-            .iter()
-            .any(|item| value(item).len() > LONGEST_PARAMETER);
+        let long = self.data.iter().any(|item| value(item).len() > LONGEST_PARAMETER);
         if unnamed == 0 && (!long || length > LONGEST_DATA) {
             return self.make_detached();
         }
@@ -232,9 +219,6 @@ mod tests {
     #[test]
     fn attributes_become_the_flags_of_mount_2() {
         let attrs = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NOATIME;
-        assert_eq!(
-            classic_flags(attrs),
-            libc::MS_RDONLY | libc::MS_NOEXEC | libc::MS_NOATIME
-        );
+        assert_eq!(classic_flags(attrs), libc::MS_RDONLY | libc::MS_NOEXEC | libc::MS_NOATIME);
     }
 }

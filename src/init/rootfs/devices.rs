@@ -91,9 +91,7 @@ pub fn needs_dev(mounts: &[Mount]) -> bool {
     !mounts.iter().any(|mount| {
         let options = mount.options().as_deref().unwrap_or_default();
         let bind = mount.typ().as_deref() == Some("bind")
-            || options
-                .iter()
-                .any(|option| option == "bind" || option == "rbind");
+            || options.iter().any(|option| option == "bind" || option == "rbind");
         bind && target::clean(mount.destination()) == Path::new("/dev")
     })
 }
@@ -115,23 +113,12 @@ pub fn create_devices(
     let _umask = NoUmask::set();
     let mut dev = Dev::open(root, bind, journal)?;
     for (path, major, minor) in DEFAULT {
-        if devices
-            .iter()
-            .any(|device| device.path().as_path() == Path::new(path))
-        {
+        if devices.iter().any(|device| device.path().as_path() == Path::new(path)) {
             continue;
         }
         let kind = FileType::CharacterDevice;
         let path = PathBuf::from(path);
-        dev.create(&Node {
-            path,
-            kind,
-            major,
-            minor,
-            mode: ANYONE,
-            uid: 0,
-            gid: 0,
-        })?;
+        dev.create(&Node { path, kind, major, minor, mode: ANYONE, uid: 0, gid: 0 })?;
     }
     for device in devices {
         // A device without a path is in the spec for its cgroup rule.
@@ -156,10 +143,7 @@ struct Node {
 
 impl Node {
     fn of(device: &LinuxDevice) -> Result<Self, DeviceError> {
-        let invalid = |what| DeviceError::Invalid {
-            path: device.path().clone(),
-            what,
-        };
+        let invalid = |what| DeviceError::Invalid { path: device.path().clone(), what };
         let kind = match device.typ() {
             LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
             LinuxDeviceType::B => FileType::BlockDevice,
@@ -192,11 +176,7 @@ impl Node {
 
     fn failed<E: Into<Reason>>(&self, doing: &'static str) -> impl FnOnce(E) -> DeviceError {
         let path = self.path.clone();
-        move |err| DeviceError::System {
-            doing,
-            path,
-            reason: err.into(),
-        }
+        move |err| DeviceError::System { doing, path, reason: err.into() }
     }
 }
 
@@ -230,13 +210,7 @@ impl<'a> Dev<'a> {
             return Err(DeviceError::DevIsNotADirectory);
         }
         let in_image = root.is_own_mount(&dir).map_err(failed)?;
-        Ok(Self {
-            root,
-            dir: Rc::new(dir),
-            bind,
-            in_image,
-            journal,
-        })
+        Ok(Self { root, dir: Rc::new(dir), bind, in_image, journal })
     }
 
     fn create(&mut self, node: &Node) -> Result<(), DeviceError> {
@@ -246,13 +220,7 @@ impl<'a> Dev<'a> {
         }
         self.note(node, Created::Node, &parent, &name)?;
         let mode = Mode::from_raw_mode(node.mode);
-        match mknodat(
-            &parent,
-            &name,
-            node.kind,
-            mode,
-            makedev(node.major, node.minor),
-        ) {
+        match mknodat(&parent, &name, node.kind, mode, makedev(node.major, node.minor)) {
             Ok(()) if node.uid == 0 && node.gid == 0 => Ok(()),
             Ok(()) | Err(Errno::EXIST) => settle(node, &parent, &name),
             Err(Errno::PERM) if node.kind != FileType::Fifo => self.bind_node(node, &parent, &name),
@@ -262,10 +230,7 @@ impl<'a> Dev<'a> {
 
     /// The directory that a node is created in and its name there.
     fn parent(&mut self, node: &Node) -> Result<(Rc<OwnedFd>, PathBuf), DeviceError> {
-        let invalid = DeviceError::Invalid {
-            path: node.path.clone(),
-            what: "this is not a path",
-        };
+        let invalid = DeviceError::Invalid { path: node.path.clone(), what: "this is not a path" };
         let Some(name) = node.path.file_name().map(PathBuf::from) else {
             return Err(invalid);
         };
@@ -293,14 +258,7 @@ impl<'a> Dev<'a> {
             dir = Rc::new(match openat2(&dir, name, flags, Mode::empty(), resolve) {
                 Err(Errno::NOENT) => {
                     let in_image = self.root.is_own_mount(&dir)?;
-                    note(
-                        in_image,
-                        self.journal,
-                        Created::Dir,
-                        &path,
-                        &dir,
-                        Path::new(name),
-                    )?;
+                    note(in_image, self.journal, Created::Dir, &path, &dir, Path::new(name))?;
                     match mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(err) => return Err(err.into()),
@@ -323,24 +281,15 @@ impl<'a> Dev<'a> {
         }
         self.note(node, Created::MountPoint, parent, name)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY;
-        match openat(
-            parent,
-            name,
-            flags | OFlags::CLOEXEC,
-            Mode::from_raw_mode(0o644),
-        ) {
+        match openat(parent, name, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o644)) {
             Ok(_) | Err(Errno::EXIST) => {}
             Err(err) => return Err(node.failed("create the mount point")(err)),
         }
         let target = open_nofollow(node, parent, name)?;
         let stat = fstat(&target).map_err(node.failed("examine the mount point"))?;
-        if matches!(
-            FileType::from_raw_mode(stat.st_mode),
-            FileType::Symlink | FileType::Directory
-        ) {
-            return Err(DeviceError::Occupied {
-                path: node.path.clone(),
-            });
+        if matches!(FileType::from_raw_mode(stat.st_mode), FileType::Symlink | FileType::Directory)
+        {
+            return Err(DeviceError::Occupied { path: node.path.clone() });
         }
         detached::attach(tree.as_fd(), target.as_fd())
             .map_err(node.failed("attach the host's node"))
@@ -373,20 +322,9 @@ impl<'a> Dev<'a> {
 
     fn link(&mut self, name: &str, text: &str) -> Result<(), DeviceError> {
         let path = Path::new("/dev").join(name);
-        let failed = |reason| DeviceError::System {
-            doing: "link it",
-            path: path.clone(),
-            reason,
-        };
-        note(
-            self.in_image,
-            self.journal,
-            Created::Link,
-            &path,
-            &self.dir,
-            Path::new(name),
-        )
-        .map_err(|err| failed(err.into()))?;
+        let failed = |reason| DeviceError::System { doing: "link it", path: path.clone(), reason };
+        note(self.in_image, self.journal, Created::Link, &path, &self.dir, Path::new(name))
+            .map_err(|err| failed(err.into()))?;
         match symlinkat(text, &self.dir, name) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(err) => Err(failed(err.into())),
@@ -435,9 +373,7 @@ fn settle(node: &Node, parent: &OwnedFd, name: &Path) -> Result<(), DeviceError>
     let fd = open_nofollow(node, parent, name)?;
     let stat = fstat(&fd).map_err(node.failed("examine it"))?;
     if !node.is(&stat) {
-        return Err(DeviceError::Occupied {
-            path: node.path.clone(),
-        });
+        return Err(DeviceError::Occupied { path: node.path.clone() });
     }
     if (stat.st_uid, stat.st_gid) != (node.uid, node.gid) {
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));

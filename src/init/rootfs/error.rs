@@ -22,10 +22,7 @@ impl Reason {
 
     /// `errno` with the kernel's own explanation.
     pub(super) fn explained(errno: Errno, detail: &str) -> Self {
-        Self {
-            err: errno.into(),
-            detail: Some(detail.to_owned()),
-        }
+        Self { err: errno.into(), detail: Some(detail.to_owned()) }
     }
 }
 
@@ -70,18 +67,11 @@ mod tests {
 
     #[test]
     fn a_missing_file_reads_as_engines_expect() {
-        assert_eq!(
-            Reason::from(Errno::NOENT).to_string(),
-            "no such file or directory"
-        );
+        assert_eq!(Reason::from(Errno::NOENT).to_string(), "no such file or directory");
     }
 
     #[test]
     fn a_missing_system_call_names_the_kernel_that_has_it() {
-        assert!(
-            Reason::from(Errno::NOSYS)
-                .to_string()
-                .contains("Linux 5.12")
-        );
+        assert!(Reason::from(Errno::NOSYS).to_string().contains("Linux 5.12"));
     }
 }

@@ -59,18 +59,8 @@ pub fn mount(one: &mut OneMount<'_>, fstype: &str) -> Result<OwnedFd, Cause> {
     if attrs & MOUNT_ATTR_RDONLY != 0 && !READONLY_BY_MOUNT.contains(&fstype) {
         superblock |= MS_RDONLY;
     }
-    let source = one
-        .spec
-        .source()
-        .as_deref()
-        .filter(|source| !source.as_os_str().is_empty());
-    let plan = Blueprint {
-        fstype,
-        source,
-        data: &data,
-        attrs,
-        superblock,
-    };
+    let source = one.spec.source().as_deref().filter(|source| !source.as_os_str().is_empty());
+    let plan = Blueprint { fstype, source, data: &data, attrs, superblock };
     let tree = match plan.make(target.as_fd()) {
         Ok(tree) => tree,
         // A user namespace may mount sysfs only together with a network namespace of its own.
@@ -78,10 +68,7 @@ pub fn mount(one: &mut OneMount<'_>, fstype: &str) -> Result<OwnedFd, Cause> {
             return bind::from_host(one, Path::new("/sys"), true);
         }
         Err(reason) => {
-            return Err(Cause::System {
-                doing: "make the filesystem",
-                reason,
-            });
+            return Err(Cause::System { doing: "make the filesystem", reason });
         }
     };
     if one.options.copy_up && fstype == "tmpfs" {
@@ -94,9 +81,7 @@ pub fn mount(one: &mut OneMount<'_>, fstype: &str) -> Result<OwnedFd, Cause> {
 pub fn reconfigure(one: &OneMount<'_>, mounted: BorrowedFd<'_>) -> Result<(), Cause> {
     let doing = "reconfigure the filesystem";
     let data = std::ffi::CString::new(one.options.data.join(","));
-    let data = data
-        .map_err(|_| Errno::INVAL)
-        .map_err(Cause::system(doing))?;
+    let data = data.map_err(|_| Errno::INVAL).map_err(Cause::system(doing))?;
     let flags = MS_REMOUNT | one.options.superblock | classic_flags(one.options.attrs.set);
     let flags = MountFlags::from_bits_retain(u32::try_from(flags).unwrap_or(0));
     let remounted = (|| {

@@ -76,29 +76,19 @@ pub fn finish(root: &Root, spec: &Finish<'_>) -> Result<(), FinishError> {
     {
         mount_setattr(root, &propagation.attr(), propagation.recursive).map_err(|err| {
             let word = spec.propagation.unwrap_or_default().to_owned();
-            FinishError::RootPropagation {
-                word,
-                reason: err.into(),
-            }
+            FinishError::RootPropagation { word, reason: err.into() }
         })?;
     }
     stdio::reopen_null(root).map_err(|err| FinishError::DevNull { reason: err.into() })?;
 
-    let readonly = MountAttr {
-        set: MOUNT_ATTR_RDONLY,
-        ..MountAttr::default()
-    };
+    let readonly = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
     for DeferredReadonly { dest, mount } in spec.deferred {
-        mount_setattr(mount, &readonly, false).map_err(|err| FinishError::Readonly {
-            path: dest.clone(),
-            reason: err.into(),
-        })?;
+        mount_setattr(mount, &readonly, false)
+            .map_err(|err| FinishError::Readonly { path: dest.clone(), reason: err.into() })?;
     }
     if spec.readonly_root {
-        mount_setattr(root, &readonly, false).map_err(|err| FinishError::Readonly {
-            path: "/".into(),
-            reason: err.into(),
-        })?;
+        mount_setattr(root, &readonly, false)
+            .map_err(|err| FinishError::Readonly { path: "/".into(), reason: err.into() })?;
     }
     masks::readonly(root, spec.readonly_paths)?;
     masks::mask(root, spec.masked_paths)

@@ -17,10 +17,8 @@ use crate::sys::mount::{MountAttr, mount_setattr};
 /// Makes each of `paths` read-only by a bind mount of itself. What does not exist is skipped.
 pub fn readonly(root: &Root, paths: &[String]) -> Result<(), FinishError> {
     for path in paths {
-        one_readonly(root, Path::new(path)).map_err(|reason| FinishError::Readonly {
-            path: PathBuf::from(path),
-            reason,
-        })?;
+        one_readonly(root, Path::new(path))
+            .map_err(|reason| FinishError::Readonly { path: PathBuf::from(path), reason })?;
     }
     Ok(())
 }
@@ -30,10 +28,7 @@ fn one_readonly(root: &Root, path: &Path) -> Result<(), Reason> {
         return Ok(());
     };
     let tree = detached::clone_fd(target.as_fd(), true)?;
-    let attr = MountAttr {
-        set: MOUNT_ATTR_RDONLY,
-        ..MountAttr::default()
-    };
+    let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
     mount_setattr(&tree, &attr, false)?;
     Ok(detached::attach(tree.as_fd(), target.as_fd())?)
 }
@@ -45,10 +40,7 @@ pub fn mask(root: &Root, paths: &[String]) -> Result<(), FinishError> {
     for path in paths {
         covers
             .cover(root, Path::new(path))
-            .map_err(|reason| FinishError::Mask {
-                path: PathBuf::from(path),
-                reason,
-            })?;
+            .map_err(|reason| FinishError::Mask { path: PathBuf::from(path), reason })?;
     }
     Ok(())
 }
@@ -92,14 +84,7 @@ fn empty_directory() -> Result<OwnedFd, Reason> {
     let attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let source = Some(Path::new("tmpfs"));
     let data = &["nr_blocks=1", "nr_inodes=1"];
-    Blueprint {
-        fstype: "tmpfs",
-        source,
-        data,
-        attrs,
-        superblock: 0,
-    }
-    .make_detached()
+    Blueprint { fstype: "tmpfs", source, data, attrs, superblock: 0 }.make_detached()
 }
 
 /// The thing at `path`, if there is one; never the root directory.

@@ -91,10 +91,7 @@ pub enum Cause {
 impl Cause {
     /// For `map_err`: a system call failed while `doing`.
     pub(super) fn system<E: Into<Reason>>(doing: &'static str) -> impl FnOnce(E) -> Self {
-        move |err| Self::System {
-            doing,
-            reason: err.into(),
-        }
+        move |err| Self::System { doing, reason: err.into() }
     }
 }
 
@@ -124,19 +121,10 @@ pub fn mount_all(
     let mut deferred = Vec::new();
     for mount in mounts {
         let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
-        let mut one = OneMount {
-            root,
-            spec: mount,
-            options,
-            context,
-            journal,
-        };
+        let mut one = OneMount { root, spec: mount, options, context, journal };
         match one.mount() {
             Ok(Some(made)) => {
-                deferred.push(DeferredReadonly {
-                    dest: mount.destination().clone(),
-                    mount: made,
-                });
+                deferred.push(DeferredReadonly { dest: mount.destination().clone(), mount: made });
             }
             Ok(None) => {}
             Err(cause) => {
@@ -197,18 +185,11 @@ impl OneMount<'_> {
     fn settle(&self, mount: BorrowedFd<'_>) -> Result<(), Cause> {
         let below = self.options.recursive;
         if !below.is_empty() {
-            let attr = MountAttr {
-                set: below.set,
-                clear: below.clear,
-                ..MountAttr::default()
-            };
+            let attr = MountAttr { set: below.set, clear: below.clear, ..MountAttr::default() };
             mount_setattr(mount, &attr, true).map_err(Cause::system("set recursive attributes"))?;
         }
         for &(propagation, recursive) in &self.options.propagation {
-            let attr = MountAttr {
-                propagation,
-                ..MountAttr::default()
-            };
+            let attr = MountAttr { propagation, ..MountAttr::default() };
             mount_setattr(mount, &attr, recursive).map_err(Cause::system("set the propagation"))?;
         }
         Ok(())

@@ -29,14 +29,8 @@ pub fn move_root(root: &Root) -> Result<(), PivotError> {
         take_away(mount).map_err(PivotError::at("take the host's /proc and /sys away"))?;
     }
     fchdir(root).map_err(PivotError::at("enter the new root"))?;
-    move_mount(
-        root,
-        c"",
-        CWD,
-        c"/",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .map_err(PivotError::at("move the new root over /"))?;
+    move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(PivotError::at("move the new root over /"))?;
     chroot(c".").map_err(PivotError::at("chroot"))?;
     chdir(c"/").map_err(PivotError::at("enter /"))
 }
@@ -50,21 +44,13 @@ fn take_away(path: &Path) -> Result<(), Reason> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         Err(err) => return Err(err.into()),
     };
-    let slave = MountAttr {
-        propagation: MS_SLAVE,
-        ..MountAttr::default()
-    };
+    let slave = MountAttr { propagation: MS_SLAVE, ..MountAttr::default() };
     mount_setattr(&mounted, &slave, true)?;
     match unmount(path, UnmountFlags::DETACH) {
         Ok(()) => Ok(()),
         Err(Errno::INVAL | Errno::PERM) => {
-            let empty = Blueprint {
-                fstype: "tmpfs",
-                source: None,
-                data: &[],
-                attrs: 0,
-                superblock: 0,
-            };
+            let empty =
+                Blueprint { fstype: "tmpfs", source: None, data: &[], attrs: 0, superblock: 0 };
             let cover = empty.make_detached()?;
             Ok(detached::attach(cover.as_fd(), mounted.as_fd())?)
         }

@@ -204,22 +204,13 @@ mod tests {
         let parsed = MountOptions::parse(&options);
         assert_eq!(parsed.attrs.set, MOUNT_ATTR_STRICTATIME);
         assert_eq!(parsed.attrs.clear, MOUNT_ATTR__ATIME);
-        assert_eq!(
-            parsed.recursive,
-            Attrs {
-                set: 0,
-                clear: MOUNT_ATTR__ATIME
-            }
-        );
+        assert_eq!(parsed.recursive, Attrs { set: 0, clear: MOUNT_ATTR__ATIME });
     }
 
     #[test]
     fn unknown_options_are_parameters_of_the_filesystem() {
         let options = list(&["mode=755", "nosuid", "size=64k", "newinstance"]);
-        assert_eq!(
-            MountOptions::parse(&options).data,
-            ["mode=755", "size=64k", "newinstance"]
-        );
+        assert_eq!(MountOptions::parse(&options).data, ["mode=755", "size=64k", "newinstance"]);
     }
 
     #[test]

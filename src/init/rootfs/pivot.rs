@@ -26,11 +26,7 @@ pub struct PivotError {
 impl PivotError {
     /// For `map_err`: a system call failed while `doing`.
     pub(super) fn at<E: Into<Reason>>(doing: &'static str) -> impl FnOnce(E) -> Self {
-        move |err| Self {
-            doing,
-            reason: err.into(),
-            remedy: "",
-        }
+        move |err| Self { doing, reason: err.into(), remedy: "" }
     }
 }
 
@@ -55,10 +51,7 @@ pub fn pivot(root: &Root, no_pivot: bool) -> Result<(), PivotError> {
         ..PivotError::at("pivot_root")(err)
     })?;
     // With a shared rootfsPropagation the unmount below would reach the host.
-    let slave = MountAttr {
-        propagation: MS_SLAVE,
-        ..MountAttr::default()
-    };
+    let slave = MountAttr { propagation: MS_SLAVE, ..MountAttr::default() };
     mount_setattr(&old, &slave, true).map_err(PivotError::at("cut the old root off"))?;
     fchdir(&old).map_err(PivotError::at("enter the old root"))?;
     unmount(c".", UnmountFlags::DETACH).map_err(PivotError::at("unmount the old root"))?;

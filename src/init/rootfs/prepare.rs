@@ -46,10 +46,7 @@ impl Propagation {
 
     /// As the kernel takes it.
     pub(super) fn attr(self) -> MountAttr {
-        MountAttr {
-            propagation: self.kind,
-            ..MountAttr::default()
-        }
+        MountAttr { propagation: self.kind, ..MountAttr::default() }
     }
 }
 
@@ -88,16 +85,9 @@ pub fn prepare_root(rootfs: &Path, propagation: Option<&str>) -> Result<Root, Pr
     let everything = Propagation::parse(propagation)?
         // `unbindable` would forbid the bind mounts that follow; it is set after pivot_root.
         .filter(|propagation| propagation.kind != MS_UNBINDABLE)
-        .unwrap_or(Propagation {
-            kind: MS_SLAVE,
-            recursive: true,
-        });
+        .unwrap_or(Propagation { kind: MS_SLAVE, recursive: true });
     let failed = |doing| {
-        move |reason: Reason| PrepareError::System {
-            doing,
-            path: rootfs.to_owned(),
-            reason,
-        }
+        move |reason: Reason| PrepareError::System { doing, path: rootfs.to_owned(), reason }
     };
     mount_setattr_at(CWD, c"/", &everything.attr(), everything.recursive)
         .map_err(|err| failed("change the propagation of the host's mounts")(err.into()))?;
@@ -116,10 +106,7 @@ pub fn prepare_root(rootfs: &Path, propagation: Option<&str>) -> Result<Root, Pr
 /// Makes the mount private that `dir` is in: walks up to its root, which is the first directory
 /// that mount_setattr(2) accepts.
 fn make_parent_private(dir: &OwnedFd) -> Result<(), Reason> {
-    let private = MountAttr {
-        propagation: MS_PRIVATE,
-        ..MountAttr::default()
-    };
+    let private = MountAttr { propagation: MS_PRIVATE, ..MountAttr::default() };
     let mut here = openat(dir, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     for _ in 0..DEEPEST {
         match mount_setattr(&here, &private, false) {

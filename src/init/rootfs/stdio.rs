@@ -17,11 +17,7 @@ use crate::init::root::Root;
 pub fn dev_null(root: &Root) -> io::Result<OwnedFd> {
     let path = Path::new("/dev/null");
     let fd = root.resolve_nofollow(path)?;
-    if is_null(&fd)? {
-        Ok(fd)
-    } else {
-        Err(Errno::NODEV.into())
-    }
+    if is_null(&fd)? { Ok(fd) } else { Err(Errno::NODEV.into()) }
 }
 
 /// Replaces those of stdin, stdout and stderr that are the host's /dev/null by the container's,

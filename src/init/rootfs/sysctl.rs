@@ -59,13 +59,7 @@ pub fn write_sysctls<'a>(
 
 /// A procfs mount without anything mounted over it.
 fn own_procfs(root: &Root) -> Result<OwnedFd, Reason> {
-    let plan = Blueprint {
-        fstype: "proc",
-        source: None,
-        data: &[],
-        attrs: 0,
-        superblock: 0,
-    };
+    let plan = Blueprint { fstype: "proc", source: None, data: &[], attrs: 0, superblock: 0 };
     let refused = match plan.make_detached() {
         Err(reason) if reason.is(Errno::PERM) => reason,
         done => return done,
@@ -74,11 +68,7 @@ fn own_procfs(root: &Root) -> Result<OwnedFd, Reason> {
     // will do if it is one; what covers parts of it is refused when a file is opened.
     let found = root.resolve_nofollow(Path::new("/proc"))?;
     let procfs = target::is_procfs(found.as_fd()).unwrap_or(false);
-    if procfs && fstat(&found)?.st_ino == PROC_ROOT_INO {
-        Ok(found)
-    } else {
-        Err(refused)
-    }
+    if procfs && fstat(&found)?.st_ino == PROC_ROOT_INO { Ok(found) } else { Err(refused) }
 }
 
 fn write_one(procfs: &OwnedFd, key: &str, value: &str) -> Result<(), Reason> {
@@ -87,21 +77,14 @@ fn write_one(procfs: &OwnedFd, key: &str, value: &str) -> Result<(), Reason> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let file = openat2(procfs, path, flags, Mode::empty(), resolve)?;
     // One write: the kernel takes a value as a whole.
-    if write(&file, value.as_bytes())? == value.len() {
-        Ok(())
-    } else {
-        Err(Errno::INVAL.into())
-    }
+    if write(&file, value.as_bytes())? == value.len() { Ok(()) } else { Err(Errno::INVAL.into()) }
 }
 
 /// `key` with dots as separators and slashes where a name contains a dot, whichever of the two
 /// spellings of sysctl(8) it has: the first separator tells.
 #[must_use]
 pub fn dotted(key: &str) -> String {
-    if matches!(
-        key.chars().find(|letter| matches!(letter, '.' | '/')),
-        Some('/')
-    ) {
+    if matches!(key.chars().find(|letter| matches!(letter, '.' | '/')), Some('/')) {
         swapped(key)
     } else {
         key.to_owned()
@@ -129,14 +112,8 @@ mod tests {
 
     #[test]
     fn both_spellings_of_a_key_name_the_same_file() {
-        assert_eq!(
-            file_of("net.ipv4.ip_forward"),
-            Path::new("net/ipv4/ip_forward")
-        );
-        assert_eq!(
-            file_of("net/ipv4/ip_forward"),
-            Path::new("net/ipv4/ip_forward")
-        );
+        assert_eq!(file_of("net.ipv4.ip_forward"), Path::new("net/ipv4/ip_forward"));
+        assert_eq!(file_of("net/ipv4/ip_forward"), Path::new("net/ipv4/ip_forward"));
         let vlan = Path::new("net/ipv4/conf/eth0.100/forwarding");
         assert_eq!(file_of("net.ipv4.conf.eth0/100.forwarding"), vlan);
         assert_eq!(file_of("net/ipv4/conf/eth0.100/forwarding"), vlan);

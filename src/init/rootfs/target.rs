@@ -44,14 +44,12 @@ pub fn clean(path: &Path) -> PathBuf {
 
 /// A directory to mount on, created where missing.
 pub fn directory(root: &Root, dest: &Path, journal: &mut Journal) -> Result<OwnedFd, Cause> {
-    root.ensure_dir(dest, journal)
-        .map_err(Cause::system("create the mount point"))
+    root.ensure_dir(dest, journal).map_err(Cause::system("create the mount point"))
 }
 
 /// Something to mount a file on: an empty file is created where nothing is.
 pub fn file(root: &Root, dest: &Path, journal: &mut Journal) -> Result<OwnedFd, Cause> {
-    root.ensure_file(dest, journal)
-        .map_err(Cause::system("create the mount point"))
+    root.ensure_file(dest, journal).map_err(Cause::system("create the mount point"))
 }
 
 /// A directory for procfs or sysfs, whose last component must not be a link: a link would put
@@ -65,9 +63,7 @@ pub fn ordinary_directory(
     let is_directory = |fd: &OwnedFd| {
         fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     };
-    let refused = || Cause::NotOrdinaryDirectory {
-        fstype: fstype.to_owned(),
-    };
+    let refused = || Cause::NotOrdinaryDirectory { fstype: fstype.to_owned() };
     for _ in 0..2 {
         match root.resolve_nofollow(dest) {
             Ok(fd) if is_directory(&fd).map_err(Cause::system("examine the mount point"))? => {
@@ -120,10 +116,7 @@ mod tests {
 
     #[test]
     fn a_destination_is_cleaned_without_leaving_the_root() {
-        assert_eq!(
-            clean(Path::new("//proc/../../proc/./sys")),
-            Path::new("/proc/sys")
-        );
+        assert_eq!(clean(Path::new("//proc/../../proc/./sys")), Path::new("/proc/sys"));
         assert_eq!(clean(Path::new("relative/x")), Path::new("/relative/x"));
     }
 
@@ -135,10 +128,7 @@ mod tests {
         assert!(matches!(check("/proc", false), Err(Cause::NotProc)));
         assert!(check("/proc", true).is_ok());
         assert!(check("/proc/./cpuinfo", false).is_ok());
-        assert!(matches!(
-            check("/x/../proc/self", false),
-            Err(Cause::InsideProc)
-        ));
+        assert!(matches!(check("/x/../proc/self", false), Err(Cause::InsideProc)));
         assert!(matches!(check("/proc/self", true), Err(Cause::InsideProc)));
         assert!(matches!(check("/a/..", true), Err(Cause::OntoRoot)));
         assert!(check("/process", false).is_ok());

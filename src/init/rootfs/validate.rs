@@ -24,12 +24,8 @@ pub struct InvalidMount {
 /// The first of them.
 pub fn validate_mounts(mounts: &[Mount]) -> Result<(), InvalidMount> {
     for mount in mounts {
-        invalidity(mount).map_or(Ok(()), |what| {
-            Err(InvalidMount {
-                dest: mount.destination().clone(),
-                what,
-            })
-        })?;
+        invalidity(mount)
+            .map_or(Ok(()), |what| Err(InvalidMount { dest: mount.destination().clone(), what }))?;
     }
     Ok(())
 }
@@ -49,10 +45,7 @@ fn invalidity(mount: &Mount) -> Option<String> {
         return Some("nothing can be mounted on the root; change root.path instead".to_owned());
     }
     if has_nul(dest.as_os_str().as_bytes())
-        || mount
-            .source()
-            .as_ref()
-            .is_some_and(|source| has_nul(source.as_os_str().as_bytes()))
+        || mount.source().as_ref().is_some_and(|source| has_nul(source.as_os_str().as_bytes()))
         || list.iter().any(|option| has_nul(option.as_bytes()))
         || has_nul(fstype.as_bytes())
     {
@@ -60,17 +53,12 @@ fn invalidity(mount: &Mount) -> Option<String> {
     }
     let mapped = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
     if let Some(option) = options.idmap.or(mapped.then_some("uidMappings")) {
-        return Some(format!(
-            "{option}: id-mapped mounts are not supported; remove it"
-        ));
+        return Some(format!("{option}: id-mapped mounts are not supported; remove it"));
     }
     if options.copy_up && fstype != "tmpfs" {
         return Some("tmpcopyup is for mounts of type tmpfs; remove it".to_owned());
     }
-    let no_source = mount
-        .source()
-        .as_ref()
-        .is_none_or(|source| source.as_os_str().is_empty());
+    let no_source = mount.source().as_ref().is_none_or(|source| source.as_os_str().is_empty());
     if bind && !options.remount && no_source {
         return Some("a bind mount needs a source".to_owned());
     }
@@ -116,10 +104,7 @@ impl SysctlNamespaces {
 /// Whether `path` is the network namespace of this process. What cannot be examined counts as
 /// the host's.
 fn is_host_net(path: &Path) -> bool {
-    match (
-        rustix::fs::stat(path),
-        rustix::fs::stat(c"/proc/self/ns/net"),
-    ) {
+    match (rustix::fs::stat(path), rustix::fs::stat(c"/proc/self/ns/net")) {
         (Ok(theirs), Ok(ours)) => (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino),
         _ => true,
     }
@@ -157,10 +142,7 @@ pub fn validate_sysctls<'a>(
 ) -> Result<(), InvalidSysctl> {
     for key in keys {
         if let Some(what) = sysctl_invalidity(&sysctl::dotted(key), namespaces) {
-            return Err(InvalidSysctl {
-                key: key.clone(),
-                what,
-            });
+            return Err(InvalidSysctl { key: key.clone(), what });
         }
     }
     Ok(())
@@ -193,12 +175,7 @@ fn sysctl_invalidity(key: &str, own: SysctlNamespaces) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const ALL: SysctlNamespaces = SysctlNamespaces {
-        ipc: true,
-        net: true,
-        uts: true,
-        user: true,
-    };
+    const ALL: SysctlNamespaces = SysctlNamespaces { ipc: true, net: true, uts: true, user: true };
 
     fn check(key: &str, namespaces: SysctlNamespaces) -> Result<(), InvalidSysctl> {
         validate_sysctls(&[key.to_owned()], namespaces)
@@ -207,12 +184,7 @@ mod tests {
     #[test]
     fn a_sysctl_needs_the_namespace_that_it_belongs_to() {
         let none = SysctlNamespaces::default();
-        for key in [
-            "kernel.shmmax",
-            "fs.mqueue.msg_max",
-            "net/ipv4/ip_forward",
-            "user.max_x",
-        ] {
+        for key in ["kernel.shmmax", "fs.mqueue.msg_max", "net/ipv4/ip_forward", "user.max_x"] {
             assert_eq!(check(key, ALL), Ok(()), "{key}");
             assert!(check(key, none).is_err(), "{key}");
         }
@@ -241,9 +213,7 @@ mod tests {
     }
 
     fn refusal(json: &str) -> String {
-        validate_mounts(&[mount(json)])
-            .expect_err("a refusal")
-            .to_string()
+        validate_mounts(&[mount(json)]).expect_err("a refusal").to_string()
     }
 
     #[test]

@@ -53,9 +53,7 @@ pub(super) enum Number {
 
 /// The numbers of the call `name`; `None` if no ABI known here has it.
 pub(super) fn lookup(name: &str) -> Option<Numbers> {
-    let row = ROWS
-        .binary_search_by(|row| row.name().cmp(name.as_bytes()))
-        .ok()?;
+    let row = ROWS.binary_search_by(|row| row.name().cmp(name.as_bytes())).ok()?;
     ROWS.get(row).map(|row| Numbers(row.numbers))
 }
 
@@ -68,9 +66,7 @@ struct Row {
 impl Row {
     fn name(&self) -> &'static [u8] {
         let at = usize::from(self.at);
-        NAMES
-            .get(at..at + usize::from(self.len))
-            .unwrap_or_default()
+        NAMES.get(at..at + usize::from(self.len)).unwrap_or_default()
     }
 }
 
@@ -103,22 +99,12 @@ const fn names() -> [u8; names_len()] {
 }
 
 const fn rows() -> [Row; table::SYSCALLS.len()] {
-    let mut rows = [const {
-        Row {
-            at: 0,
-            len: 0,
-            numbers: [0; 5],
-        }
-    }; table::SYSCALLS.len()];
+    let mut rows = [const { Row { at: 0, len: 0, numbers: [0; 5] } }; table::SYSCALLS.len()];
     let (mut at, mut row) = (0, 0);
     while row < table::SYSCALLS.len() {
         let (name, numbers) = table::SYSCALLS[row];
         assert!(at <= u16::MAX as usize && name.len() <= u8::MAX as usize);
-        rows[row] = Row {
-            at: at as u16,
-            len: name.len() as u8,
-            numbers,
-        };
+        rows[row] = Row { at: at as u16, len: name.len() as u8, numbers };
         at += name.len();
         row += 1;
     }
@@ -167,11 +153,9 @@ mod tests {
             println!("skipped: libc's numbers are compared on x86_64 only");
             return;
         }
-        for (name, number) in [
-            ("read", libc::SYS_read),
-            ("clone3", libc::SYS_clone3),
-            ("mseal", libc::SYS_mseal),
-        ] {
+        for (name, number) in
+            [("read", libc::SYS_read), ("clone3", libc::SYS_clone3), ("mseal", libc::SYS_mseal)]
+        {
             let found = lookup(name).and_then(|numbers| numbers.on(Arch::X86_64));
             assert_eq!(found, Some(Number::Ordinary(number as u16)), "{name}");
         }

@@ -13,14 +13,7 @@ const ENOSYS: u32 = 0x0005_0026;
 const KILL_THREAD: u32 = 0;
 
 fn ask(filter: &Filter, arch: Arch, nr: u32, args: [u64; 6]) -> u32 {
-    run(
-        filter.program(),
-        &Call {
-            arch: arch.audit(),
-            nr,
-            args,
-        },
-    )
+    run(filter.program(), &Call { arch: arch.audit(), nr, args })
 }
 
 fn call(filter: &Filter, arch: Arch, name: &str, first: u64) -> u32 {
@@ -32,18 +25,13 @@ fn native(profile: &LinuxSeccomp) -> Filter {
 }
 
 fn rules(rules: &str) -> LinuxSeccomp {
-    profile(&format!(
-        r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rules}]}}"#
-    ))
+    profile(&format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rules}]}}"#))
 }
 
 #[test]
 fn every_action_of_a_rule_reaches_its_call_on_every_abi() {
     for (filter, archs) in [
-        (
-            native(&everyday(X86_FAMILY)),
-            [Arch::X86_64, Arch::X86, Arch::X32].as_slice(),
-        ),
+        (native(&everyday(X86_FAMILY)), [Arch::X86_64, Arch::X86, Arch::X32].as_slice()),
         (
             compile_for(&everyday(ARM_FAMILY), Arch::Aarch64).expect("compiles"),
             &[Arch::Aarch64, Arch::Arm],
@@ -57,11 +45,7 @@ fn every_action_of_a_rule_reaches_its_call_on_every_abi() {
             assert_eq!(call(&filter, *arch, "sync", 0), 0x7ffc_0000, "{arch:?}");
             assert_eq!(call(&filter, *arch, "ptrace", 0), 0x7ff0_0007, "{arch:?}");
             assert_eq!(call(&filter, *arch, "reboot", 0), 0x0003_0000, "{arch:?}");
-            assert_eq!(
-                call(&filter, *arch, "init_module", 0),
-                0x8000_0000,
-                "{arch:?}"
-            );
+            assert_eq!(call(&filter, *arch, "init_module", 0), 0x8000_0000, "{arch:?}");
             assert_eq!(call(&filter, *arch, "bpf", 0), KILL_THREAD, "{arch:?}");
         }
     }
@@ -75,21 +59,12 @@ fn conditions_on_arguments_decide() {
         assert_eq!(call(&filter, arch, "clone", 0x1000_0000), EPERM);
         assert_eq!(call(&filter, arch, "personality", 8), ALLOW);
         assert_eq!(call(&filter, arch, "personality", 9), EPERM);
-        for (family, answer) in [
-            (2, ALLOW),
-            (37, ALLOW),
-            (38, EPERM),
-            (39, ALLOW),
-            (40, EPERM),
-        ] {
+        for (family, answer) in [(2, ALLOW), (37, ALLOW), (38, EPERM), (39, ALLOW), (40, EPERM)] {
             assert_eq!(call(&filter, arch, "socket", family), answer, "{family}");
         }
     }
     // Only 64-bit ABIs have upper halves.
-    assert_eq!(
-        call(&filter, Arch::X86_64, "personality", 8 | 1 << 32),
-        EPERM
-    );
+    assert_eq!(call(&filter, Arch::X86_64, "personality", 8 | 1 << 32), EPERM);
     assert_eq!(call(&filter, Arch::X86, "personality", 8 | 1 << 32), ALLOW);
 }
 
@@ -106,20 +81,13 @@ fn an_abi_that_is_not_listed_is_killed() {
 
 #[test]
 fn the_machines_own_abi_is_in_whatever_is_listed() {
-    for archs in [
-        "[]",
-        r#"["SCMP_ARCH_NATIVE"]"#,
-        r#"["SCMP_ARCH_X86"]"#,
-        r#"["SCMP_ARCH_S390X"]"#,
-    ] {
+    for archs in ["[]", r#"["SCMP_ARCH_NATIVE"]"#, r#"["SCMP_ARCH_X86"]"#, r#"["SCMP_ARCH_S390X"]"#]
+    {
         let filter = native(&everyday(archs));
         assert_eq!(call(&filter, Arch::X86_64, "read", 0), ALLOW, "{archs}");
     }
     let foreign = native(&everyday(ARM_FAMILY));
-    assert_eq!(
-        foreign.instructions(),
-        native(&everyday("[]")).instructions()
-    );
+    assert_eq!(foreign.instructions(), native(&everyday("[]")).instructions());
 }
 
 #[test]
@@ -157,11 +125,7 @@ fn unknown_numbers_keep_a_default_that_lets_pass_or_is_enosys_already() {
             r#"{{"defaultAction": {default},
                 "syscalls": [{{"names": ["close"], "action": "SCMP_ACT_ERRNO"}}]}}"#
         ));
-        assert_eq!(
-            ask(&native(&profile), Arch::X86_64, 9999, [0; 6]),
-            answer,
-            "{default}"
-        );
+        assert_eq!(ask(&native(&profile), Arch::X86_64, 9999, [0; 6]), answer, "{default}");
     }
     let empty = native(&rules(""));
     assert_eq!(ask(&empty, Arch::X86_64, 9999, [0; 6]), EPERM);
@@ -178,11 +142,7 @@ fn a_rule_without_conditions_beats_those_with_some_and_the_first_one_counts() {
         format!("{PLAIN},{CONDITIONAL}"),
         format!("{PLAIN},{LATER}"),
     ] {
-        assert_eq!(
-            call(&native(&rules(&list)), Arch::X86_64, "dup", 1),
-            ALLOW,
-            "{list}"
-        );
+        assert_eq!(call(&native(&rules(&list)), Arch::X86_64, "dup", 1), ALLOW, "{list}");
     }
 }
 
@@ -201,11 +161,7 @@ fn several_conditions_must_hold_together_unless_they_name_one_argument_twice() {
     assert_eq!(ask(&filter, Arch::X86_64, dup2, [5, 7, 0, 0, 0, 0]), EPERM);
     assert_eq!(ask(&filter, Arch::X86_64, dup2, [4, 6, 0, 0, 0, 0]), EPERM);
     for (first, answer) in [(3, ALLOW), (4, EPERM), (7, EPERM), (8, ALLOW)] {
-        assert_eq!(
-            call(&filter, Arch::X86_64, "dup3", first),
-            answer,
-            "{first}"
-        );
+        assert_eq!(call(&filter, Arch::X86_64, "dup3", first), answer, "{first}");
     }
 }
 
@@ -218,10 +174,7 @@ fn where_two_rules_match_the_stricter_one_wins() {
             {"index": 1, "value": 1, "op": "SCMP_CMP_EQ"}]}"#,
     ));
     let dup2 = number("dup2", Arch::X86_64);
-    assert_eq!(
-        ask(&filter, Arch::X86_64, dup2, [1, 1, 0, 0, 0, 0]),
-        0x0003_0000
-    );
+    assert_eq!(ask(&filter, Arch::X86_64, dup2, [1, 1, 0, 0, 0, 0]), 0x0003_0000);
     assert_eq!(ask(&filter, Arch::X86_64, dup2, [1, 0, 0, 0, 0, 0]), ALLOW);
 }
 
@@ -254,26 +207,17 @@ fn long_programs_jump_far_and_too_long_ones_are_refused() {
     };
     let filter = native(&many(600));
     for (first, answer) in [(0, ALLOW), (599, ALLOW), (600, EPERM)] {
-        assert_eq!(
-            call(&filter, Arch::X86_64, "prctl", first),
-            answer,
-            "{first}"
-        );
+        assert_eq!(call(&filter, Arch::X86_64, "prctl", first), answer, "{first}");
     }
     assert_eq!(call(&filter, Arch::X86_64, "read", 0), EPERM);
-    assert!(matches!(
-        compile_for(&many(1000), Arch::X86_64),
-        Err(SeccompError::TooLong(4097..))
-    ));
+    assert!(matches!(compile_for(&many(1000), Arch::X86_64), Err(SeccompError::TooLong(4097..))));
 }
 
 #[test]
 fn what_cannot_be_expressed_is_refused() {
     let error = |json: &str| compile_for(&profile(json), Arch::X86_64).err().expect(json);
     let rule = |rule: &str| {
-        error(&format!(
-            r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rule}]}}"#
-        ))
+        error(&format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rule}]}}"#))
     };
     assert!(matches!(
         error(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#),
@@ -319,10 +263,7 @@ fn what_cannot_be_expressed_is_refused() {
                {"names": ["dup"], "action": "SCMP_ACT_TRAP",
                 "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]}"#
         ),
-        SeccompError::Conflict {
-            arch: Arch::X86_64,
-            ..
-        }
+        SeccompError::Conflict { arch: Arch::X86_64, .. }
     ));
 }
 

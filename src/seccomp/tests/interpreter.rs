@@ -17,11 +17,7 @@ pub fn run(program: &[sock_filter], call: &Call) -> u32 {
         4 => call.arch,
         16..64 if offset.is_multiple_of(4) => {
             let arg = call.args[(offset as usize - 16) / 8];
-            if offset.is_multiple_of(8) {
-                arg as u32
-            } else {
-                (arg >> 32) as u32
-            }
+            if offset.is_multiple_of(8) { arg as u32 } else { (arg >> 32) as u32 }
         }
         _ => panic!("load at {offset}"),
     };

@@ -33,9 +33,7 @@ fn under<T: Send>(profile: &LinuxSeccomp, test: impl FnOnce() -> T + Send) -> T 
 }
 
 fn errno(number: i64, first: u64) -> Option<i32> {
-    raw(number, [first, 0, 0, 0, 0, 0])
-        .err()
-        .and_then(|error| error.raw_os_error())
+    raw(number, [first, 0, 0, 0, 0, 0]).err().and_then(|error| error.raw_os_error())
 }
 
 #[test]
@@ -76,15 +74,7 @@ fn a_deny_by_default_filter_of_three_abis_loads_and_unknown_calls_are_enosys() {
             errno(5000, 0),
         ]
     });
-    assert_eq!(
-        answers,
-        [
-            None,
-            Some(libc::EPERM),
-            Some(libc::ENOSYS),
-            Some(libc::ENOSYS)
-        ]
-    );
+    assert_eq!(answers, [None, Some(libc::EPERM), Some(libc::ENOSYS), Some(libc::ENOSYS)]);
 }
 
 #[test]
@@ -98,11 +88,7 @@ fn flags_are_taken_by_the_kernel() {
             r#"{{"defaultAction": "SCMP_ACT_ALLOW", "flags": {flags},
                 "syscalls": [{{"names": ["getppid"], "action": "SCMP_ACT_ERRNO"}}]}}"#
         ));
-        assert_eq!(
-            under(&profile, || errno(libc::SYS_getppid, 0)),
-            Some(libc::EPERM),
-            "{flags}"
-        );
+        assert_eq!(under(&profile, || errno(libc::SYS_getppid, 0)), Some(libc::EPERM), "{flags}");
     }
 }
 
@@ -116,11 +102,7 @@ fn without_privileges_the_filter_is_refused_with_a_hint() {
     let error = std::thread::spawn(move || {
         // Raw, because it must not reach the other threads.
         raw(libc::SYS_setresuid, [1, 1, 1, 0, 0, 0]).expect("setresuid");
-        compile(&profile)
-            .expect("compiles")
-            .load()
-            .err()
-            .map(|error| error.to_string())
+        compile(&profile).expect("compiles").load().err().map(|error| error.to_string())
     })
     .join()
     .expect("thread");
@@ -172,11 +154,7 @@ fn child_with_tsync() {
 /// Runs one test of this binary in a process of its own.
 fn run_again(test: &str, what: &str) -> ExitStatus {
     Command::new(std::env::current_exe().expect("own path"))
-        .args([
-            "--exact",
-            &format!("seccomp::tests::kernel::{test}"),
-            "--test-threads=1",
-        ])
+        .args(["--exact", &format!("seccomp::tests::kernel::{test}"), "--test-threads=1"])
         .env("SECCOMP_TEST_CHILD", what)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -202,10 +180,7 @@ fn a_32_bit_program_meets_its_own_numbers() {
         under(&profile, || Command::new(program.path()).status()).expect("runs")
     };
     assert_eq!(answers(r#"["SCMP_ARCH_X86"]"#).code(), Some(0));
-    assert_eq!(
-        answers(r#"["SCMP_ARCH_X86_64"]"#).signal(),
-        Some(libc::SIGSYS)
-    );
+    assert_eq!(answers(r#"["SCMP_ARCH_X86_64"]"#).signal(), Some(libc::SIGSYS));
 }
 
 /// An i386 program that is content when getppid is 95, and socket 96 by both of its doors.
@@ -231,15 +206,7 @@ impl Program32 {
         )
         .ok()?;
         let status = Command::new("cc")
-            .args([
-                "-m32",
-                "-static",
-                "-nostdlib",
-                "-ffreestanding",
-                "-fno-pie",
-                "-no-pie",
-                "-o",
-            ])
+            .args(["-m32", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-o"])
             .args([built.path(), source])
             .stderr(Stdio::null())
             .status();
@@ -316,9 +283,7 @@ fn a_notified_call_waits_for_the_agent_that_got_the_descriptor() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let caller = scope.spawn(move || {
             rustix::thread::set_no_new_privs(true).expect("no_new_privs");
-            sender
-                .send(filter.load().expect("loads").expect("listener"))
-                .expect("send");
+            sender.send(filter.load().expect("loads").expect("listener")).expect("send");
             raw(libc::SYS_getppid, [0; 6])
         });
         let listener = receiver.recv().expect("listener");
@@ -340,17 +305,12 @@ fn a_notified_call_waits_for_the_agent_that_got_the_descriptor() {
         assert_eq!(fds.len(), 1);
         // An agent that goes away leaves its callers with ENOSYS.
         let fd = fds.pop().expect("descriptor");
-        let mut poll = [rustix::event::PollFd::new(
-            &fd,
-            rustix::event::PollFlags::IN,
-        )];
+        let mut poll = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut poll, None).expect("poll");
         drop(fd);
         let answer = caller.join().expect("caller");
         assert_eq!(
-            answer
-                .err()
-                .and_then(|error: io::Error| error.raw_os_error()),
+            answer.err().and_then(|error: io::Error| error.raw_os_error()),
             Some(libc::ENOSYS)
         );
     });

@@ -82,12 +82,7 @@ impl Exporter {
             .spawn()
             .expect("exporter");
         let text = rules_as_runc_adds_them(profile, native);
-        child
-            .stdin
-            .take()
-            .expect("stdin")
-            .write_all(text.as_bytes())
-            .expect("write");
+        child.stdin.take().expect("stdin").write_all(text.as_bytes()).expect("write");
         let output = child.wait_with_output().expect("exporter");
         assert!(output.status.success(), "{:?}\n{text}", output.status);
         let program = output
@@ -100,10 +95,7 @@ impl Exporter {
                 k: u32::from_ne_bytes([raw[4], raw[5], raw[6], raw[7]]),
             })
             .collect();
-        let remarks = String::from_utf8_lossy(&output.stderr)
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let remarks = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
         (program, remarks)
     }
 }
@@ -156,12 +148,7 @@ fn without_unknown(mut profile: LinuxSeccomp, remarks: &[String]) -> LinuxSeccom
     let mut entries = profile.syscalls().clone().unwrap_or_default();
     for entry in &mut entries {
         let known = |name: &String| !remarks.contains(&format!("unknown {name}"));
-        let names = entry
-            .names()
-            .iter()
-            .filter(|name| known(name))
-            .cloned()
-            .collect();
+        let names = entry.names().iter().filter(|name| known(name)).cloned().collect();
         entry.set_names(names);
     }
     profile.set_syscalls(Some(entries));
@@ -173,14 +160,7 @@ fn all_numbers() -> Vec<u32> {
     (0..=600)
         .chain((0..=600).map(|nr| nr | X32_BIT))
         .chain(0xf0000..0xf0010)
-        .chain([
-            1 << 16,
-            0x3fff_ffff,
-            0x7fff_ffff,
-            0x8000_0000,
-            0xffff_fffe,
-            u32::MAX,
-        ])
+        .chain([1 << 16, 0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, u32::MAX])
         .collect()
 }
 
@@ -193,30 +173,20 @@ fn compare(
     what: &str,
 ) -> usize {
     let (theirs, remarks) = exporter.export(&profile, native);
-    let refused: Vec<_> = remarks
-        .iter()
-        .filter(|line| line.starts_with("refused"))
-        .collect();
+    let refused: Vec<_> = remarks.iter().filter(|line| line.starts_with("refused")).collect();
     assert!(refused.is_empty(), "{what}: {refused:?}");
     let profile = without_unknown(profile, &remarks);
     let mut resolved = resolve(&profile, native).expect("resolves");
     // That part is runc's own, not libseccomp's.
     resolved.enosys = false;
     let ours = assemble(&resolved).expect("assembles");
-    println!(
-        "{what}: {} instructions, libseccomp {}",
-        ours.len(),
-        theirs.len()
-    );
+    println!("{what}: {} instructions, libseccomp {}", ours.len(), theirs.len());
 
     let mut asked = 0;
     let mut ask = |arch: u32, nr: u32, args: [u64; 6]| {
         let call = Call { arch, nr, args };
         let (ours, theirs) = (run(&ours, &call), run(&theirs, &call));
-        assert_eq!(
-            ours, theirs,
-            "{what}: {call:x?}: {ours:#x} and not {theirs:#x}"
-        );
+        assert_eq!(ours, theirs, "{what}: {call:x?}: {ours:#x} and not {theirs:#x}");
         asked += 1;
     };
     for nr in numbers.iter().copied() {
@@ -241,28 +211,11 @@ fn everyday_profiles_get_libseccomps_answers() {
     let Some(exporter) = Exporter::build("everyday") else {
         return;
     };
-    for archs in [
-        "[]",
-        r#"["SCMP_ARCH_X86_64"]"#,
-        r#"["SCMP_ARCH_X86"]"#,
-        X86_FAMILY,
-    ] {
-        compare(
-            &exporter,
-            everyday(archs),
-            Arch::X86_64,
-            &all_numbers(),
-            archs,
-        );
+    for archs in ["[]", r#"["SCMP_ARCH_X86_64"]"#, r#"["SCMP_ARCH_X86"]"#, X86_FAMILY] {
+        compare(&exporter, everyday(archs), Arch::X86_64, &all_numbers(), archs);
     }
     for archs in ["[]", ARM_FAMILY] {
-        compare(
-            &exporter,
-            everyday(archs),
-            Arch::Aarch64,
-            &all_numbers(),
-            archs,
-        );
+        compare(&exporter, everyday(archs), Arch::Aarch64, &all_numbers(), archs);
     }
 }
 
@@ -314,9 +267,7 @@ fn as_an_engine_resolves(
     let mut resolved = template.clone();
     let lists = |entry: &Value, which: &str, key: &str| -> Vec<String> {
         let list = entry[which][key].as_array().cloned().unwrap_or_default();
-        list.iter()
-            .filter_map(|item| item.as_str().map(str::to_owned))
-            .collect()
+        list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
     };
     let applies = |entry: &Value| {
         let arches = lists(entry, "includes", "arches");
@@ -333,10 +284,7 @@ fn as_an_engine_resolves(
         .flatten()
         .filter(|map| map["architecture"] == own.as_str())
         .flat_map(|map| {
-            let subs = map["subArchitectures"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
+            let subs = map["subArchitectures"].as_array().cloned().unwrap_or_default();
             [map["architecture"].clone()].into_iter().chain(subs)
         })
         .collect();
@@ -411,20 +359,14 @@ fn the_tables_agree_with_libseccomps() {
         return;
     };
     for native in [Arch::X86_64, Arch::Aarch64] {
-        let archs = if native == Arch::X86_64 {
-            X86_FAMILY
-        } else {
-            ARM_FAMILY
-        };
+        let archs = if native == Arch::X86_64 { X86_FAMILY } else { ARM_FAMILY };
         // Each call has an errno of its own, so that a wrong number shows.
         // Its tables may lack, on some of its ABIs, calls that came after Linux 5.10.
         let entries: Vec<_> = syscalls::TABLE
             .iter()
             .enumerate()
             .filter(|(_, (_, numbers))| {
-                numbers
-                    .iter()
-                    .all(|nr| *nr < 440 || *nr >= 0xf000 || (512..548).contains(nr))
+                numbers.iter().all(|nr| *nr < 440 || *nr >= 0xf000 || (512..548).contains(nr))
             })
             .map(|(index, (name, _))| {
                 format!(
@@ -437,12 +379,6 @@ fn the_tables_agree_with_libseccomps() {
             r#"{{"defaultAction": "SCMP_ACT_ALLOW", "architectures": {archs}, "syscalls": [{}]}}"#,
             entries.join(",")
         );
-        compare(
-            &exporter,
-            profile(&json),
-            native,
-            &all_numbers(),
-            "one errno per call",
-        );
+        compare(&exporter, profile(&json), native, &all_numbers(), "one errno per call");
     }
 }

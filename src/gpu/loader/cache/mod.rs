@@ -80,13 +80,9 @@ pub fn extend(existing: Option<&[u8]>, add: &[Entry]) -> Vec<u8> {
         .filter(|entry| !entry.name.contains(&0) && !entry.path.contains(&0))
         .filter(|entry| seen.insert((&entry.name, entry.flags)))
         .collect();
-    let same: HashSet<(&[u8], &[u8], u32)> = add
-        .iter()
-        .map(|new| (&*new.name, &*new.path, new.flags))
-        .collect();
-    table
-        .rows
-        .retain(|row| !row.own && !same.contains(&(row.name, row.path, row.flags)));
+    let same: HashSet<(&[u8], &[u8], u32)> =
+        add.iter().map(|new| (&*new.name, &*new.path, new.flags)).collect();
+    table.rows.retain(|row| !row.own && !same.contains(&(row.name, row.path, row.flags)));
     let mut rows: Vec<Row<'_>> = add.into_iter().map(Row::own).collect();
     rows.append(&mut table.rows);
     // Both sorts are stable: ours stay in front within a name, the rest keeps its order. A name's

@@ -11,10 +11,7 @@ pub fn compare(left: &[u8], right: &[u8]) -> Ordering {
     let (mut left, mut right) = (left, right);
     loop {
         let (a, b) = (left.first().copied(), right.first().copied());
-        match (
-            a.is_some_and(|c| c.is_ascii_digit()),
-            b.is_some_and(|c| c.is_ascii_digit()),
-        ) {
+        match (a.is_some_and(|c| c.is_ascii_digit()), b.is_some_and(|c| c.is_ascii_digit())) {
             (true, true) => match number(&mut left).cmp(&number(&mut right)) {
                 Ordering::Equal => continue,
                 unequal => return unequal,

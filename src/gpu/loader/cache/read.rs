@@ -23,44 +23,23 @@ pub(super) fn read(file: &[u8]) -> Option<Table<'_>> {
     }
     let count = word(file, 12)? as usize;
     let entries = count.checked_mul(OLD_ENTRY)?;
-    let strings = OLD_HEADER
-        .checked_add(entries)
-        .filter(|end| *end <= file.len())?;
+    let strings = OLD_HEADER.checked_add(entries).filter(|end| *end <= file.len())?;
     let new = strings.checked_next_multiple_of(8)?;
-    if file
-        .get(new..)
-        .is_some_and(|rest| rest.starts_with(NEW_MAGIC))
-    {
-        return read_new(file, new).map(|table| Table {
-            with_old: true,
-            ..table
-        });
+    if file.get(new..).is_some_and(|rest| rest.starts_with(NEW_MAGIC)) {
+        return read_new(file, new).map(|table| Table { with_old: true, ..table });
     }
     let mut budget = Budget::of(file);
     let mut rows = Vec::with_capacity(count);
     for entry in file.get(OLD_HEADER..strings)?.chunks_exact(OLD_ENTRY) {
-        let names = (
-            string(file, strings, word(entry, 4)?),
-            string(file, strings, word(entry, 8)?),
-        );
+        let names =
+            (string(file, strings, word(entry, 4)?), string(file, strings, word(entry, 8)?));
         let (Some(name), Some(path)) = names else {
             continue;
         };
         budget.take(name.len() + path.len())?;
-        rows.push(Row {
-            name,
-            path,
-            flags: word(entry, 0)?,
-            osversion: 0,
-            hwcap: 0,
-            own: false,
-        });
+        rows.push(Row { name, path, flags: word(entry, 0)?, osversion: 0, hwcap: 0, own: false });
     }
-    Some(Table {
-        with_old: true,
-        rows,
-        ..Table::default()
-    })
+    Some(Table { with_old: true, rows, ..Table::default() })
 }
 
 /// Reads the new format, whose header is at `base`. Strings count from there, sections from the
@@ -81,10 +60,7 @@ fn read_new(file: &[u8], base: usize) -> Option<Table<'_>> {
     let mut table = Table::default();
     table.rows.reserve(count);
     for (index, entry) in (0u32..).zip(entries.chunks_exact(NEW_ENTRY)) {
-        let names = (
-            string(file, base, word(entry, 4)?),
-            string(file, base, word(entry, 8)?),
-        );
+        let names = (string(file, base, word(entry, 4)?), string(file, base, word(entry, 8)?));
         let (Some(name), Some(path)) = names else {
             continue;
         };
@@ -104,9 +80,7 @@ fn read_new(file: &[u8], base: usize) -> Option<Table<'_>> {
         budget.take(name.len())?;
         table.hwcaps.push(name);
     }
-    table.generator = sections
-        .get(TAG_GENERATOR)
-        .filter(|text| text.len() <= LONGEST_STRING);
+    table.generator = sections.get(TAG_GENERATOR).filter(|text| text.len() <= LONGEST_STRING);
     Some(table)
 }
 
@@ -127,22 +101,15 @@ impl<'a> Sections<'a> {
             let start = offset.checked_add(8)?;
             file.get(start..start.checked_add(count.checked_mul(16)?)?)
         })();
-        Self {
-            file,
-            directory: directory.unwrap_or_default(),
-        }
+        Self { file, directory: directory.unwrap_or_default() }
     }
 
     fn get(&self, tag: u32) -> Option<&'a [u8]> {
         // A cache has two or three; more is nothing that ldconfig wrote.
-        self.directory
-            .chunks_exact(16)
-            .take(64)
-            .find_map(|section| {
-                let (offset, size) = (word(section, 8)? as usize, word(section, 12)? as usize);
-                (word(section, 0)? == tag)
-                    .then(|| self.file.get(offset..offset.checked_add(size)?))?
-            })
+        self.directory.chunks_exact(16).take(64).find_map(|section| {
+            let (offset, size) = (word(section, 8)? as usize, word(section, 12)? as usize);
+            (word(section, 0)? == tag).then(|| self.file.get(offset..offset.checked_add(size)?))?
+        })
     }
 
     fn words(&self, tag: u32) -> impl Iterator<Item = u32> + 'a {
@@ -176,9 +143,6 @@ fn word(bytes: &[u8], offset: usize) -> Option<u32> {
 /// The string at `offset` from `base`, without its NUL; `None` when empty, too long or not ended.
 fn string(file: &[u8], base: usize, offset: u32) -> Option<&[u8]> {
     let rest = file.get(base.checked_add(offset as usize)?..)?;
-    let end = rest
-        .iter()
-        .take(LONGEST_STRING)
-        .position(|byte| *byte == 0)?;
+    let end = rest.iter().take(LONGEST_STRING).position(|byte| *byte == 0)?;
     rest.get(..end).filter(|text| !text.is_empty())
 }

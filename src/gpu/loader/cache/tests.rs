@@ -5,25 +5,15 @@ use std::process::Command;
 use super::*;
 
 fn entry(name: &str, path: &str) -> Entry {
-    Entry {
-        name: name.into(),
-        path: path.into(),
-        flags: 0x0303,
-    }
+    Entry { name: name.into(), path: path.into(), flags: 0x0303 }
 }
 
 fn driver() -> Vec<Entry> {
     vec![
         entry("libcuda.so.1", "/usr/lib/x86_64-linux-gnu/libcuda.so.1"),
         entry("libcuda.so", "/usr/lib/x86_64-linux-gnu/libcuda.so"),
-        entry(
-            "libnvidia-ml.so.1",
-            "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1",
-        ),
-        entry(
-            "libcuda.so.550.54.14",
-            "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.14",
-        ),
+        entry("libnvidia-ml.so.1", "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"),
+        entry("libcuda.so.550.54.14", "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.14"),
         entry("libzz-alias.so.1", "/opt/lib/libother.so.7"),
     ]
 }
@@ -31,36 +21,19 @@ fn driver() -> Vec<Entry> {
 fn names(cache: &[u8]) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let table = read::read(cache).expect("a readable cache");
-    table
-        .rows
-        .iter()
-        .map(|row| (text(row.name), text(row.path)))
-        .collect()
+    table.rows.iter().map(|row| (text(row.name), text(row.path))).collect()
 }
 
 /// What `ldconfig -p` says about a cache, without its first and last line. `None`: no ldconfig.
 fn ldconfig_lists(cache: &[u8], tag: &str) -> Option<Vec<String>> {
     let path = std::env::temp_dir().join(format!("gpurun-cache-{}-{tag}", std::process::id()));
     std::fs::write(&path, cache).unwrap();
-    let output = Command::new("/sbin/ldconfig")
-        .arg("-p")
-        .arg("-C")
-        .arg(&path)
-        .output();
+    let output = Command::new("/sbin/ldconfig").arg("-p").arg("-C").arg(&path).output();
     std::fs::remove_file(&path).unwrap();
     let output = output.ok()?;
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    Some(
-        text.lines()
-            .filter(|line| line.starts_with('\t'))
-            .map(str::to_owned)
-            .collect(),
-    )
+    Some(text.lines().filter(|line| line.starts_with('\t')).map(str::to_owned).collect())
 }
 
 #[test]
@@ -75,15 +48,8 @@ fn names_are_ordered_as_the_loader_orders_them() {
         ("libx.so.4294967297", "libx.so.1", Equal),
         ("", "", Equal),
     ] {
-        assert_eq!(
-            compare(left.as_bytes(), right.as_bytes()),
-            expected,
-            "{left} {right}"
-        );
-        assert_eq!(
-            compare(right.as_bytes(), left.as_bytes()),
-            expected.reverse()
-        );
+        assert_eq!(compare(left.as_bytes(), right.as_bytes()), expected, "{left} {right}");
+        assert_eq!(compare(right.as_bytes(), left.as_bytes()), expected.reverse());
     }
 }
 
@@ -96,11 +62,7 @@ fn this_machines_cache_is_read_and_written_back_the_same() {
     let again = extend(Some(&system), &[]);
     assert_eq!(names(&system), names(&again));
     let table = read::read(&system).unwrap();
-    assert!(
-        table
-            .rows
-            .is_sorted_by(|a, b| compare(a.name, b.name).is_ge())
-    );
+    assert!(table.rows.is_sorted_by(|a, b| compare(a.name, b.name).is_ge()));
     let (Some(theirs), Some(ours)) = (ldconfig_lists(&system, "a"), ldconfig_lists(&again, "b"))
     else {
         println!("skipped: no ldconfig here");
@@ -121,21 +83,13 @@ fn the_drivers_libraries_are_added_in_front_and_nothing_else_changes() {
     };
     for wanted in &add {
         let name = String::from_utf8_lossy(&wanted.name);
-        let line = format!(
-            "\t{name} (libc6,x86-64) => {}",
-            String::from_utf8_lossy(&wanted.path)
-        );
-        let first = listed
-            .iter()
-            .find(|seen| seen.starts_with(&format!("\t{name} (")));
+        let line = format!("\t{name} (libc6,x86-64) => {}", String::from_utf8_lossy(&wanted.path));
+        let first = listed.iter().find(|seen| seen.starts_with(&format!("\t{name} (")));
         assert_eq!(first, Some(&line));
     }
     if let Some(system) = system {
         let before = ldconfig_lists(&system, "d").unwrap();
-        let rest: Vec<String> = listed
-            .into_iter()
-            .filter(|line| before.contains(line))
-            .collect();
+        let rest: Vec<String> = listed.into_iter().filter(|line| before.contains(line)).collect();
         assert_eq!(rest, before);
     }
 }
@@ -153,14 +107,8 @@ fn extending_twice_is_extending_once() {
 fn entries_of_an_earlier_driver_are_taken_out() {
     let image = extend(None, &[entry("liba.so.1", "/lib/liba.so.1")]);
     let image = rewritten_without_marks(&image);
-    let old = extend(
-        Some(&image),
-        &[entry("libcuda.so.535", "/usr/lib64/libcuda.so.535")],
-    );
-    let new = extend(
-        Some(&old),
-        &[entry("libcuda.so.550", "/usr/lib64/libcuda.so.550")],
-    );
+    let old = extend(Some(&image), &[entry("libcuda.so.535", "/usr/lib64/libcuda.so.535")]);
+    let new = extend(Some(&old), &[entry("libcuda.so.550", "/usr/lib64/libcuda.so.550")]);
     let listed: Vec<String> = names(&new).into_iter().map(|(name, _)| name).collect();
     assert_eq!(listed, ["libcuda.so.550", "liba.so.1"]);
     assert!(!is_own(&new));
@@ -172,20 +120,10 @@ fn both_formats_come_back_when_the_image_had_both() {
     let mut table = read::read(b"glibc-ld.so.cache1.1").unwrap_or_default();
     table.with_old = true;
     let hwcap = 1 << 62;
-    let row = |name, path, hwcap| Row {
-        name,
-        path,
-        flags: 0x0303,
-        osversion: 0,
-        hwcap,
-        own: false,
-    };
+    let row =
+        |name, path, hwcap| Row { name, path, flags: 0x0303, osversion: 0, hwcap, own: false };
     table.rows = vec![
-        row(
-            b"libz.so.1",
-            b"/lib/glibc-hwcaps/x86-64-v3/libz.so.1",
-            hwcap,
-        ),
+        row(b"libz.so.1", b"/lib/glibc-hwcaps/x86-64-v3/libz.so.1", hwcap),
         row(b"libz.so.1", b"/lib/libz.so.1", 0),
         row(b"liba.so.1", b"/lib/liba.so.1", 0),
         row(b"liba.so", b"/lib/liba.so", 0),
@@ -212,10 +150,7 @@ fn both_formats_come_back_when_the_image_had_both() {
     assert!(old.is_subset(&new));
     if let Some(listed) = ldconfig_lists(&extended, "e") {
         assert_eq!(listed.len(), 4 + driver().len());
-        assert!(
-            listed.iter().any(|line| line.contains("x86-64-v3")),
-            "{listed:?}"
-        );
+        assert!(listed.iter().any(|line| line.contains("x86-64-v3")), "{listed:?}");
     }
 }
 
@@ -229,11 +164,7 @@ fn a_cache_of_the_other_byte_order_counts_as_none() {
 #[test]
 fn strings_that_overlap_a_thousandfold_are_refused() {
     let long = vec![b'a'; 4000];
-    let entry = Entry {
-        name: long.clone(),
-        path: long,
-        flags: 0x0303,
-    };
+    let entry = Entry { name: long.clone(), path: long, flags: 0x0303 };
     let mut cache = extend(None, &[entry]);
     let row = cache[NEW_HEADER..NEW_HEADER + NEW_ENTRY].to_vec();
     let mut bomb = cache[..NEW_HEADER].to_vec();
@@ -273,10 +204,7 @@ fn no_damage_makes_it_panic_or_grow_or_lose_the_driver() {
         hwcaps: vec![b"x86-64-v2", b"x86-64-v3"],
         generator: Some(b"test"),
     };
-    let originals = [
-        extend(None, &driver()),
-        extend(Some(&write::write(&table)), &driver()),
-    ];
+    let originals = [extend(None, &driver()), extend(Some(&write::write(&table)), &driver())];
     for round in 0..40_000 {
         let mut cache = originals[round % 2].clone();
         for _ in 0..1 + random() % 4 {
@@ -296,10 +224,7 @@ fn no_damage_makes_it_panic_or_grow_or_lose_the_driver() {
         let table = read::read(&extended).expect("what was written can be read");
         for wanted in driver() {
             let first = table.rows.iter().find(|row| row.name == wanted.name);
-            assert!(
-                first.is_some_and(|row| row.path == wanted.path),
-                "round {round}"
-            );
+            assert!(first.is_some_and(|row| row.path == wanted.path), "round {round}");
         }
     }
 }

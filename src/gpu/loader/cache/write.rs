@@ -10,10 +10,7 @@ use super::{
 pub(super) fn write(table: &Table<'_>) -> Vec<u8> {
     let rows = &table.rows;
     let first_string = NEW_HEADER + rows.len() * NEW_ENTRY;
-    let mut strings = Strings {
-        base: first_string,
-        bytes: Vec::new(),
-    };
+    let mut strings = Strings { base: first_string, bytes: Vec::new() };
     let places: Vec<Place> = rows.iter().map(|row| strings.put_row(row)).collect();
     let hwcaps: Vec<u32> = table.hwcaps.iter().map(|name| strings.put(name)).collect();
 
@@ -40,10 +37,7 @@ pub(super) fn write(table: &Table<'_>) -> Vec<u8> {
     out.extend_from_slice(&strings.bytes);
     out.resize(sections, 0);
 
-    let own = (0u32..)
-        .zip(rows)
-        .filter(|(_, row)| row.own)
-        .map(|(index, _)| index);
+    let own = (0u32..).zip(rows).filter(|(_, row)| row.own).map(|(index, _)| index);
     write_sections(
         &mut out,
         &[
@@ -59,11 +53,7 @@ pub(super) fn write(table: &Table<'_>) -> Vec<u8> {
 /// Writes the old format's table. Its strings are the new format's: they begin where this table
 /// ends, which is where the new header will be, so the offsets are the same.
 fn write_old(out: &mut Vec<u8>, rows: &[Row<'_>], places: &[Place], first_string: usize) {
-    debug_assert!(
-        places
-            .iter()
-            .all(|place| place.path as usize >= first_string)
-    );
+    debug_assert!(places.iter().all(|place| place.path as usize >= first_string));
     // Entries for optional hardware are only in the new format.
     let mut old: Vec<(u32, &Place)> = rows
         .iter()
@@ -89,10 +79,8 @@ fn write_old(out: &mut Vec<u8>, rows: &[Row<'_>], places: &[Place], first_string
 
 /// Writes the section directory at the end of `out`, and the sections after it.
 fn write_sections(out: &mut Vec<u8>, sections: &[(u32, Option<Vec<u8>>)]) {
-    let present: Vec<(u32, &Vec<u8>)> = sections
-        .iter()
-        .filter_map(|(tag, data)| Some((*tag, data.as_ref()?)))
-        .collect();
+    let present: Vec<(u32, &Vec<u8>)> =
+        sections.iter().filter_map(|(tag, data)| Some((*tag, data.as_ref()?))).collect();
     let mut offset = out.len() + 8 + present.len() * 16;
     out.extend_from_slice(&EXTENSION_MAGIC.to_le_bytes());
     put(out, present.len());

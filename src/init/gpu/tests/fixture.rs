@@ -75,12 +75,7 @@ pub fn stubs() -> Arc<Stubs> {
         ] {
             let source = format!("const char *who(void) {{ return \"{who}\"; }}\n");
             let soname = format!("-Wl,-soname,{soname}");
-            assert!(cc(
-                "cc",
-                name,
-                &source,
-                &["-shared", "-fPIC", "-nostdlib", &soname]
-            ));
+            assert!(cc("cc", name, &source, &["-shared", "-fPIC", "-nostdlib", &soname]));
         }
         let probe = "#include <dlfcn.h>\n#include <stdio.h>\n\
             int main(int c, char **v) { void *h = dlopen(v[1], RTLD_NOW);\n\
@@ -105,9 +100,7 @@ impl Stubs {
         let library = |name: &str, soname: &str| FileMount {
             source: self.library(name),
             destination: place(name),
-            kind: FileKind::Library {
-                soname: Some(soname.into()),
-            },
+            kind: FileKind::Library { soname: Some(soname.into()) },
             why: "the driver's library".into(),
         };
         let link = |name: &str, target: &str| Link {
@@ -145,9 +138,7 @@ impl Drop for Image {
 impl Image {
     /// Nothing but a directory, beside which there is a canary.
     pub fn empty() -> Self {
-        let image = Self {
-            base: new_dir("image"),
-        };
+        let image = Self { base: new_dir("image") };
         fs::create_dir(image.base.join("rootfs")).unwrap();
         fs::create_dir(image.base.join("outside")).unwrap();
         fs::write(image.base.join("outside/canary"), "canary").unwrap();
@@ -156,15 +147,7 @@ impl Image {
 
     fn glibc(dirs: &[&str], libc: &str) -> Self {
         let image = Self::empty();
-        for dir in [
-            "/usr/bin",
-            "/usr/sbin",
-            "/usr/lib",
-            "/usr/lib64",
-            "/etc",
-            "/proc",
-            "/run",
-        ] {
+        for dir in ["/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib64", "/etc", "/proc", "/run"] {
             fs::create_dir_all(image.path(dir)).unwrap();
         }
         for dir in dirs {
@@ -182,10 +165,8 @@ impl Image {
 
     /// As Debian lays it out, with merged `/usr`, without a cache.
     pub fn debian() -> Self {
-        let image = Self::glibc(
-            &["/usr/lib/x86_64-linux-gnu"],
-            "/usr/lib/x86_64-linux-gnu/libc.so.6",
-        );
+        let image =
+            Self::glibc(&["/usr/lib/x86_64-linux-gnu"], "/usr/lib/x86_64-linux-gnu/libc.so.6");
         image.write("/etc/debian_version", "12.0\n");
         image
     }
@@ -242,29 +223,19 @@ impl Image {
 
     /// Applies a plan; the journal is kept for [`Image::undo`].
     pub fn apply(&self, plan: &Plan) -> Result<(), ApplyError> {
-        let file = fs::File::options()
-            .append(true)
-            .create(true)
-            .open(self.base.join("journal"));
+        let file = fs::File::options().append(true).create(true).open(self.base.join("journal"));
         apply(plan, &self.root(), &mut Journal::new(file.unwrap()))
     }
 
     /// Undoes the journal as `delete` does: where the container's mounts are not seen.
     pub fn undo(&self) -> Vec<UndoError> {
         self.unmount_inner();
-        undo(
-            &self.path("/"),
-            &fs::read(self.base.join("journal")).unwrap(),
-        )
+        undo(&self.path("/"), &fs::read(self.base.join("journal")).unwrap())
     }
 
     /// Runs a program of the image in it.
     pub fn run(&self, command: &[&str]) -> String {
-        let output = Command::new("chroot")
-            .arg(self.path("/"))
-            .args(command)
-            .output()
-            .unwrap();
+        let output = Command::new("chroot").arg(self.path("/")).args(command).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{command:?}: {text}{output:?}");
         text
@@ -293,13 +264,8 @@ impl Image {
     /// Everything that is mounted in the image, in the order in which it was mounted.
     pub fn mounts(&self) -> Vec<PathBuf> {
         let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-        let points = text
-            .lines()
-            .filter_map(|line| line.split(' ').nth(4))
-            .map(PathBuf::from);
-        points
-            .filter(|point| point.starts_with(&self.base))
-            .collect()
+        let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+        points.filter(|point| point.starts_with(&self.base)).collect()
     }
 
     fn unmount_inner(&self) {
@@ -331,33 +297,19 @@ impl Image {
 
     /// The canary beside the rootfs, and that nothing joined it.
     pub fn assert_outside_is_untouched(&self) {
-        let names: Vec<_> = fs::read_dir(self.outside())
-            .unwrap()
-            .map(|e| e.unwrap())
-            .collect();
+        let names: Vec<_> = fs::read_dir(self.outside()).unwrap().map(|e| e.unwrap()).collect();
         assert_eq!(names.len(), 1, "{names:?}");
-        assert_eq!(
-            fs::read_to_string(self.outside().join("canary")).unwrap(),
-            "canary"
-        );
+        assert_eq!(fs::read_to_string(self.outside().join("canary")).unwrap(), "canary");
     }
 }
 
 fn list(dir: &Path, lines: &mut Vec<String>) {
-    let mut entries: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
+    let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
     entries.sort();
     for path in entries {
         let stat = fs::symlink_metadata(&path).unwrap();
         let text = fs::read_link(&path).unwrap_or_default();
-        lines.push(format!(
-            "{} {:o} {}",
-            path.display(),
-            stat.mode(),
-            text.display()
-        ));
+        lines.push(format!("{} {:o} {}", path.display(), stat.mode(), text.display()));
         if stat.is_dir() {
             list(&path, lines);
         }

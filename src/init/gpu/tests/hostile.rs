@@ -16,11 +16,7 @@ fn mkfifo(path: PathBuf) {
 #[test]
 fn links_out_of_the_rootfs_lead_nowhere_outside() {
     in_mount_namespace(|| {
-        for target in [
-            "../../outside",
-            "/../../../outside",
-            "../../../../../../outside",
-        ] {
+        for target in ["../../outside", "/../../../outside", "../../../../../../outside"] {
             let image = Image::empty();
             fs::create_dir_all(image.path("/usr")).unwrap();
             image.link("/usr/lib64", target);
@@ -70,10 +66,7 @@ fn a_cache_that_is_a_link_out_a_fifo_or_a_device_is_replaced() {
         let image = Image::debian();
         fs::create_dir(image.path(CACHE)).unwrap();
         let text = image.apply(&stubs().plan()).unwrap_err().to_string();
-        assert!(
-            text.contains("/etc/ld.so.cache is a directory in the image"),
-            "{text}"
-        );
+        assert!(text.contains("/etc/ld.so.cache is a directory in the image"), "{text}");
     });
 }
 
@@ -81,18 +74,12 @@ fn a_cache_that_is_a_link_out_a_fifo_or_a_device_is_replaced() {
 fn garbage_and_giants_in_place_of_the_cache_are_handled() {
     in_mount_namespace(|| {
         let image = Image::debian();
-        image.write(
-            CACHE,
-            "glibc-ld.so.cache1.1 and then garbage, garbage, garbage and garbage",
-        );
+        image.write(CACHE, "glibc-ld.so.cache1.1 and then garbage, garbage, garbage and garbage");
         image.apply(&stubs().plan()).unwrap();
         assert_eq!(image.probe("libcuda.so.1"), "driver");
 
         let image = Image::debian();
-        fs::File::create(image.path(CACHE))
-            .unwrap()
-            .set_len(1 << 40)
-            .unwrap();
+        fs::File::create(image.path(CACHE)).unwrap().set_len(1 << 40).unwrap();
         let text = image.apply(&stubs().plan()).unwrap_err().to_string();
         assert!(text.contains("larger than 4 MiB"), "{text}");
     });
@@ -118,10 +105,7 @@ fn what_is_in_the_way_is_named_with_the_remedy() {
         let image = Image::debian();
         fs::create_dir_all(image.path("/usr/lib/x86_64-linux-gnu/libcuda.so.1/x")).unwrap();
         let text = image.apply(&stubs().plan()).unwrap_err().to_string();
-        assert!(
-            text.contains("libcuda.so.1 is a directory in the image"),
-            "{text}"
-        );
+        assert!(text.contains("libcuda.so.1 is a directory in the image"), "{text}");
 
         let image = Image::debian();
         fs::remove_dir_all(image.path("/usr/lib/x86_64-linux-gnu")).unwrap();
@@ -140,12 +124,7 @@ fn a_library_name_that_links_out_is_shadowed_in_place() {
         image.apply(&stubs().plan()).unwrap();
         assert_eq!(image.probe("libcuda.so.1"), "driver");
         image.assert_outside_is_untouched();
-        assert!(
-            image
-                .mounts()
-                .iter()
-                .all(|point| !point.starts_with(image.outside()))
-        );
+        assert!(image.mounts().iter().all(|point| !point.starts_with(image.outside())));
     });
 }
 
@@ -158,11 +137,8 @@ fn exchanging_directories_with_links_during_the_work_reaches_nothing_outside() {
     in_mount_namespace(|| {
         let image = Image::empty();
         let mut pairs = Vec::new();
-        for (dir, target) in [
-            ("usr/lib64", "../../outside"),
-            ("etc", "../outside"),
-            ("usr", ".."),
-        ] {
+        for (dir, target) in [("usr/lib64", "../../outside"), ("etc", "../outside"), ("usr", "..")]
+        {
             fs::create_dir_all(image.path(dir)).unwrap();
             let link = image.path(&format!("{}.link", dir.replace('/', "-")));
             std::os::unix::fs::symlink(target, &link).unwrap();
@@ -181,12 +157,7 @@ fn exchanging_directories_with_links_during_the_work_reaches_nothing_outside() {
         for _ in 0..300 {
             done += u32::from(image.apply(&stubs().plan()).is_ok());
             image.assert_outside_is_untouched();
-            assert!(
-                image
-                    .mounts()
-                    .iter()
-                    .all(|point| !point.starts_with(image.outside()))
-            );
+            assert!(image.mounts().iter().all(|point| !point.starts_with(image.outside())));
         }
         stop.store(true, Ordering::Relaxed);
         attacker.join().unwrap();
@@ -228,11 +199,7 @@ fn a_damaged_journal_removes_nothing_that_was_not_made() {
         "m /etc/.",
     ];
     let journal = records.join("\0").into_bytes();
-    let before = [
-        base.join("canary"),
-        rootfs.join("etc/passwd"),
-        rootfs.join("etc/full/file"),
-    ];
+    let before = [base.join("canary"), rootfs.join("etc/passwd"), rootfs.join("etc/full/file")];
     let _ = undo(&rootfs, &journal);
     let _ = undo(&rootfs, &[journal.as_slice(), b"\0"].concat());
     let mut seed = 7u64;
@@ -253,29 +220,17 @@ fn a_damaged_journal_removes_nothing_that_was_not_made() {
 fn undo_takes_back_what_was_made_and_only_that() {
     let rootfs = new_dir("undo");
     let journal = rootfs.with_extension("journal");
-    let file = fs::File::options()
-        .append(true)
-        .create(true)
-        .open(&journal)
-        .unwrap();
+    let file = fs::File::options().append(true).create(true).open(&journal).unwrap();
     let (root, mut journal_file) = (Root::open(&rootfs).unwrap(), Journal::new(file));
-    root.ensure_file(Path::new("/a/b/file"), &mut journal_file)
-        .unwrap();
-    root.ensure_file(Path::new("/a/c/changed"), &mut journal_file)
-        .unwrap();
-    root.replace_link(Path::new("/a/link"), Path::new("b"), &mut journal_file)
-        .unwrap();
-    journal_file
-        .record(Created::MountPoint, Path::new("/never/made"))
-        .unwrap();
+    root.ensure_file(Path::new("/a/b/file"), &mut journal_file).unwrap();
+    root.ensure_file(Path::new("/a/c/changed"), &mut journal_file).unwrap();
+    root.replace_link(Path::new("/a/link"), Path::new("b"), &mut journal_file).unwrap();
+    journal_file.record(Created::MountPoint, Path::new("/never/made")).unwrap();
     fs::write(rootfs.join("a/c/changed"), "by the container").unwrap();
     let bytes = fs::read(&journal).unwrap();
     assert!(undo(&rootfs, &bytes).is_empty());
     assert!(!rootfs.join("a/b").exists() && !rootfs.join("a/link").exists());
-    assert_eq!(
-        fs::read_to_string(rootfs.join("a/c/changed")).unwrap(),
-        "by the container"
-    );
+    assert_eq!(fs::read_to_string(rootfs.join("a/c/changed")).unwrap(), "by the container");
     assert!(undo(&rootfs, &bytes).is_empty());
     fs::remove_dir_all(&rootfs).unwrap();
     assert!(undo(&rootfs, &bytes).is_empty());

@@ -20,31 +20,18 @@ fn a_debian_image_gets_the_driver_and_keeps_it_after_ldconfig() {
         assert_eq!(image.probe("libcuda.so.1"), "none");
         let before = image.listing();
         image.apply(&stubs().plan()).unwrap();
-        for name in [
-            "libcuda.so.1",
-            "libcuda.so",
-            "libcuda.so.550.54.14",
-            "libnvidia-ml.so.1",
-        ] {
+        for name in ["libcuda.so.1", "libcuda.so", "libcuda.so.550.54.14", "libnvidia-ml.so.1"] {
             assert_eq!(image.probe(name), "driver", "{name}");
         }
         let dir = image.path("/usr/lib/x86_64-linux-gnu");
-        let flags = rustix::fs::statvfs(dir.join("libcuda.so.550.54.14"))
-            .unwrap()
-            .f_flag;
+        let flags = rustix::fs::statvfs(dir.join("libcuda.so.550.54.14")).unwrap().f_flag;
         let wanted =
             StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV;
         assert!(flags.contains(wanted) && !flags.contains(StatVfsMountFlags::NOEXEC));
         for _ in 0..2 {
             let listed = image.run(&["/sbin/ldconfig", "-p"]);
-            assert!(
-                listed.contains("libcuda.so.1 (libc6,x86-64) => /"),
-                "{listed}"
-            );
-            assert!(
-                listed.contains("libnvidia-ml.so.1 (libc6,x86-64) => /"),
-                "{listed}"
-            );
+            assert!(listed.contains("libcuda.so.1 (libc6,x86-64) => /"), "{listed}");
+            assert!(listed.contains("libnvidia-ml.so.1 (libc6,x86-64) => /"), "{listed}");
             assert!(listed.contains("libc.so.6 (libc6,x86-64) => /"), "{listed}");
             image.run(&["/sbin/ldconfig"]);
         }
@@ -61,16 +48,10 @@ fn applying_a_second_time_changes_no_file_of_the_image() {
         image.run(&["/sbin/ldconfig"]);
         image.apply(&stubs().plan()).unwrap();
         let cache = image.path(CACHE);
-        let first = (
-            std::fs::read(&cache).unwrap(),
-            std::fs::metadata(&cache).unwrap().ino(),
-        );
+        let first = (std::fs::read(&cache).unwrap(), std::fs::metadata(&cache).unwrap().ino());
         let listing = image.listing();
         image.apply(&stubs().plan()).unwrap();
-        let second = (
-            std::fs::read(&cache).unwrap(),
-            std::fs::metadata(&cache).unwrap().ino(),
-        );
+        let second = (std::fs::read(&cache).unwrap(), std::fs::metadata(&cache).unwrap().ino());
         assert_eq!(first, second);
         assert_eq!(image.listing(), listing);
         assert_eq!(image.probe("libcuda.so.1"), "driver");
@@ -120,10 +101,7 @@ fn libraries_outside_the_loaders_directories_survive_ldconfig() {
         assert_eq!(image.probe("libcuda.so.1"), "driver");
         assert!(image.path("/etc/ld.so.conf.d/00-gpurun.conf").exists());
         image.apply(&plan).unwrap();
-        assert_eq!(
-            fs_names(&image.path("/etc/ld.so.conf.d")),
-            ["00-gpurun.conf"]
-        );
+        assert_eq!(fs_names(&image.path("/etc/ld.so.conf.d")), ["00-gpurun.conf"]);
     });
 }
 
@@ -216,12 +194,7 @@ fn the_images_own_driver_is_shadowed_and_not_changed() {
         image.run(&["/sbin/ldconfig"]);
         assert_eq!(image.probe("libcuda.so.1"), "other");
         image.apply(&stubs().plan()).unwrap();
-        for name in [
-            "libcuda.so.1",
-            "libcuda.so",
-            "libnvidia-ml.so.1",
-            "libcuda.so.550.54.14",
-        ] {
+        for name in ["libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1", "libcuda.so.550.54.14"] {
             assert_eq!(image.probe(name), "driver", "{name}");
         }
         assert_eq!(image.probe(&format!("{dir}/libcuda.so.999")), "other");
@@ -231,10 +204,7 @@ fn the_images_own_driver_is_shadowed_and_not_changed() {
         image.unmount();
         let link = std::fs::read_link(image.path(&format!("{dir}/libcuda.so.550.54.14"))).unwrap();
         assert_eq!(link, Path::new("libcuda.so.999"));
-        assert_eq!(
-            std::fs::read(image.path(&format!("{dir}/libcuda.so.999"))).unwrap(),
-            other
-        );
+        assert_eq!(std::fs::read(image.path(&format!("{dir}/libcuda.so.999"))).unwrap(), other);
     });
 }
 
@@ -247,19 +217,10 @@ fn a_rootfs_that_is_read_only_by_itself_works_and_stays_read_only() {
         image.make_read_only();
         image.apply(&stubs().plan()).unwrap();
         assert_eq!(image.probe("libcuda.so.1"), "driver");
-        assert!(
-            image
-                .run(&["/sbin/ldconfig", "-p"])
-                .contains("libcuda.so.1 (libc6")
-        );
+        assert!(image.run(&["/sbin/ldconfig", "-p"]).contains("libcuda.so.1 (libc6"));
         let write = std::fs::write(image.path("/usr/lib/x86_64-linux-gnu/new"), "");
         assert!(write.is_err());
-        assert!(
-            image
-                .undo()
-                .iter()
-                .all(|failure| failure.to_string().contains("Read-only"))
-        );
+        assert!(image.undo().iter().all(|failure| failure.to_string().contains("Read-only")));
         image.unmount();
         assert_eq!(image.listing_after_unmount(), before);
     });
@@ -282,20 +243,14 @@ fn masks_hide_files_and_directories_of_proc_read_only() {
                 mask("/proc/sys", ""),
                 mask("/proc/driver/nothing/here", "absent"),
             ];
-            let plan = Plan {
-                masks,
-                ..Plan::default()
-            };
+            let plan = Plan { masks, ..Plan::default() };
             let mut generated = Generated::default();
             generated.as_before_6_15 = as_before_6_15;
             masks::attach(&plan, &image.root(), &mut generated).unwrap();
             let read = |path: &str| std::fs::read_to_string(image.path(path)).unwrap();
             assert_eq!(read("/proc/version"), "ModifyDeviceFiles: 0\n");
             assert_eq!(read("/proc/cmdline"), "second");
-            assert_eq!(
-                std::fs::read_dir(image.path("/proc/sys")).unwrap().count(),
-                0
-            );
+            assert_eq!(std::fs::read_dir(image.path("/proc/sys")).unwrap().count(), 0);
             // Even for root.
             assert!(std::fs::write(image.path("/proc/version"), "x").is_err());
             assert!(std::fs::write(image.path("/proc/sys/x"), "x").is_err());
@@ -321,26 +276,16 @@ fn sockets_can_be_connected_to_and_directories_of_data_are_read_only() {
         };
         let files = vec![
             mount(&socket, "/run/nvidia-persistenced/socket", FileKind::Ipc),
-            mount(
-                &host.join("firmware"),
-                "/lib/firmware/nvidia",
-                FileKind::Data,
-            ),
+            mount(&host.join("firmware"), "/lib/firmware/nvidia", FileKind::Data),
         ];
-        let plan = Plan {
-            files,
-            ..Plan::default()
-        };
+        let plan = Plan { files, ..Plan::default() };
         let before = image.listing();
         image.apply(&plan).unwrap();
         let inside = image.path("/run/nvidia-persistenced/socket");
         assert!(std::fs::metadata(&inside).unwrap().file_type().is_socket());
         std::os::unix::net::UnixStream::connect(&inside).unwrap();
         let data = image.path("/usr/lib/firmware/nvidia");
-        assert_eq!(
-            std::fs::read_to_string(data.join("gsp.bin")).unwrap(),
-            "gsp"
-        );
+        assert_eq!(std::fs::read_to_string(data.join("gsp.bin")).unwrap(), "gsp");
         assert!(std::fs::write(data.join("x"), "").is_err());
         let flags = rustix::fs::statvfs(&data).unwrap().f_flag;
         assert!(flags.contains(StatVfsMountFlags::NOEXEC));
@@ -362,11 +307,7 @@ fn a_volume_over_etc_is_not_written_to() {
         std::fs::write(volume.join("debian_version"), "12").unwrap();
         image.bind(&volume, "/etc");
         image.apply(&stubs().plan()).unwrap();
-        assert!(
-            image
-                .run(&["/sbin/ldconfig", "-p"])
-                .contains("libcuda.so.1 (libc6")
-        );
+        assert!(image.run(&["/sbin/ldconfig", "-p"]).contains("libcuda.so.1 (libc6"));
         assert_eq!(image.probe("libcuda.so.1"), "driver");
         image.unmount();
         assert_eq!(std::fs::read(volume.join("ld.so.cache")).unwrap(), cache);
@@ -382,10 +323,7 @@ fn a_source_that_is_gone_is_named() {
         let mut plan = stubs().plan();
         plan.files[0].source = "/nonexistent/libcuda.so.1".into();
         let text = image.apply(&plan).unwrap_err().to_string();
-        assert!(
-            text.contains("/nonexistent/libcuda.so.1 (the driver's library)"),
-            "{text}"
-        );
+        assert!(text.contains("/nonexistent/libcuda.so.1 (the driver's library)"), "{text}");
     });
 }
 
@@ -397,7 +335,5 @@ fn tempfile() -> std::path::PathBuf {
 /// The names in a directory.
 fn fs_names(dir: &Path) -> Vec<String> {
     let names = std::fs::read_dir(dir).unwrap();
-    names
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }

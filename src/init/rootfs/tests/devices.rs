@@ -12,13 +12,7 @@ pub fn list(devices: Value) -> Vec<LinuxDevice> {
 
 fn journal(place: &Place) -> Journal {
     let path = place.dir.join("journal");
-    Journal::new(
-        fs::File::options()
-            .append(true)
-            .create(true)
-            .open(path)
-            .unwrap(),
-    )
+    Journal::new(fs::File::options().append(true).create(true).open(path).unwrap())
 }
 
 fn journalled(place: &Place) -> Vec<String> {
@@ -55,20 +49,9 @@ fn the_default_devices_and_links_are_made_in_a_tmpfs() {
         }
         let tun = fs::metadata(dev.join("net/tun")).unwrap();
         assert_eq!((tun.uid(), tun.gid()), (3, 4));
-        assert!(
-            fs::metadata(dev.join("pipe"))
-                .unwrap()
-                .file_type()
-                .is_fifo()
-        );
-        assert_eq!(
-            fs::read_link(dev.join("ptmx")).unwrap(),
-            Path::new("pts/ptmx")
-        );
-        assert_eq!(
-            fs::read_link(dev.join("stderr")).unwrap(),
-            Path::new("/proc/self/fd/2")
-        );
+        assert!(fs::metadata(dev.join("pipe")).unwrap().file_type().is_fifo());
+        assert_eq!(fs::read_link(dev.join("ptmx")).unwrap(), Path::new("pts/ptmx"));
+        assert_eq!(fs::read_link(dev.join("stderr")).unwrap(), Path::new("/proc/self/fd/2"));
         assert_eq!(journalled(place), Vec::<String>::new());
     });
 }
@@ -84,10 +67,8 @@ fn what_is_made_in_the_image_is_noted_and_what_it_has_is_accepted() {
         }
         create_devices(&root, &[], false, &mut journal(place)).unwrap();
         assert_eq!(journalled(place), first);
-        let looser = list(
-            json!([{"path": "/dev/tty", "type": "c", "major": 5, "minor": 0,
-            "fileMode": 0o600, "uid": 9}]),
-        );
+        let looser = list(json!([{"path": "/dev/tty", "type": "c", "major": 5, "minor": 0,
+            "fileMode": 0o600, "uid": 9}]));
         create_devices(&root, &looser, false, &mut journal(place)).unwrap();
         let tty = fs::metadata(place.rootfs.join("dev/tty")).unwrap();
         assert_eq!((tty.mode() & 0o7777, tty.uid()), (0o600, 9));

@@ -41,10 +41,7 @@ fn a_dev_that_is_a_link_is_refused_and_nothing_outside_changes() {
             symlink(&routes(place)[route], place.rootfs.join("dev")).unwrap();
             let root = prepared(place);
             let refused = create_devices(&root, &[], false, &mut Journal::none()).unwrap_err();
-            assert!(
-                matches!(refused, DeviceError::DevIsNotADirectory),
-                "{refused}"
-            );
+            assert!(matches!(refused, DeviceError::DevIsNotADirectory), "{refused}");
             assert_eq!(listing(&place.host), before);
         });
     }
@@ -65,10 +62,7 @@ fn links_below_dev_are_not_followed() {
         let err = create_devices(&root, &devices, false, &mut Journal::none()).unwrap_err();
         assert!(err.to_string().contains("/dev/sub/node"), "{err}");
         create_devices(&root, &[], false, &mut Journal::none()).unwrap();
-        assert_eq!(
-            fs::read_link(dev.join("ptmx")).unwrap(),
-            Path::new("pts/ptmx")
-        );
+        assert_eq!(fs::read_link(dev.join("ptmx")).unwrap(), Path::new("pts/ptmx"));
         assert_eq!(listing(&place.host), before);
     });
 }
@@ -101,21 +95,11 @@ fn proc_and_sys_are_not_mounted_through_links() {
                 let before = canary(place);
                 let link = place.rootfs.join(&dest[1..]);
                 fs::create_dir(place.rootfs.join("elsewhere")).unwrap();
-                symlink(
-                    if absolute {
-                        place.host.as_path()
-                    } else {
-                        Path::new("elsewhere")
-                    },
-                    link,
-                )
-                .unwrap();
+                symlink(if absolute { place.host.as_path() } else { Path::new("elsewhere") }, link)
+                    .unwrap();
                 let root = prepared(place);
                 let text = refusal(&root, place, json!([{"destination": dest, "type": fstype}]));
-                assert!(
-                    text.contains("must be mounted on ordinary directory"),
-                    "{text}"
-                );
+                assert!(text.contains("must be mounted on ordinary directory"), "{text}");
                 assert_eq!(listing(&place.host), before);
             });
         }
@@ -135,27 +119,13 @@ fn nothing_but_a_procfs_covers_proc() {
         assert!(refusal(&root, place, bind("/proc", Path::new("/proc/sys"))).contains("type proc"));
         let text = refusal(&root, place, bind("/proc/self/attr", &place.host));
         assert!(text.contains("inside /proc"), "{text}");
-        mount(
-            &root,
-            place,
-            json!([{"destination": "/proc", "type": "proc"}]),
-        )
-        .unwrap();
+        mount(&root, place, json!([{"destination": "/proc", "type": "proc"}])).unwrap();
         let text = refusal(&root, place, bind("/alias", &place.host));
         assert!(text.contains("inside /proc"), "{text}");
-        let text = refusal(
-            &root,
-            place,
-            json!([{"destination": "/alias/sys", "type": "tmpfs"}]),
-        );
+        let text = refusal(&root, place, json!([{"destination": "/alias/sys", "type": "tmpfs"}]));
         assert!(text.contains("inside /proc"), "{text}");
         fs::write(place.host.join("cpuinfo"), "fake").unwrap();
-        mount(
-            &root,
-            place,
-            bind("/proc/cpuinfo", &place.host.join("cpuinfo")),
-        )
-        .unwrap();
+        mount(&root, place, bind("/proc/cpuinfo", &place.host.join("cpuinfo"))).unwrap();
         mount(&root, place, bind("/proc", Path::new("/proc"))).unwrap();
         assert!(refusal(&root, place, bind("/", &place.host)).contains("root of the container"));
     });
@@ -186,12 +156,7 @@ fn mount_points_stay_inside_whatever_the_links_say() {
             // With the target there, the mount is inside.
             let inside = place.rootfs.join(place.host.strip_prefix("/").unwrap());
             fs::create_dir_all(&inside).unwrap();
-            mount(
-                &root,
-                place,
-                json!([{"destination": "/out", "type": "tmpfs"}]),
-            )
-            .unwrap();
+            mount(&root, place, json!([{"destination": "/out", "type": "tmpfs"}])).unwrap();
             assert!(is_mounted(inside));
             assert_eq!(listing(&place.host), before);
         });

@@ -80,9 +80,7 @@ pub fn fifo(path: &Path) {
 }
 
 pub fn no_cgroups() -> CgroupView {
-    CgroupView::V1 {
-        hierarchies: Vec::new(),
-    }
+    CgroupView::V1 { hierarchies: Vec::new() }
 }
 
 pub fn mounts(list: Value) -> Vec<Mount> {
@@ -103,10 +101,7 @@ pub fn mount(root: &Root, place: &Place, list: Value) -> Result<Vec<DeferredRead
 
 /// As [`mount`], which must fail; the text of the error.
 pub fn refusal(root: &Root, place: &Place, list: Value) -> String {
-    mount(root, place, list)
-        .map(|_| ())
-        .expect_err("the mount is refused")
-        .to_string()
+    mount(root, place, list).map(|_| ()).expect_err("the mount is refused").to_string()
 }
 
 pub fn prepared(place: &Place) -> Root {
@@ -151,9 +146,7 @@ pub fn mountinfo() -> Vec<Line> {
 
 /// The topmost mount at `point`.
 pub fn mounted(point: impl AsRef<Path>) -> Line {
-    let found = mountinfo()
-        .into_iter()
-        .rfind(|line| line.point == point.as_ref());
+    let found = mountinfo().into_iter().rfind(|line| line.point == point.as_ref());
     found.unwrap_or_else(|| panic!("nothing is mounted on {:?}", point.as_ref()))
 }
 

@@ -14,26 +14,15 @@ fn the_mounts_of_an_engine_appear_as_asked_for() {
         assert_eq!(at("proc").fstype, "proc");
         assert_eq!(at("proc").options, "rw,nosuid,nodev,noexec,relatime");
         assert_eq!(at("dev").options, "rw,nosuid");
-        assert!(
-            at("dev").superblock.contains("size=65536k,mode=755"),
-            "{:?}",
-            at("dev")
-        );
+        assert!(at("dev").superblock.contains("size=65536k,mode=755"), "{:?}", at("dev"));
         assert_eq!(at("dev/pts").fstype, "devpts");
-        assert!(
-            at("dev/pts")
-                .superblock
-                .contains("gid=5,mode=620,ptmxmode=666")
-        );
+        assert!(at("dev/pts").superblock.contains("gid=5,mode=620,ptmxmode=666"));
         assert_eq!(at("sys").options, "ro,nosuid,nodev,noexec,relatime");
         // The superblock of sysfs is shared with all who use the network namespace.
         assert_eq!(at("sys").superblock.split(',').next(), Some("rw"));
         assert_eq!(at("dev/mqueue").fstype, "mqueue");
         assert_eq!(at("dev/shm").source, "shm");
-        for line in mountinfo()
-            .iter()
-            .filter(|line| line.point.starts_with(&place.rootfs))
-        {
+        for line in mountinfo().iter().filter(|line| line.point.starts_with(&place.rootfs)) {
             assert!(!line.optional.contains("shared"), "{line:?}");
         }
     });
@@ -54,10 +43,7 @@ fn a_bind_mount_has_the_attributes_of_its_options() {
         let at = |dest: &str| mounted(place.rootfs.join(dest));
         assert_eq!(at("d").options, "ro,nosuid,nodev,noexec,noatime");
         assert_eq!(at("new/file").options, "rw,nosymfollow");
-        assert_eq!(
-            fs::read_to_string(place.rootfs.join("new/file")).unwrap(),
-            "content"
-        );
+        assert_eq!(fs::read_to_string(place.rootfs.join("new/file")).unwrap(), "content");
         assert!(place.rootfs.join("relative/file").exists());
     });
 }
@@ -145,20 +131,11 @@ fn a_tmpfs_takes_the_mode_of_the_directory_it_covers_and_may_copy_it() {
         )
         .unwrap();
         assert_eq!(fs::metadata(&under).unwrap().mode() & 0o7777, 0o2751);
-        assert_eq!(
-            fs::metadata(place.rootfs.join("fresh")).unwrap().mode() & 0o7777,
-            0o1777
-        );
+        assert_eq!(fs::metadata(place.rootfs.join("fresh")).unwrap().mode() & 0o7777, 0o1777);
         let copy = fs::metadata(under.join("sub/file")).unwrap();
-        assert_eq!(
-            (copy.mode() & 0o7777, copy.uid(), copy.gid()),
-            (0o640, 7, 8)
-        );
+        assert_eq!((copy.mode() & 0o7777, copy.uid(), copy.gid()), (0o640, 7, 8));
         assert_eq!(fs::read_to_string(under.join("sub/file")).unwrap(), "text");
-        assert_eq!(
-            fs::read_link(under.join("link")).unwrap(),
-            Path::new("/etc/shadow")
-        );
+        assert_eq!(fs::read_link(under.join("link")).unwrap(), Path::new("/etc/shadow"));
         assert_eq!(mounted(&under).fstype, "tmpfs");
     });
 }
@@ -195,12 +172,7 @@ fn a_readonly_tmpfs_takes_mount_points_until_the_end() {
 fn overlay_options_may_be_long() {
     sandbox(|place| {
         let root = prepared(place);
-        mount(
-            &root,
-            place,
-            json!([{"destination": "/layers", "type": "tmpfs"}]),
-        )
-        .unwrap();
+        mount(&root, place, json!([{"destination": "/layers", "type": "tmpfs"}])).unwrap();
         let base = place.rootfs.join("layers");
         for (count, name) in [(4, "two"), (12, "page"), (70, "beyond")] {
             let layers: Vec<_> = (0..count)
@@ -225,13 +197,7 @@ fn overlay_options_may_be_long() {
             assert_eq!(fs::read_dir(&merged).unwrap().count(), count);
             assert_eq!(mounted(&merged).options, "ro,nodev,relatime");
             assert_eq!(mounted(&merged).fstype, "overlay");
-            assert_eq!(
-                mountinfo()
-                    .iter()
-                    .filter(|line| line.point == merged)
-                    .count(),
-                1
-            );
+            assert_eq!(mountinfo().iter().filter(|line| line.point == merged).count(), 1);
         }
     });
 }
@@ -250,11 +216,7 @@ fn superblock_options_and_remount_are_applied() {
         ]))
         .unwrap();
         let at = |dest: &str| mounted(place.rootfs.join(dest));
-        assert!(
-            at("sync").superblock.contains("sync,dirsync"),
-            "{:?}",
-            at("sync")
-        );
+        assert!(at("sync").superblock.contains("sync,dirsync"), "{:?}", at("sync"));
         assert!(at("version").superblock.contains("size=1024k"));
         assert!(at("grown").superblock.contains("size=2048k"));
         assert!(at("grown").has("nodev"));
@@ -272,10 +234,7 @@ fn errors_name_both_ends_and_the_reason() {
             json!([
             {"destination": "/x", "source": "/not/there", "options": ["bind"]}]),
         );
-        assert!(
-            text.contains("/not/there") && text.contains("\"/x\""),
-            "{text}"
-        );
+        assert!(text.contains("/not/there") && text.contains("\"/x\""), "{text}");
         assert!(text.ends_with("no such file or directory"), "{text}");
         let text = refusal(
             &root,
@@ -287,12 +246,7 @@ fn errors_name_both_ends_and_the_reason() {
         let text = refusal(&root, place, json!([{"destination": "/x", "type": "nofs"}]));
         assert!(text.contains("no such device"), "{text}");
         // A mount without a source is none of these errors.
-        mount(
-            &root,
-            place,
-            json!([{"destination": "/y", "type": "tmpfs"}]),
-        )
-        .unwrap();
+        mount(&root, place, json!([{"destination": "/y", "type": "tmpfs"}])).unwrap();
     });
 }
 
@@ -311,17 +265,8 @@ fn a_cgroup_mount_of_version_1_has_directories_and_links() {
         eprintln!("skipped: the cpu controller is not mounted");
         return;
     };
-    let name = found
-        .point
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned();
-    let options = found
-        .superblock
-        .split(',')
-        .filter(|option| option.starts_with("cpu"));
+    let name = found.point.file_name().unwrap().to_str().unwrap().to_owned();
+    let options = found.superblock.split(',').filter(|option| option.starts_with("cpu"));
     let options = options.collect::<Vec<_>>().join(",");
     for cgroupns in [false, true] {
         sandbox(|place| {
@@ -331,9 +276,7 @@ fn a_cgroup_mount_of_version_1_has_directories_and_links() {
                 options: options.clone(),
                 links: vec!["cpu".into(), "cpuacct".into()],
             };
-            let view = CgroupView::V1 {
-                hierarchies: vec![own],
-            };
+            let view = CgroupView::V1 { hierarchies: vec![own] };
             let root = prepared(place);
             let context = MountContext {
                 bundle: &place.dir,
@@ -357,18 +300,13 @@ fn a_cgroup_mount_of_version_1_has_directories_and_links() {
 
 #[test]
 fn a_cgroup_mount_of_version_2_shows_the_containers_own() {
-    let Some(unified) = mountinfo()
-        .into_iter()
-        .find(|line| line.fstype == "cgroup2")
-    else {
+    let Some(unified) = mountinfo().into_iter().find(|line| line.fstype == "cgroup2") else {
         eprintln!("skipped: cgroup2 is not mounted");
         return;
     };
     for cgroupns in [false, true] {
         sandbox(|place| {
-            let view = CgroupView::V2 {
-                own: unified.point.clone(),
-            };
+            let view = CgroupView::V2 { own: unified.point.clone() };
             let root = prepared(place);
             let context = MountContext {
                 bundle: &place.dir,

@@ -34,10 +34,7 @@ fn after_the_pivot_the_host_is_out_of_reach() {
             let lines = mountinfo();
             assert_eq!(lines.len(), 7, "{lines:#?}");
             if !no_pivot {
-                assert_eq!(
-                    fs::metadata("/..").unwrap().ino(),
-                    fs::metadata("/").unwrap().ino()
-                );
+                assert_eq!(fs::metadata("/..").unwrap().ino(), fs::metadata("/").unwrap().ino());
             }
         });
     }
@@ -50,10 +47,7 @@ fn a_mount_in_the_container_does_not_reach_the_host() {
         let root = prepare_root(&place.rootfs, Some("rshared")).unwrap();
         mount(&root, place, docker_mounts()).unwrap();
         pivot(&root, false).unwrap();
-        let spec = Finish {
-            propagation: Some("rshared"),
-            ..open_ended()
-        };
+        let spec = Finish { propagation: Some("rshared"), ..open_ended() };
         finish(&root, &spec).unwrap();
         assert!(mounted("/").optional.contains("shared:"));
     });
@@ -73,14 +67,7 @@ fn the_root_has_the_propagation_of_the_spec() {
             let root = prepare_root(&place.rootfs, word).unwrap();
             mount(&root, place, docker_mounts()).unwrap();
             pivot(&root, false).unwrap();
-            finish(
-                &root,
-                &Finish {
-                    propagation: word,
-                    ..open_ended()
-                },
-            )
-            .unwrap();
+            finish(&root, &Finish { propagation: word, ..open_ended() }).unwrap();
             let optional = mounted("/").optional;
             // The rootfs is bound from a mount that has been made private, so it has no master.
             let expected = if expected == "master" { "" } else { expected };
@@ -115,35 +102,18 @@ fn masks_and_readonly_paths_hold() {
             "/sys/firmware",
         ]);
         let readonly = strings(&["/proc/sys", "/proc/bus", "/etc", "/missing"]);
-        finish(
-            &root,
-            &Finish {
-                readonly_paths: &readonly,
-                masked_paths: &masked,
-                ..open_ended()
-            },
-        )
-        .unwrap();
+        finish(&root, &Finish { readonly_paths: &readonly, masked_paths: &masked, ..open_ended() })
+            .unwrap();
         assert_eq!(fs::read("/proc/version").unwrap(), b"");
         assert_eq!(fs::read("/file").unwrap(), b"");
         assert_eq!(fs::read_dir("/secrets").unwrap().count(), 0);
         let err = fs::create_dir("/secrets/new").unwrap_err();
         assert_eq!(err.raw_os_error(), Some(libc::EROFS));
-        assert_eq!(
-            fs::write("/etc/new", "").unwrap_err().raw_os_error(),
-            Some(libc::EROFS)
-        );
+        assert_eq!(fs::write("/etc/new", "").unwrap_err().raw_os_error(), Some(libc::EROFS));
         assert!(mounted("/proc/sys").has("ro") && mounted("/proc/sys").has("nosuid"));
         fs::write("/still-writable", "").unwrap();
         assert!(
-            finish(
-                &root,
-                &Finish {
-                    masked_paths: &strings(&["/."]),
-                    ..open_ended()
-                }
-            )
-            .is_err()
+            finish(&root, &Finish { masked_paths: &strings(&["/."]), ..open_ended() }).is_err()
         );
     });
 }
@@ -157,15 +127,8 @@ fn a_readonly_root_keeps_its_other_mounts_writable() {
         let deferred = mount(&root, place, list).unwrap();
         create_devices(&root, &[], false, &mut Journal::none()).unwrap();
         pivot(&root, false).unwrap();
-        finish(
-            &root,
-            &Finish {
-                deferred: &deferred,
-                readonly_root: true,
-                ..open_ended()
-            },
-        )
-        .unwrap();
+        finish(&root, &Finish { deferred: &deferred, readonly_root: true, ..open_ended() })
+            .unwrap();
         let denied = |path: &str| fs::write(path, "").unwrap_err().raw_os_error();
         assert_eq!(denied("/x"), Some(libc::EROFS));
         assert_eq!(denied("/dev/x"), Some(libc::EROFS));
@@ -177,11 +140,7 @@ fn a_readonly_root_keeps_its_other_mounts_writable() {
 #[test]
 fn stdio_on_the_hosts_null_moves_to_the_containers() {
     sandbox(|place| {
-        let host = fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-            .unwrap();
+        let host = fs::File::options().read(true).write(true).open("/dev/null").unwrap();
         rustix::stdio::dup2_stdin(&host).unwrap();
         let root = prepared(place);
         mount(&root, place, docker_mounts()).unwrap();
@@ -212,28 +171,12 @@ fn sysctls_land_in_the_kernel_whatever_is_on_proc() {
             ("net/ipv4/ip_forward".to_owned(), "1".to_owned()),
         ]);
         write_sysctls(&root, &sysctls).unwrap();
-        assert_eq!(
-            fs::read_to_string("/proc/sys/kernel/shmmni").unwrap(),
-            "untouched"
-        );
+        assert_eq!(fs::read_to_string("/proc/sys/kernel/shmmni").unwrap(), "untouched");
         rustix::mount::unmount(c"/proc/sys", rustix::mount::UnmountFlags::DETACH).unwrap();
-        assert_eq!(
-            fs::read_to_string("/proc/sys/kernel/shmmni")
-                .unwrap()
-                .trim(),
-            "1234"
-        );
-        assert_eq!(
-            fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
-                .unwrap()
-                .trim(),
-            "1"
-        );
+        assert_eq!(fs::read_to_string("/proc/sys/kernel/shmmni").unwrap().trim(), "1234");
+        assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
         let missing = std::collections::BTreeMap::from([("net.none".to_owned(), "1".to_owned())]);
         let err = write_sysctls(&root, &missing).unwrap_err().to_string();
-        assert!(
-            err.contains("net.none") && err.contains("no such file"),
-            "{err}"
-        );
+        assert!(err.contains("net.none") && err.contains("no such file"), "{err}");
     });
 }

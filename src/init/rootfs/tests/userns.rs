@@ -25,22 +25,9 @@ fn inside_userns(name: &str) -> bool {
 
 fn run_inside(name: &str, place: &Place) {
     let run = Command::new("unshare")
-        .args([
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "--net",
-            "--ipc",
-            "--pid",
-            "--fork",
-            "--",
-        ])
+        .args(["--user", "--map-root-user", "--mount", "--net", "--ipc", "--pid", "--fork", "--"])
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &format!("init::rootfs::tests::userns::{name}"),
-            "--nocapture",
-        ])
+        .args(["--exact", &format!("init::rootfs::tests::userns::{name}"), "--nocapture"])
         .env(INSIDE, &place.host)
         .output();
     match run {
@@ -128,11 +115,6 @@ fn a_container_in_a_user_namespace_gets_its_filesystem() {
         .unwrap();
         assert_eq!(fs::read("/proc/version").unwrap(), b"");
         fs::write("/dev/null", "x").unwrap();
-        assert_eq!(
-            fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
-                .unwrap()
-                .trim(),
-            "1"
-        );
+        assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
     });
 }
