@@ -68,7 +68,7 @@ impl Gpu {
         Self {
             index,
             minor,
-            bus_id: format!("0000:{:02x}:00.0", 0x0b + 0x2c * index),
+            bus_id: format!("0000:{:02x}:00.0", 0x0b + 0x10 * index),
             uuid: format!("GPU-5e1f{index:04x}-9d0a-4c1b-8f00-00c0ffee{index:04x}"),
             model: "NVIDIA H100 80GB HBM3".to_owned(),
         }

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     };
     let count = match count.map(|c| c.to_str().and_then(|c| c.parse().ok())) {
         None => 2,
-        Some(Some(count @ 1..=5)) => count,
+        Some(Some(count @ 1..=16)) => count,
         Some(_) => {
             eprintln!("made-up-host: GPUS is a number from 1 to 5");
             return ExitCode::from(2);
