@@ -8,7 +8,6 @@
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
@@ -272,36 +271,14 @@ impl Root {
         written
     }
 
-    /// Makes `path` a symbolic link with the text `target`. A link with that text stays as it is;
-    /// any other link or file is replaced.
+    /// Makes `path` a symbolic link with the text `target`, where nothing is.
     ///
     /// # Errors
-    /// `EISDIR`/`ENOTEMPTY` when a directory is there, `EBUSY` for a mount point, `EROFS`.
-    pub fn replace_link(
-        &self,
-        path: &Path,
-        target: &Path,
-        journal: &mut Journal,
-    ) -> io::Result<()> {
+    /// `EEXIST` when something has the name, `EROFS`, and errors of the journal.
+    pub fn create_link(&self, path: &Path, target: &Path, journal: &mut Journal) -> io::Result<()> {
         let (parent, name) = self.ensure_parent(path, journal)?;
-        match fs::readlinkat(&parent, name, Vec::new()) {
-            Ok(text) if text.as_bytes() == target.as_os_str().as_bytes() => return Ok(()),
-            Err(Errno::NOENT) => self.note(&parent, Created::Link, path, journal)?,
-            _ => {}
-        }
-        match fs::symlinkat(target, &parent, name) {
-            Err(Errno::EXIST) => {}
-            done => return Ok(done?),
-        }
-        let temporary = temporary_name(name);
-        self.note(&parent, Created::Link, &path.with_file_name(&temporary), journal)?;
-        let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
-        fs::symlinkat(target, &parent, &temporary)?;
-        let renamed = fs::renameat(&parent, &temporary, &parent, name);
-        if renamed.is_err() {
-            let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
-        }
-        Ok(renamed?)
+        self.note(&parent, Created::Link, path, journal)?;
+        Ok(fs::symlinkat(target, &parent, name)?)
     }
 
     /// Notes in the journal what is about to be created in `parent`, if that is in the image:

@@ -230,7 +230,8 @@ impl Init<'_> {
         let writable = rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
         if rootfs::needs_dev(mounts) {
             let devices = list(linux.and_then(|linux| linux.devices().as_deref()));
-            rootfs::create_devices(&root, devices, context.userns, &mut self.journal)?;
+            let planned = self.plan.map_or(&[][..], |plan| &plan.devices);
+            rootfs::create_devices(&root, devices, planned, context.userns, &mut self.journal)?;
         }
         if let Some(plan) = self.plan {
             gpu::apply(plan, &root, &mut self.journal)?;
