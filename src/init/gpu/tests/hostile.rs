@@ -79,6 +79,18 @@ fn garbage_and_giants_in_place_of_the_cache_are_handled() {
         assert_eq!(image.probe("libcuda.so.1"), "driver");
 
         let image = Image::debian();
+        image.write_bytes(CACHE, &vec![b'x'; 4 << 20]);
+        for _ in 0..2 {
+            image.apply(&stubs().plan()).unwrap();
+            assert_eq!(image.probe("libcuda.so.1"), "driver");
+        }
+        assert!(image.undo().is_empty());
+        assert_eq!(fs::metadata(image.path(CACHE)).unwrap().len(), 4 << 20);
+        image.write_bytes(CACHE, &vec![b'x'; (4 << 20) + 1]);
+        let text = image.apply(&stubs().plan()).unwrap_err().to_string();
+        assert!(text.contains("larger than 4 MiB"), "{text}");
+
+        let image = Image::debian();
         fs::File::create(image.path(CACHE)).unwrap().set_len(1 << 40).unwrap();
         let text = image.apply(&stubs().plan()).unwrap_err().to_string();
         assert!(text.contains("larger than 4 MiB"), "{text}");

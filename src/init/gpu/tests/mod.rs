@@ -72,6 +72,41 @@ fn an_image_without_a_cache_gets_one_that_goes_away_again() {
 }
 
 #[test]
+fn the_images_cache_comes_back_as_it_was() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        image.run(&["/sbin/ldconfig"]);
+        let cache = image.path(CACHE);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&cache, mode).unwrap();
+        std::os::unix::fs::chown(&cache, Some(7), Some(8)).unwrap();
+        let state = || {
+            let stat = std::fs::metadata(&cache).unwrap();
+            let time = (stat.mtime(), stat.mtime_nsec());
+            (std::fs::read(&cache).unwrap(), stat.mode(), stat.uid(), stat.gid(), time)
+        };
+        let before = state();
+        let listing = image.listing();
+        for starts in 1..=3 {
+            for _ in 0..starts {
+                image.apply(&stubs().plan()).unwrap();
+            }
+            assert_ne!(state().0, before.0);
+            assert!(image.undo().is_empty());
+            assert_eq!(state(), before);
+            assert_eq!(image.listing_after_unmount(), listing);
+        }
+        // What is no cache at all, and a delete that was cut short.
+        std::fs::write(&cache, "").unwrap();
+        image.apply(&stubs().plan()).unwrap();
+        image.write("/etc/.gpurun-ld.so.cache", "half");
+        assert!(image.undo().is_empty());
+        assert_eq!(std::fs::read(&cache).unwrap(), b"");
+        assert_eq!(image.listing_after_unmount(), listing);
+    });
+}
+
+#[test]
 fn a_cache_that_the_container_rebuilt_is_its_own_and_stays() {
     in_mount_namespace(|| {
         let image = Image::debian();
