@@ -18,15 +18,17 @@ as_root() {
 # is_static FILE: whether a program runs without shared libraries.
 is_static() { ! ldd "$1" 2>/dev/null | grep -q '=>'; }
 
-# need_packages PROGRAM=PACKAGE...: installs the packages of those programs that are not there. A
-# program that came from elsewhere is left alone.
+# need_packages PROGRAM=PACKAGE...: installs the packages of those programs (or files, by their
+# absolute path) that are not there. What came from elsewhere is left alone.
 need_packages() {
     local pair program missing=()
     for pair in "$@"; do
         program=${pair%%=*}
-        command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] || missing+=("${pair#*=}")
+        case $program in
+            /*) [ -e "$program" ] ;;
+            *) command -v "$program" >/dev/null || [ -x "/usr/sbin/$program" ] ;;
+        esac || missing+=("${pair#*=}")
     done
-    [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
     # The containers' program must not need shared libraries; Debian has two busyboxes.
     if command -v busybox >/dev/null && ! is_static "$(command -v busybox)"; then
         missing+=(busybox-static)

@@ -239,24 +239,6 @@ fn the_engines_default_profile_gets_libseccomps_answers() {
     }
 }
 
-#[test]
-#[ignore = "a measurement, for an optimized build"]
-fn how_long_compiling_takes() {
-    let Ok(json) = std::fs::read_to_string("/usr/share/containers/seccomp.json") else {
-        return;
-    };
-    let template: Value = serde_json::from_str(&json).expect("profile");
-    let profile = as_an_engine_resolves(&template, Arch::X86_64, "amd64", false);
-    let times: Vec<_> = (0..200)
-        .map(|_| {
-            let start = std::time::Instant::now();
-            let filter = crate::seccomp::compile_for(&profile, Arch::X86_64).expect("compiles");
-            (start.elapsed(), filter.instructions())
-        })
-        .collect();
-    println!("first {:?}, best {:?}", times.first(), times.iter().min());
-}
-
 /// The parts of an engine's profile template that apply on `native`.
 fn as_an_engine_resolves(
     template: &Value,
