@@ -290,6 +290,18 @@ fn a_paused_container_can_be_killed_and_deleted() {
 }
 
 #[test]
+fn a_paused_container_that_is_killed_has_stopped() {
+    for runtime in Runtime::each() {
+        let c = Container::running(runtime, Config::idle());
+        c.call_on("pause", &[]).silent();
+        c.kill("KILL").silent();
+        c.wait_until("stopped");
+        c.delete(&[]).ok();
+        c.assert_gone();
+    }
+}
+
+#[test]
 fn ps_shows_the_processes_of_the_container_and_no_others() {
     for runtime in Runtime::each() {
         let c = Container::running(runtime, Config::sh("sleep 900 & sleep 901 & wait"));
@@ -348,15 +360,6 @@ fn a_cgroup_that_already_exists_is_used_and_an_occupied_one_is_not_taken_over() 
     );
     second.create().refused(1, &["cgroup"]);
     assert_eq!(first.status(), "running");
-}
-
-#[test]
-fn events_prints_statistics() {
-    let c = Container::idle();
-    let stats = c.call(&["events", "--stats", c.id()]).json();
-    assert_eq!(stats["type"], "stats", "{stats}");
-    assert_eq!(stats["id"], c.id());
-    assert!(stats["data"].is_object(), "{stats}");
 }
 
 #[test]

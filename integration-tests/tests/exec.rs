@@ -80,6 +80,35 @@ fn a_process_file_says_everything() {
 }
 
 #[test]
+fn what_a_process_file_leaves_open_is_as_the_container_has_it() {
+    let config = Config::idle()
+        .capabilities(&["CAP_KILL", "CAP_NET_RAW"], false)
+        .set("/process/user", json!({"uid": 0, "gid": 0, "umask": 0o27}));
+    let c = Container::running(Runtime::native(), config);
+    let file = c.path("process.json");
+    let script = "grep -E '^(CapBnd|NoNewPrivs):' /proc/self/status; ulimit -n; umask";
+    let process = json!({"user": {"uid": 0, "gid": 0}, "args": ["sh", "-c", script],
+                         "env": ["PATH=/bin"], "cwd": "/"});
+    fs::write(&file, process.to_string()).unwrap();
+    let output = c.call(&["exec", "--process", text(&file), c.id()]);
+    // runc takes an absent noNewPrivileges for false.
+    let no_new_privs = u8::from(Runtime::is_gpurun());
+    let expected = format!("CapBnd:\t0000000000002020\nNoNewPrivs:\t{no_new_privs}\n1024\n0027");
+    assert_eq!(output.ok(), expected);
+}
+
+#[test]
+fn a_process_file_without_an_end_or_without_a_writer_is_refused_at_once() {
+    gpurun_only!("runc reads it for ever");
+    let c = Container::idle();
+    c.call(&["exec", "--process", "/dev/zero", c.id()]).refused(255, &["/dev/zero", "larger"]);
+    let fifo = c.path("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    c.call(&["exec", "--process", text(&fifo), c.id()]).refused(255, &["fifo"]);
+    c.call(&["update", "--resources", text(&fifo), c.id()]).refused(1, &["fifo"]);
+}
+
+#[test]
 fn flags_change_environment_directory_and_user() {
     let c = Container::idle();
     let script = "echo $A-$B; pwd; id -u; id -g";
@@ -106,6 +135,10 @@ fn additional_groups_are_given() {
     let c = Container::idle();
     let groups = c.exec_with(&["-g", "100", "-g", "65534"], &["id", "-G"]);
     assert_eq!(groups.ok(), "0 100 65534");
+    let config =
+        Config::idle().set("/process/user", json!({"uid": 0, "gid": 0, "additionalGids": [5]}));
+    let c = Container::running(Runtime::native(), config);
+    assert_eq!(c.exec_with(&["-g", "100"], &["id", "-G"]).ok(), "0 5 100");
 }
 
 fn status_field(c: &Container, options: &[&str], field: &str) -> String {
@@ -206,6 +239,14 @@ fn exec_works_in_a_container_that_is_only_created() {
         assert_eq!(c.sh("hostname"), "box");
         assert_eq!(c.status(), "created");
     }
+}
+
+#[test]
+fn a_created_container_does_not_show_the_runtimes_binary() {
+    let c = Container::native(Config::idle());
+    c.create().silent();
+    let output = c.exec(&["readlink", "/proc/1/exe"]);
+    assert!(output.code != 0 && output.stdout.is_empty(), "{output:?}");
 }
 
 #[test]

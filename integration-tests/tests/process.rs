@@ -1,6 +1,7 @@
 //! config.json's `process`: who runs, where, with what.
 
-use integration_tests::{Config, Container, Value, gpurun_only, json};
+use integration_tests::container::text;
+use integration_tests::{Config, Container, Value, gpurun_only, json, runtime};
 use std::fs;
 
 /// Runs the script in a container made by `change` and returns what it printed.
@@ -43,6 +44,16 @@ fn a_user_number_that_is_none_is_refused() {
 fn the_umask_is_set_and_is_0022_otherwise() {
     assert_eq!(run("umask", |c| c), "0022");
     assert_eq!(run("umask", |c| c.set("/process/user/umask", 0o77.into())), "0077");
+}
+
+#[test]
+fn the_umask_of_the_caller_is_nothing_to_the_container() {
+    let c = Container::native(Config::sh("umask"));
+    let inner = c.command(&["run", "--bundle", text(&c.bundle()), c.id()]);
+    let mut outer = std::process::Command::new("sh");
+    outer.args(["-c", "umask 077; exec \"$0\" \"$@\""]);
+    outer.arg(inner.get_program()).args(inner.get_args());
+    assert_eq!(runtime::finish(&mut outer, b"").ok(), "0022");
 }
 
 #[test]
@@ -305,6 +316,21 @@ fn an_apparmor_profile_is_applied_or_refused() {
         c.set("/process/apparmorProfile", "unconfined".into())
     });
     assert!(seen.starts_with("unconfined"), "{seen}");
+}
+
+#[test]
+fn a_label_is_never_left_out_because_its_security_module_is_not_seen() {
+    let enabled = |file: &str| fs::read_to_string(file).is_ok_and(|s| s.starts_with(['Y', '1']));
+    if !enabled("/sys/module/apparmor/parameters/enabled") {
+        refused(&["apparmor", "gpurun-none"], |c| {
+            c.set("/process/apparmorProfile", "gpurun-none".into())
+        });
+    }
+    if !enabled("/sys/fs/selinux/enforce") {
+        refused(&["selinux"], |c| {
+            c.set("/process/selinuxLabel", "system_u:system_r:container_t:s0".into())
+        });
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use integration_tests::console::{ConsoleSocket, Terminal, on_terminal};
 use integration_tests::container::text;
-use integration_tests::{Config, Container, Runtime, json, runtime, skipped, wait_for};
+use integration_tests::{
+    Config, Container, Runtime, gpurun_only, json, runtime, skipped, wait_for,
+};
 use std::fs;
 use std::os::unix::process::CommandExt;
 
@@ -170,6 +172,16 @@ fn preserved_descriptors_reach_the_process() {
     assert!(output.ok().ends_with("through descriptor 3"), "{output:?}");
 }
 
+#[test]
+fn any_number_of_descriptors_may_be_preserved() {
+    gpurun_only!("runc wants each of them to be there");
+    let c = Container::native(Config::sh("echo out; echo err >&2"));
+    for number in ["65536", "4294967292", "4294967295"] {
+        let output = c.run_with(&["--preserve-fds", number], b"");
+        assert_eq!((output.ok(), &*output.stderr), ("out", "err\n"), "{number}");
+    }
+}
+
 fn terminal(script: &str) -> Config {
     Config::sh(script).set("/process/terminal", true.into())
 }
@@ -220,6 +232,10 @@ fn the_terminal_belongs_to_the_user_of_the_process() {
 
 #[test]
 fn a_console_socket_and_a_terminal_need_each_other() {
+    let attached = Container::native(terminal("true"));
+    let socket = attached.path("console");
+    let output = attached.run_with(&["--console-socket", text(&socket)], b"");
+    output.refused(1, &["cannot use console socket"]);
     let c = Container::native(terminal("true"));
     c.create().refused(1, &["console socket"]);
     c.assert_gone();

@@ -1,6 +1,6 @@
 //! linux.seccomp: profiles as engines write them.
 
-use integration_tests::{Config, Container, Value, json};
+use integration_tests::{Config, Container, Value, json, skipped};
 
 fn with(script: &str, profile: Value) -> Container {
     Container::native(Config::sh(script).set("/linux/seccomp", profile))
@@ -9,6 +9,17 @@ fn with(script: &str, profile: Value) -> Container {
 fn rule(names: &[&str], action: &str) -> Value {
     json!({"names": names, "action": action})
 }
+
+/// An x86_64 program of three instructions: exit_group(42).
+const EXIT_42: &[u8] = b"\
+      \x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00\
+      \x01\x00\x00\x00\x78\x00\x40\x00\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00\
+      \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x40\x00\x38\x00\x01\x00\x00\x00\
+      \x00\x00\x00\x00\x01\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\
+      \x00\x00\x40\x00\x00\x00\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x84\x00\x00\x00\
+      \x00\x00\x00\x00\x84\x00\x00\x00\x00\x00\x00\x00\x00\x10\x00\x00\x00\x00\x00\x00\
+      \xbf\x2a\x00\x00\x00\xb8\xe7\x00\x00\x00\x0f\x05\
+";
 
 /// Enough for a busybox shell and a few applets; everything else gets EPERM, as with Docker.
 fn docker_like() -> Value {
@@ -144,6 +155,56 @@ fn the_profile_works_for_a_user_without_privileges_and_without_no_new_privs() {
             u8::from(no_new_privileges)
         );
         assert_eq!(c.run().ok(), seen);
+    }
+}
+
+#[test]
+fn hardly_a_call_of_the_runtimes_own_is_made_under_the_profile() {
+    if cfg!(not(target_arch = "x86_64")) {
+        return skipped("its program is for x86_64");
+    }
+    let denied = [
+        "access",
+        "capget",
+        "chdir",
+        "close_range",
+        "faccessat",
+        "faccessat2",
+        "fchdir",
+        "fcntl",
+        "getcwd",
+        "getgroups",
+        "getresuid",
+        "memfd_create",
+        "newfstatat",
+        "openat",
+        "openat2",
+        "prlimit64",
+        "setgid",
+        "setgroups",
+        "setresgid",
+        "setresuid",
+        "setsid",
+        "setuid",
+        "socket",
+        "stat",
+        "statx",
+        "umask",
+    ];
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
+                         "syscalls": [rule(&denied, "SCMP_ACT_KILL_PROCESS")]});
+    for no_new_privileges in [true, false] {
+        // Nothing but exit(2): what a program itself calls is another matter.
+        let config = Config::args(&["/nothing"])
+            .set("/linux/seccomp", profile.clone())
+            .set("/process/user", json!({"uid": 1000, "gid": 1000}))
+            .set("/process/noNewPrivileges", no_new_privileges.into());
+        let c = Container::native(config);
+        let program = c.rootfs().join("nothing");
+        std::fs::write(&program, EXIT_42).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        assert_eq!(c.run().code, 42, "noNewPrivileges {no_new_privileges}");
     }
 }
 

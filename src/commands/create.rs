@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use oci_spec::runtime::{Capability, Spec};
 
 use crate::cli::Global;
 use crate::container::bundle::Bundle;
+use crate::container::console;
 use crate::container::create::{self, Options};
 use crate::container::id::ContainerId;
 use crate::container::sealed;
@@ -59,11 +61,19 @@ impl Common {
     pub fn load(&self) -> Result<(ContainerId, Bundle)> {
         let id = ContainerId::parse(&self.id)?;
         let bundle = Bundle::load(&self.bundle)?;
-        if shares_pid_namespace(&bundle.spec) {
+        if shares_pid_namespace(&bundle.spec) || may_trace(&bundle.spec) {
             sealed::seal()?;
         }
         Ok((id, bundle))
     }
+}
+
+/// Whether the container's processes may look into one that is undumpable, as a created
+/// container's init is.
+fn may_trace(spec: &Spec) -> bool {
+    let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let bounding = sets.and_then(|sets| sets.bounding().as_ref());
+    bounding.is_some_and(|set| set.contains(&Capability::SysPtrace))
 }
 
 /// Create a container.
@@ -80,6 +90,9 @@ impl Create {
     /// See [`create::create`].
     pub fn run(self, global: &Global) -> Result<()> {
         let (id, bundle) = self.common.load()?;
+        let process = bundle.spec.process().as_ref();
+        let terminal = process.and_then(|process| process.terminal()).unwrap_or(false);
+        console::check(true, terminal, self.common.console_socket.is_some())?;
         create::create(&super::store(global), &id, bundle, self.common.options(global))?;
         Ok(())
     }

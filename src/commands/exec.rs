@@ -1,8 +1,7 @@
 //! `gpurun exec`.
 
-use std::fs;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -12,6 +11,9 @@ use crate::cli::Global;
 use crate::container::exec::{self, Changes, Options};
 use crate::container::foreground::Supervisor;
 use crate::container::{console, json, sealed};
+
+/// The largest process file that is read.
+const PROCESS_LIMIT: u64 = 4 << 20;
 
 /// Run another process in a container.
 #[derive(Debug, Args)]
@@ -81,7 +83,11 @@ impl Exec {
         let container = super::load(global, &self.id)?;
         let spec = container.spec()?;
         let process = match &self.process {
-            Some(file) => read_process(file)?,
+            Some(file) => {
+                let mut process = read_process(file)?;
+                exec::inherit(&spec, &mut process)?;
+                process
+            }
             None => exec::process_of(&spec, self.changes()?)?,
         };
         let mut options = Options {
@@ -94,6 +100,7 @@ impl Exec {
         };
         let supervisor = (!self.detach).then(|| Supervisor::new(false)).transpose()?;
         let terminal = process.terminal().unwrap_or(false);
+        console::check(self.detach, terminal, options.console_socket.is_some())?;
         let line = match terminal && !self.detach && options.console_socket.is_none() {
             true => {
                 let (ours, theirs) = console::line()?;
@@ -127,8 +134,9 @@ impl Exec {
     }
 }
 
-fn read_process(file: &PathBuf) -> Result<Process> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+fn read_process(file: &Path) -> Result<Process> {
+    let bytes = json::read(file, PROCESS_LIMIT)
+        .with_context(|| format!("cannot read {}", file.display()))?;
     json::object(&bytes)
         .with_context(|| format!("{} is not a process of an OCI spec", file.display()))
 }

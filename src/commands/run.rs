@@ -38,6 +38,7 @@ impl Run {
         let mut options = self.common.options(global);
         let supervisor = (!self.detach).then(|| Supervisor::new(!self.no_subreaper)).transpose()?;
         let terminal = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
+        console::check(self.detach, terminal, options.console_socket.is_some())?;
         let line = match terminal && !self.detach && options.console_socket.is_none() {
             true => {
                 let (ours, theirs) = console::line()?;
@@ -57,11 +58,14 @@ impl Run {
             Ok(u8::try_from(supervisor.wait(init.pid, master)?).unwrap_or(u8::MAX))
         };
         let ended = wait();
-        let failed = ended.is_err();
-        if failed || (!self.detach && !self.keep) {
-            for left in delete::delete(&store, &id, true)? {
-                log::warn(format!("{left:#}"));
-            }
+        if ended.is_ok() && (self.detach || self.keep) {
+            return ended;
+        }
+        match delete::delete(&store, &id, true) {
+            Ok(left) => left.into_iter().for_each(|left| log::warn(format!("{left:#}"))),
+            // What went wrong first is what the caller needs to hear.
+            Err(error) if ended.is_err() => log::warn(format!("{error:#}")),
+            Err(error) => return Err(error),
         }
         ended
     }

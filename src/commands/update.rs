@@ -1,10 +1,8 @@
 //! `gpurun update`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
@@ -121,18 +119,12 @@ impl Update {
 }
 
 fn read_resources(file: &Path) -> Result<LinuxResources> {
-    let mut bytes = Vec::new();
     let (name, read) = if file == Path::new("-") {
-        ("stdin".to_owned(), std::io::stdin().take(RESOURCES_LIMIT + 1).read_to_end(&mut bytes))
+        ("stdin".to_owned(), json::read_from(std::io::stdin(), RESOURCES_LIMIT))
     } else {
-        let open = File::open(file);
-        let read = open.and_then(|open| open.take(RESOURCES_LIMIT + 1).read_to_end(&mut bytes));
-        (file.display().to_string(), read)
+        (file.display().to_string(), json::read(file, RESOURCES_LIMIT))
     };
-    read.with_context(|| format!("cannot read resources from {name}"))?;
-    if bytes.len() as u64 > RESOURCES_LIMIT {
-        bail!("{name} is larger than 1 MiB: these are no resources");
-    }
+    let bytes = read.with_context(|| format!("cannot read resources from {name}"))?;
     json::object(&bytes)
         .with_context(|| format!("{name} is not a linux.resources object of an OCI spec"))
 }

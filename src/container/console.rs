@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
@@ -14,6 +14,24 @@ use rustix::net::{
 
 /// The longest path that fits into `struct sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// Refuses terminals and console sockets that do not go together, in runc's words. `detached`:
+/// the command ends before the process does, `create` always.
+///
+/// # Errors
+/// They do not.
+pub fn check(detached: bool, terminal: bool, socket: bool) -> Result<()> {
+    if detached && terminal && !socket {
+        bail!("cannot allocate tty if runc will detach without setting console socket");
+    }
+    if socket && !(detached && terminal) {
+        bail!(
+            "cannot use console socket if runc will not detach or allocate tty: set \
+             process.terminal (exec: --tty), and --detach where there is one"
+        );
+    }
+    Ok(())
+}
 
 /// Connects to an engine's console socket.
 ///

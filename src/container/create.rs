@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use rustix::fs::{CWD, FileType, Mode};
@@ -96,6 +96,7 @@ pub fn create(
         decided.devices.clone(),
     );
     let mut container = Container { dir, state };
+    container.state.no_new_keyring = options.no_new_keyring;
     container.state.gpu_rules = gpu_rules(decided.plan.as_ref())?;
     match build(&mut container, decided, options) {
         Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
@@ -105,9 +106,9 @@ pub fn create(
             Err(error)
         }
         Err(error) => {
-            // The first failure is what the caller needs to hear; what `delete --force` could
-            // not do either is added to it.
-            let left = delete::remove_traces(store, &container);
+            // The first failure is what the caller needs to hear; what could not be undone is
+            // added to it.
+            let left = delete::remove_traces(store, &container).unwrap_or_else(|err| vec![err]);
             Err(left
                 .into_iter()
                 .fold(error, |error, more| anyhow!("{error:#}; while cleaning up: {more:#}")))
@@ -131,7 +132,6 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     let spec = &bundle.spec;
     let process = spec.process().as_ref().context("the spec has no process")?;
     let program = Program::new(process)?;
-    check_terminal(&program, options)?;
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
     let tuning = Tuning::new(process, linux)?;
     let namespaces = Namespaces::new(
@@ -177,20 +177,6 @@ pub(super) fn compile_seccomp(profile: &LinuxSeccomp) -> Result<Filter> {
     let filter = seccomp::compile(profile)?;
     filter.check_kernel()?;
     Ok(filter)
-}
-
-fn check_terminal(program: &Program, options: &Options) -> Result<()> {
-    let has_line = options.console_socket.is_some() || options.console.is_some();
-    match (program.terminal, has_line) {
-        (true, false) => {
-            bail!("cannot allocate tty if runc will detach without setting console socket")
-        }
-        (false, true) if options.console_socket.is_some() => bail!(
-            "cannot use console socket if runc will not detach or allocate tty: set \
-             process.terminal in the spec"
-        ),
-        _ => Ok(()),
-    }
 }
 
 /// From here on things exist, in the order in which `delete` can find them again.
@@ -239,6 +225,7 @@ fn build(
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         visible: shares_pid_namespace(&bundle.spec),
+        rootless: !nix::unistd::geteuid().is_root(),
         committed: false,
     };
     let back = namespaces.before_clone()?;

@@ -19,10 +19,11 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Removes the container `id`. With `force` a running one is killed first, one that does not exist
 /// is fine, and one with damaged state loses at least its directory. Returns what could not be
-/// undone or what a poststop hook failed with; the container is gone all the same.
+/// undone in the rootfs or what a poststop hook failed with; the container is gone all the same.
 ///
 /// # Errors
-/// It does not exist, or still runs.
+/// It does not exist, still runs, or cannot be killed or lose its cgroup; then it is still
+/// remembered, and `delete` can be tried again.
 pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>> {
     let container = match Container::load(store, id) {
         Ok(container) => container,
@@ -51,7 +52,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
     }
     let spec = container.state.has_late_hooks.then(|| container.spec());
     let report = hook_state(&container);
-    let mut left = remove_traces(store, &container);
+    let mut left = remove_traces(store, &container)?;
     match spec {
         Some(Ok(spec)) => {
             let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
@@ -66,15 +67,17 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
 }
 
 /// Removes everything that a container has on the host: processes, cgroup, what was created in
-/// the rootfs, and last the directory that remembers it. Goes on at every failure.
-pub(super) fn remove_traces(store: &Store, container: &Container) -> Vec<Error> {
-    let mut left = Vec::new();
-    let mut attempt = |result: Result<()>| left.extend(result.err());
-    attempt(kill_init(container));
-    attempt(container.state.cgroup.delete().context("cannot remove the container's cgroup"));
-    attempt(restore_rootfs(store, container));
-    attempt(container.dir.remove().map_err(Error::new));
-    left
+/// the rootfs, and last the directory that remembers it. Returns what stays in the rootfs.
+///
+/// # Errors
+/// While there are processes or a cgroup the container is not forgotten: nobody could find them
+/// again.
+pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<Error>> {
+    kill_init(container)?;
+    container.state.cgroup.delete().context("cannot remove the container's cgroup")?;
+    let left = restore_rootfs(store, container).err();
+    container.dir.remove()?;
+    Ok(left.into_iter().collect())
 }
 
 fn kill_init(container: &Container) -> Result<()> {

@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::create::{compile_seccomp, write_pid_file};
 use super::launch::{self, Child, Launch};
+use super::process::Liveness;
 use super::state::{Container, Status};
 use super::{console, start};
 use crate::init::channel::Channel;
@@ -83,7 +84,9 @@ pub fn process_of(spec: &Spec, changes: Changes) -> Result<Process> {
         }
     }
     if !changes.additional_gids.is_empty() {
-        process.user_mut().set_additional_gids(Some(changes.additional_gids));
+        let mut groups = process.user().additional_gids().clone().unwrap_or_default();
+        groups.extend(changes.additional_gids);
+        process.user_mut().set_additional_gids(Some(groups));
     }
     if !changes.capabilities.is_empty() {
         add_capabilities(&mut process, &changes.capabilities)?;
@@ -98,6 +101,35 @@ pub fn process_of(spec: &Spec, changes: Changes) -> Result<Process> {
         process.set_no_new_privileges(Some(true));
     }
     Ok(process)
+}
+
+/// Gives `process`, which the caller wrote, what it leaves open: what confines the container
+/// confines its other processes as well, unless they ask for something else.
+///
+/// # Errors
+/// The container's spec has no process.
+pub fn inherit(spec: &Spec, process: &mut Process) -> Result<()> {
+    let own = spec.process().as_ref().context("the container's spec has no process")?;
+    let named = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if !named(process.apparmor_profile()) {
+        process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if !named(process.selinux_label()) {
+        process.set_selinux_label(own.selinux_label().clone());
+    }
+    if process.no_new_privileges().is_none() {
+        process.set_no_new_privileges(own.no_new_privileges());
+    }
+    if process.capabilities().is_none() {
+        process.set_capabilities(own.capabilities().clone());
+    }
+    if process.rlimits().as_deref().unwrap_or_default().is_empty() {
+        process.set_rlimits(own.rlimits().clone());
+    }
+    if process.user().umask().is_none() {
+        process.user_mut().set_umask(own.user().umask());
+    }
+    Ok(())
 }
 
 /// Bounding, effective and permitted, never inheritable (CVE-2022-29162); ambient only where the
@@ -145,11 +177,12 @@ pub fn exec(
     let raw = Pid::from_raw(init.pid).context("cannot exec in a stopped container")?;
     let init_fd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .context("cannot exec in a stopped container")?;
+    // The descriptor is on whoever has the pid now.
+    if init.liveness() == Liveness::Ended {
+        bail!("cannot exec in a stopped container");
+    }
 
     let program = Program::new(process)?;
-    if program.terminal && options.console_socket.is_none() && options.console.is_none() {
-        bail!("cannot allocate tty if runc will detach without setting console socket");
-    }
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
@@ -169,6 +202,7 @@ pub fn exec(
         tuning: Tuning::joining(process, linux)?,
         init: &init_fd,
         namespaces: namespaces - CloneFlags::CLONE_NEWPID,
+        keyring_of: (!container.state.no_new_keyring).then_some(&container.state.id),
         seccomp: filter.as_ref(),
         console,
         channel: theirs,

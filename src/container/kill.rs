@@ -53,19 +53,26 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
         // container that has none left is fine.
         return kill_all(&container.state.cgroup, signal);
     }
-    let init = match container.status() {
+    let status = container.status();
+    let init = match status {
         Status::Stopped | Status::Creating => bail!("container not running"),
         _ => container.state.init.context("container not running")?,
     };
     match init.signal(signal) {
         Err(Errno::ESRCH) => bail!("container not running"),
-        Err(err) => Err(err).context("cannot signal the container's init"),
-        Ok(()) if signal == libc::SIGKILL && !container.state.own_pid_namespace => {
-            // Nothing ends the others when the init of a shared pid namespace dies.
-            kill_all(&container.state.cgroup, signal)
-        }
-        Ok(()) => Ok(()),
+        Err(err) => return Err(err).context("cannot signal the container's init"),
+        Ok(()) if signal != libc::SIGKILL => return Ok(()),
+        Ok(()) => {}
     }
+    if !container.state.own_pid_namespace {
+        // Nothing ends the others when the init of a shared pid namespace dies.
+        kill_all(&container.state.cgroup, signal)?;
+    }
+    if status == Status::Paused {
+        // A frozen process dies only when it is thawed (cgroup v1).
+        container.state.cgroup.thaw().context("cannot thaw the container that was killed")?;
+    }
+    Ok(())
 }
 
 fn kill_all(cgroup: &Cgroup, signal: i32) -> Result<()> {

@@ -48,6 +48,9 @@ pub struct State {
     pub own_pid_namespace: bool,
     /// Whether there are poststart or poststop hooks in the spec.
     pub has_late_hooks: bool,
+    /// Whether its processes keep the session keyring of whoever starts them.
+    #[serde(default)]
+    pub no_new_keyring: bool,
 }
 
 /// The container's status as the runtime specification names it, and runc's `paused`.
@@ -150,6 +153,7 @@ impl State {
             devices,
             gpu_rules: Vec::new(),
             own_pid_namespace,
+            no_new_keyring: false,
             has_late_hooks: spec.hooks().as_ref().is_some_and(|hooks| {
                 let any = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|all| !all.is_empty());
                 any(hooks.poststart()) || any(hooks.poststop())

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::path::PathBuf;
 
-use caps::{CapSet, CapsHashSet};
+use caps::CapsHashSet;
 use libcontainer::capabilities::CapabilityExt;
 use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
 use rustix::process::{Resource, Rlimit};
@@ -43,7 +43,7 @@ pub struct Program {
     pub oom_score_adj: Option<i32>,
 }
 
-/// The five capability sets, without what this machine or this runtime does not have.
+/// The five capability sets as the spec has them.
 #[derive(Debug, Default)]
 pub struct CapabilitySets {
     /// What can ever be gained.
@@ -105,9 +105,6 @@ pub enum ProgramError {
     /// A part of the spec that this version cannot do.
     #[error("{0} is not supported by this version of gpurun: remove it from the spec")]
     Unsupported(&'static str),
-    /// The runtime's own capabilities cannot be read.
-    #[error("cannot read the runtime's capabilities: {0}")]
-    Capabilities(#[from] caps::errors::CapsError),
 }
 
 impl Program {
@@ -146,7 +143,7 @@ impl Program {
             gid: user.gid(),
             groups,
             umask: user.umask().map(|mask| mask & 0o777),
-            capabilities: CapabilitySets::new(process)?,
+            capabilities: CapabilitySets::new(process),
             no_new_privs: process.no_new_privileges().unwrap_or(false),
             apparmor: process.apparmor_profile().clone().filter(|name| !name.is_empty()),
             selinux: process.selinux_label().clone().filter(|label| !label.is_empty()),
@@ -238,26 +235,19 @@ fn resource(name: PosixRlimitType) -> Resource {
 }
 
 impl CapabilitySets {
-    /// A spec without capabilities means none. Those that the runtime itself lacks cannot be
-    /// given and are left out, as runc does.
-    fn new(process: &Process) -> Result<Self, ProgramError> {
-        let Some(wanted) = process.capabilities() else { return Ok(Self::default()) };
-        let available = caps::read(None, CapSet::Permitted)?;
+    /// A spec without capabilities means none.
+    fn new(process: &Process) -> Self {
+        let Some(wanted) = process.capabilities() else { return Self::default() };
         let set = |names: &Option<Capabilities>| -> CapsHashSet {
-            let names = names.iter().flatten();
-            names.map(CapabilityExt::to_cap).filter(|cap| available.contains(cap)).collect()
+            names.iter().flatten().map(CapabilityExt::to_cap).collect()
         };
-        let permitted = set(wanted.permitted());
-        let within = |caps: CapsHashSet| caps.intersection(&permitted).copied().collect();
-        let inheritable = set(wanted.inheritable());
-        let ambient: CapsHashSet = within(set(wanted.ambient()));
-        Ok(Self {
+        Self {
             bounding: set(wanted.bounding()),
-            effective: within(set(wanted.effective())),
-            ambient: ambient.intersection(&inheritable).copied().collect(),
-            inheritable,
-            permitted,
-        })
+            effective: set(wanted.effective()),
+            permitted: set(wanted.permitted()),
+            inheritable: set(wanted.inheritable()),
+            ambient: set(wanted.ambient()),
+        }
     }
 }
 

@@ -27,6 +27,9 @@ use crate::seccomp::Filter;
 use crate::sys;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
 
+/// The mask where the spec has none.
+const DEFAULT_UMASK: u32 = 0o022;
+
 /// What the parent hands to the init, by fork.
 #[derive(Debug)]
 pub struct Init<'a> {
@@ -68,6 +71,8 @@ pub struct Init<'a> {
     pub no_new_keyring: bool,
     /// Whether other processes can see this one before it execs (a shared pid namespace).
     pub visible: bool,
+    /// Whether the runtime runs without root's rights.
+    pub rootless: bool,
     /// Whether the parent has let the container live; false at first.
     pub committed: bool,
 }
@@ -103,7 +108,9 @@ impl Init<'_> {
         self.enter_namespaces()?;
         self.become_container_root()?;
         rustix::process::setsid().context("cannot start a session")?;
-        self.session_keyring();
+        if !self.no_new_keyring {
+            join_session_keyring(self.id);
+        }
         self.tuning.apply()?;
         self.set_names()?;
         self.loopback()?;
@@ -175,17 +182,6 @@ impl Init<'_> {
                 "cannot become root of the user namespace: map container id 0 in \
                  linux.uidMappings and linux.gidMappings",
             )
-    }
-
-    /// Keys of the caller are none of the container's business. A kernel or a policy without
-    /// keyrings has none to leak.
-    fn session_keyring(&self) {
-        if self.no_new_keyring {
-            return;
-        }
-        if let Ok(name) = CString::new(format!("_ses.{}", self.id)) {
-            let _ = sys::keyring::join_session_keyring(&name);
-        }
     }
 
     fn set_names(&self) -> Result<()> {
@@ -264,33 +260,17 @@ impl Init<'_> {
         Ok(())
     }
 
-    /// From the finished root to the program. Whatever needs rights comes before the rights go.
+    /// From the finished root to the program.
     fn become_program(&mut self, root: &Root) -> Result<Infallible> {
-        executable::add_home(&mut self.program, root);
-        user::label_exec(&self.program)?;
-        if let Some(mask) = self.program.umask {
-            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+        if !self.rootless {
+            // What runs in the container before the program does (an `exec`, a startContainer
+            // hook) must not get at the runtime's binary through our /proc/PID/exe. An ordinary
+            // user could then not look at our namespaces either, which `exec` has to.
+            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+                .context("cannot become undumpable")?;
         }
-        if self.program.no_new_privs {
-            rustix::thread::set_no_new_privs(true).context("cannot set no_new_privs")?;
-        } else {
-            // Without no_new_privs the filter takes CAP_SYS_ADMIN, which is about to go.
-            load_seccomp(self.seccomp, &self.channel)?;
-        }
-        sys::fd::close_on_exec_from(3 + self.preserve_fds)
-            .context("cannot close descriptors on exec")?;
-        let entered = user::enter_directory(&self.program, root);
-        ask_for_limits(&self.program, &self.channel)?;
-        user::become_user(&self.program, root, entered)?;
-        let path = executable::find(&self.program)?;
-        if self.program.no_new_privs {
-            load_seccomp(self.seccomp, &self.channel)?;
-        }
-
-        // The parent may end the moment it has said "commit". Until then its death is an end of
-        // file on the channel, and there is nothing left to do here that could hang.
-        rustix::process::set_parent_process_death_signal(None)
-            .context("cannot outlive the parent")?;
+        let path =
+            change_into(&mut self.program, root, self.seccomp, &self.channel, self.preserve_fds)?;
         self.channel.report(&FromInit::Ready)?;
         self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
         self.committed = true;
@@ -303,9 +283,65 @@ impl Init<'_> {
     }
 }
 
+/// From the runtime's identity to the program's; also for `exec`. Returns the program's path.
+///
+/// The filter comes as late as it can, because from then on every call of ours has to be one that
+/// the profile allows. They are:
+/// - without no_new_privs, capset(2) and prctl(2) for the ambient set: loading takes
+///   CAP_SYS_ADMIN, so the capabilities can only go afterwards;
+/// - read(2) and write(2) on the line to the parent and on the fifo of `start`;
+/// - rt_sigaction(2), rt_sigprocmask(2), execve(2), and exit_group(2) when that fails;
+/// - whatever the spec's startContainer hooks take to run.
+pub(super) fn change_into(
+    program: &mut Program,
+    root: &Root,
+    seccomp: Option<&Filter>,
+    channel: &Channel,
+    preserve_fds: u32,
+) -> Result<CString> {
+    executable::add_home(program, root);
+    user::label_exec(program)?;
+    // As runc: the mask of whoever called the runtime is nothing to the container.
+    let mask = program.umask.unwrap_or(DEFAULT_UMASK);
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    if program.no_new_privs {
+        rustix::thread::set_no_new_privs(true).context("cannot set no_new_privs")?;
+    }
+    sys::fd::close_on_exec_from(preserve_fds.saturating_add(3))
+        .context("cannot close descriptors on exec")?;
+    let entered = user::enter_directory(program, root);
+    ask_for_limits(program, channel)?;
+    user::become_user(program, root, entered)?;
+    // The parent may end the moment it has said "commit". Until then its death is an end of file
+    // on the channel, and there is nothing left to do here that could hang.
+    rustix::process::set_parent_process_death_signal(None).context("cannot outlive the parent")?;
+
+    let capabilities = user::Sets::final_of(program)?;
+    if seccomp.is_none() || program.no_new_privs {
+        user::drop_capabilities(&capabilities)?;
+        let path = executable::find(program)?;
+        load_seccomp(seccomp, channel)?;
+        return Ok(path);
+    }
+    user::try_capabilities(&capabilities)?;
+    let path = executable::find(program)?;
+    user::reclaim_capabilities()?;
+    load_seccomp(seccomp, channel)?;
+    user::drop_capabilities(&capabilities)?;
+    Ok(path)
+}
+
 /// An absent list is an empty one.
 fn list<T>(list: Option<&[T]>) -> &[T] {
     list.unwrap_or_default()
+}
+
+/// Keys of the caller are none of the container's business. A kernel or a policy without keyrings
+/// has none to leak.
+pub(super) fn join_session_keyring(id: &str) {
+    if let Ok(name) = CString::new(format!("_ses.{id}")) {
+        let _ = sys::keyring::join_session_keyring(&name);
+    }
 }
 
 /// The program starts as if nobody had touched its signals.
@@ -316,7 +352,7 @@ pub(super) fn reset_signals() -> Result<()> {
 
 /// The parent sets the limits, which may be above what the init's rights allow, while both are
 /// the same user; and as late as that lets it, because they are the program's limits, not ours.
-pub(super) fn ask_for_limits(program: &Program, channel: &Channel) -> Result<()> {
+fn ask_for_limits(program: &Program, channel: &Channel) -> Result<()> {
     if program.rlimits.is_empty() {
         return Ok(());
     }
@@ -325,7 +361,7 @@ pub(super) fn ask_for_limits(program: &Program, channel: &Channel) -> Result<()>
 }
 
 /// Loads the filter; a listener, where it has one, goes to the parent, who hands it on.
-pub(super) fn load_seccomp(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
+fn load_seccomp(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
     if let Some(listener) = filter.load()? {
         channel.report(&FromInit::SeccompListener(listener.as_raw_fd()))?;

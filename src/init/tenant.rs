@@ -15,11 +15,10 @@ use rustix::process::{DumpableBehavior, Signal};
 use super::channel::{Channel, FromInit, FromParent};
 use super::program::Program;
 use super::root::Root;
-use super::sequence::{ask_for_limits, load_seccomp, reset_signals};
+use super::sequence::{change_into, join_session_keyring, reset_signals};
 use super::tuning::Tuning;
-use super::{console, executable, user};
+use super::{console, executable};
 use crate::seccomp::Filter;
-use crate::sys;
 
 /// What the parent hands to the process, by fork.
 #[derive(Debug)]
@@ -32,6 +31,8 @@ pub struct Tenant<'a> {
     pub init: &'a OwnedFd,
     /// Which of them differ from the runtime's (the pid namespace is entered by the clone).
     pub namespaces: CloneFlags,
+    /// The id of the container whose session keyring it shares; `None` keeps the caller's.
+    pub keyring_of: Option<&'a str>,
     /// The seccomp filter, the same as the container's.
     pub seccomp: Option<&'a Filter>,
     /// Where the terminal's master goes.
@@ -62,8 +63,11 @@ impl Tenant<'_> {
         self.channel.wait_for(FromParent::Go).context("the parent gave up")?;
 
         // All at once, the user namespace first; the kernel checks them together.
-        sched::setns(self.init, self.namespaces)
-            .context("cannot join the container's namespaces")?;
+        // With no flag at all the kernel takes the call for a mistake.
+        if !self.namespaces.is_empty() {
+            sched::setns(self.init, self.namespaces)
+                .context("cannot join the container's namespaces")?;
+        }
         if self.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
             let (root_user, root_group) = (Uid::from_raw(0), Gid::from_raw(0));
             nix::unistd::setresgid(root_group, root_group, root_group)
@@ -71,6 +75,9 @@ impl Tenant<'_> {
                 .context("cannot become root of the user namespace")?;
         }
         rustix::process::setsid().context("cannot start a session")?;
+        if let Some(id) = self.keyring_of {
+            join_session_keyring(id);
+        }
         self.tuning.apply()?;
         let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
 
@@ -79,28 +86,8 @@ impl Tenant<'_> {
         {
             console::attach(&root, socket.as_fd(), &self.program, false)?;
         }
-        executable::add_home(&mut self.program, &root);
-        user::label_exec(&self.program)?;
-        if let Some(mask) = self.program.umask {
-            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
-        }
-        if self.program.no_new_privs {
-            rustix::thread::set_no_new_privs(true).context("cannot set no_new_privs")?;
-        } else {
-            load_seccomp(self.seccomp, &self.channel)?;
-        }
-        sys::fd::close_on_exec_from(3 + self.preserve_fds)
-            .context("cannot close descriptors on exec")?;
-        let entered = user::enter_directory(&self.program, &root);
-        ask_for_limits(&self.program, &self.channel)?;
-        user::become_user(&self.program, &root, entered)?;
-        let path = executable::find(&self.program)?;
-        if self.program.no_new_privs {
-            load_seccomp(self.seccomp, &self.channel)?;
-        }
-        // A detached process outlives the parent, which may end the moment it has said "commit".
-        rustix::process::set_parent_process_death_signal(None)
-            .context("cannot outlive the parent")?;
+        let path =
+            change_into(&mut self.program, &root, self.seccomp, &self.channel, self.preserve_fds)?;
         self.channel.report(&FromInit::Ready)?;
         self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
         reset_signals()?;

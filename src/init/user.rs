@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use caps::CapSet;
+use caps::CapsHashSet;
 use nix::unistd::{Gid, Uid};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
-use rustix::thread;
+use rustix::thread::{self, CapabilitySet, CapabilitySets as ThreadSets};
 
 use super::program::{CapabilitySets, Program};
 use super::root::Root;
@@ -36,12 +36,12 @@ pub enum UserError {
         source: nix::Error,
     },
     /// A capability set.
-    #[error("cannot set the {set} capabilities: {reason}")]
+    #[error("cannot set the {set} capabilities: {source}")]
     Capabilities {
         /// Which set.
         set: &'static str,
         /// The reason.
-        reason: String,
+        source: io::Error,
     },
     /// The working directory.
     #[error("cannot change to the working directory {cwd:?}: {source}")]
@@ -63,7 +63,10 @@ pub enum UserError {
         source: io::Error,
     },
     /// An LSM label.
-    #[error("cannot set the {lsm} label {label:?}: {source}")]
+    #[error(
+        "cannot set the {lsm} label {label:?}: {source}; is {lsm} enabled here, and the label \
+         one that it knows?"
+    )]
     Label {
         /// `AppArmor` or `SELinux`.
         lsm: &'static str,
@@ -81,19 +84,21 @@ pub fn enter_directory(program: &Program, root: &Root) -> bool {
     change_directory(program, root).is_ok()
 }
 
-/// Takes on groups, ids and capabilities, and changes to the working directory if that has not
-/// been possible before.
+/// Takes on groups and ids, and changes to the working directory if that has not been possible
+/// before. The bounding set is final afterwards; the other capabilities still wait for
+/// [`drop_capabilities`].
 ///
 /// # Errors
 /// Names the step.
 pub fn become_user(program: &Program, root: &Root, entered: bool) -> Result<(), UserError> {
+    // Dropping takes CAP_SETPCAP, which another user does not have in force any more.
+    bound_capabilities(bits(&program.capabilities.bounding))?;
     set_groups(program)?;
     set_ids(program)?;
     if !entered {
         change_directory(program, root)?;
     }
-    check_directory(&program.cwd)?;
-    drop_capabilities(&program.capabilities)
+    check_directory(&program.cwd)
 }
 
 fn set_groups(program: &Program) -> Result<(), UserError> {
@@ -140,46 +145,113 @@ fn check_directory(cwd: &Path) -> Result<(), UserError> {
     }
 }
 
-/// Bounding first: dropping from it takes CAP_SETPCAP, which the later sets may not have.
-fn drop_capabilities(sets: &CapabilitySets) -> Result<(), UserError> {
-    let failed = |set| {
-        move |err: caps::errors::CapsError| UserError::Capabilities { set, reason: err.to_string() }
-    };
-    let all = caps::read(None, CapSet::Permitted).map_err(failed("permitted"))?;
-    // setresuid to another user emptied the effective set.
-    caps::set(None, CapSet::Effective, &all).map_err(failed("effective"))?;
-    let bounding = caps::read(None, CapSet::Bounding).map_err(failed("bounding"))?;
-    for cap in bounding.difference(&sets.bounding) {
-        caps::drop(None, CapSet::Bounding, *cap).map_err(failed("bounding"))?;
-    }
-    caps::set(None, CapSet::Inheritable, &sets.inheritable).map_err(failed("inheritable"))?;
-    caps::set(None, CapSet::Effective, &sets.effective).map_err(failed("effective"))?;
-    caps::set(None, CapSet::Permitted, &sets.permitted).map_err(failed("permitted"))?;
-    caps::clear(None, CapSet::Ambient).map_err(failed("ambient"))?;
-    for cap in &sets.ambient {
-        caps::raise(None, CapSet::Ambient, *cap).map_err(failed("ambient"))?;
+fn bits(set: &CapsHashSet) -> CapabilitySet {
+    CapabilitySet::from_bits_retain(set.iter().fold(0, |bits, cap| bits | cap.bitmask()))
+}
+
+fn capabilities_failed(set: &'static str) -> impl FnOnce(rustix::io::Errno) -> UserError {
+    move |err| UserError::Capabilities { set, source: err.into() }
+}
+
+fn bound_capabilities(keep: CapabilitySet) -> Result<(), UserError> {
+    for number in 0..u64::BITS {
+        let cap = CapabilitySet::from_bits_retain(1 << number);
+        if keep.contains(cap) {
+            continue;
+        }
+        match thread::remove_capability_from_bounding_set(cap) {
+            Ok(()) => {}
+            // Above the newest capability of this kernel.
+            Err(rustix::io::Errno::INVAL) => return Ok(()),
+            // Without CAP_SETPCAP; what is not in it need not be dropped.
+            Err(rustix::io::Errno::PERM)
+                if thread::capability_is_in_bounding_set(cap) == Ok(false) => {}
+            Err(err) => return Err(capabilities_failed("bounding")(err)),
+        }
     }
     Ok(())
 }
 
-/// Asks the LSMs for their labels on the coming exec.
+/// Has the program's capabilities in force and keeps the runtime's in reserve, so that what is
+/// asked of the kernel now is answered as it will be to the program.
 ///
 /// # Errors
-/// `ENOENT` for a profile that is not loaded, and what a policy refuses.
-pub fn label_exec(program: &Program) -> Result<(), UserError> {
-    if let Some(profile) = &program.apparmor {
-        // A machine without AppArmor runs every container unconfined, as under runc.
-        if libcontainer::apparmor::is_enabled().unwrap_or(false) {
-            libcontainer::apparmor::apply_profile(profile).map_err(|err| UserError::Label {
-                lsm: "AppArmor",
-                label: profile.clone(),
-                source: io::Error::other(err),
-            })?;
+/// The kernel's.
+pub fn try_capabilities(sets: &Sets) -> Result<(), UserError> {
+    let effective = sets.capget.effective;
+    let own = thread::capabilities(None).map_err(capabilities_failed("permitted"))?;
+    thread::set_capabilities(None, ThreadSets { effective, ..own })
+        .map_err(capabilities_failed("effective"))
+}
+
+/// Puts the reserve back in force: loading a filter without no_new_privs takes CAP_SYS_ADMIN.
+///
+/// # Errors
+/// The kernel's.
+pub fn reclaim_capabilities() -> Result<(), UserError> {
+    let sets = thread::capabilities(None).map_err(capabilities_failed("permitted"))?;
+    thread::set_capabilities(None, ThreadSets { effective: sets.permitted, ..sets })
+        .map_err(capabilities_failed("effective"))
+}
+
+/// The capabilities that a process will have, in the kernel's words.
+#[derive(Debug)]
+pub struct Sets {
+    capget: ThreadSets,
+    ambient: CapabilitySet,
+}
+
+impl Sets {
+    /// What the program shall have, without what the caller does not have: that cannot be given,
+    /// and is left out as runc does.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn final_of(program: &Program) -> Result<Self, UserError> {
+        let own = thread::capabilities(None).map_err(capabilities_failed("permitted"))?.permitted;
+        Ok(Self::of(&program.capabilities, own))
+    }
+
+    fn of(wanted: &CapabilitySets, available: CapabilitySet) -> Self {
+        let permitted = bits(&wanted.permitted) & available;
+        let inheritable = bits(&wanted.inheritable) & available;
+        let effective = bits(&wanted.effective) & permitted;
+        Self {
+            capget: ThreadSets { effective, permitted, inheritable },
+            ambient: bits(&wanted.ambient) & permitted & inheritable,
         }
     }
-    if let Some(label) = &program.selinux
-        && Path::new("/sys/fs/selinux/enforce").exists()
-    {
+}
+
+/// The last step: one capset(2), and prctl(2) for the ambient set.
+///
+/// # Errors
+/// The kernel's.
+pub fn drop_capabilities(sets: &Sets) -> Result<(), UserError> {
+    thread::set_capabilities(None, sets.capget).map_err(capabilities_failed("final"))?;
+    thread::clear_ambient_capability_set().map_err(capabilities_failed("ambient"))?;
+    for cap in sets.ambient.iter() {
+        thread::configure_capability_in_ambient_set(cap, true)
+            .map_err(capabilities_failed("ambient"))?;
+    }
+    Ok(())
+}
+
+/// Asks the LSMs for their labels on the coming exec. Whether an LSM is there is not looked up:
+/// what the container shows under /sys may be anything, and a label that cannot be had is no
+/// reason to go on without.
+///
+/// # Errors
+/// No such LSM, a profile that is not loaded, and what a policy refuses.
+pub fn label_exec(program: &Program) -> Result<(), UserError> {
+    if let Some(profile) = &program.apparmor {
+        libcontainer::apparmor::apply_profile(profile).map_err(|err| UserError::Label {
+            lsm: "AppArmor",
+            label: profile.clone(),
+            source: io::Error::other(err),
+        })?;
+    }
+    if let Some(label) = &program.selinux {
         write_exec_label(label).map_err(|source| UserError::Label {
             lsm: "SELinux",
             label: label.clone(),
