@@ -5,7 +5,7 @@
 
 use integration_tests::container::text;
 use integration_tests::leak::{assert_same, listing};
-use integration_tests::{Config, Container, Output, Runtime, gpurun_only, json};
+use integration_tests::{Config, Container, Output, Runtime, gpurun_only, json, wait_for};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -293,6 +293,38 @@ fn the_runtime_cannot_be_opened_for_writing_while_it_executes() {
     let opened = fs::read_to_string(c.rootfs().join("tmp/opened")).unwrap_or_default();
     assert_eq!(opened, "");
     assert!(before == fs::read(&binary).unwrap());
+}
+
+#[test]
+fn the_runtime_held_open_while_it_waits_cannot_be_written_afterwards() {
+    gpurun_only!("runc executes a copy of itself, which this would write to");
+    // Docker's capabilities cannot look into the waiting init; with CAP_SYS_PTRACE a process can.
+    for (caps, expected) in [
+        (&["CAP_DAC_OVERRIDE"][..], "ermission denied"),
+        (&["CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"][..], "Read-only file system"),
+    ] {
+        let c = Container::native(Config::idle().capabilities(caps, false));
+        // A binary that nobody else executes: what is executed cannot be written anyway.
+        let binary = c.path("runtime");
+        fs::copy(Runtime::binary(), &binary).unwrap();
+        let call = |args: &[&str]| {
+            let mut command = std::process::Command::new(&binary);
+            command.args(c.command(args).get_args());
+            integration_tests::runtime::finish(&mut command, b"").ok();
+        };
+        call(&["create", "--bundle", text(&c.bundle()), c.id()]);
+        let script = "exec 2> /tmp/errors; exec 9</proc/1/exe; touch /tmp/held; \
+                      while [ ! -e /tmp/started ]; do sleep 0.02; done; \
+                      true >> /proc/self/fd/9 && echo opened >&2; touch /tmp/tried";
+        call(&["exec", "--detach", c.id(), "sh", "-c", script]);
+        let file = |name: &str| c.rootfs().join("tmp").join(name);
+        let errors = || fs::read_to_string(file("errors")).unwrap_or_default();
+        wait_for("a try", || file("held").exists() || !errors().is_empty());
+        call(&["start", c.id()]);
+        fs::write(file("started"), "").unwrap();
+        wait_for("the end", || file("tried").exists() || errors().contains(expected));
+        assert!(errors().contains(expected) && !errors().contains("opened"), "{}", errors());
+    }
 }
 
 #[test]

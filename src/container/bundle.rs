@@ -144,9 +144,18 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
             return invalid(format!("{field}: {path:?} is not an absolute path"));
         }
     }
-    let mut devices = linux.devices().iter().flatten();
-    if let Some(device) = devices.find(|device| !device.path().is_absolute()) {
-        return invalid(format!("linux.devices: {:?} is not an absolute path", device.path()));
+    for device in linux.devices().iter().flatten() {
+        if !device.path().is_absolute() {
+            return invalid(format!("linux.devices: {:?} is not an absolute path", device.path()));
+        }
+        // To the kernel this number means "no change".
+        if [device.uid(), device.gid()].contains(&Some(u32::MAX)) {
+            return invalid(format!(
+                "linux.devices: {:?} cannot belong to id {}: the kernel reserves it",
+                device.path(),
+                u32::MAX
+            ));
+        }
     }
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let has = |kind| namespaces.iter().any(|ns| ns.typ() == kind);
@@ -186,6 +195,11 @@ mod tests {
             fails(serde_json::json!({"namespaces": both, "uidMappings": map})).contains("user")
         );
         check(&spec(serde_json::json!({"namespaces": both}))).expect("valid");
+        let device = serde_json::json!(
+            {"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "gid": u32::MAX});
+        assert!(
+            fails(serde_json::json!({"namespaces": both, "devices": [device]})).contains("/dev/x")
+        );
     }
 
     #[test]

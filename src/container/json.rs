@@ -54,7 +54,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("gpurun-json-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("directory");
         let fifo = dir.join("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("fifo");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).expect("fifo");
         assert_eq!(read(&fifo, 1 << 20).expect("empty"), b"");
         let text = read(Path::new("/dev/zero"), 1 << 20).expect_err("too long").to_string();
         assert_eq!(text, "it is larger than 1 MiB");
