@@ -57,6 +57,20 @@ pub fn open(path: Option<&Path>, format: Format, debug: bool) -> io::Result<()> 
     Ok(())
 }
 
+/// An error with its causes on one line. Messages of most of our errors end with their cause
+/// already: nothing is said twice.
+#[must_use]
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1) {
+        let text = cause.to_string();
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+    }
+    line
+}
+
 /// Something that a person who looks for a reason wants to know.
 pub fn debug(message: impl Display) {
     if LOGGER.get().is_some_and(|logger| logger.debug) {
@@ -95,4 +109,27 @@ fn write(level: &str, message: &str) {
         Some(mut file) => file.write_all(line.as_bytes()),
         None => io::stderr().write_all(line.as_bytes()),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::one_line;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read x: {source}")]
+    struct Failed {
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn a_cause_that_the_message_names_already_is_not_repeated() {
+        let source = std::io::Error::from_raw_os_error(libc::ENOENT);
+        let error = Err::<(), _>(Failed { source }).context("cannot start").expect_err("error");
+        assert_eq!(
+            one_line(&error),
+            "cannot start: cannot read x: No such file or directory (os error 2)"
+        );
+    }
 }

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     match done {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            log::fatal(&format!("{:#}", failure.error));
+            log::fatal(&log::one_line(&failure.error));
             ExitCode::from(failure.status)
         }
     }

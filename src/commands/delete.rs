@@ -26,7 +26,7 @@ impl Delete {
     pub fn run(self, global: &Global) -> Result<()> {
         let id = ContainerId::parse(&self.id)?;
         for left in delete::delete(&super::store(global), &id, self.force)? {
-            log::warn(format!("{left:#}"));
+            log::warn(log::one_line(&left));
         }
         Ok(())
     }

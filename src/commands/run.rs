@@ -62,9 +62,9 @@ impl Run {
             return ended;
         }
         match delete::delete(&store, &id, true) {
-            Ok(left) => left.into_iter().for_each(|left| log::warn(format!("{left:#}"))),
+            Ok(left) => left.into_iter().for_each(|left| log::warn(log::one_line(&left))),
             // What went wrong first is what the caller needs to hear.
-            Err(error) if ended.is_err() => log::warn(format!("{error:#}")),
+            Err(error) if ended.is_err() => log::warn(log::one_line(&error)),
             Err(error) => return Err(error),
         }
         ended

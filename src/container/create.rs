@@ -109,9 +109,10 @@ pub fn create(
             // The first failure is what the caller needs to hear; what could not be undone is
             // added to it.
             let left = delete::remove_traces(store, &container).unwrap_or_else(|err| vec![err]);
-            Err(left
-                .into_iter()
-                .fold(error, |error, more| anyhow!("{error:#}; while cleaning up: {more:#}")))
+            Err(left.into_iter().fold(error, |error, more| {
+                let (error, more) = (log::one_line(&error), log::one_line(&more));
+                anyhow!("{error}; while cleaning up: {more}")
+            }))
         }
     }
 }

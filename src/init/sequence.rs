@@ -23,6 +23,7 @@ use super::tuning::Tuning;
 use super::{console, executable, gpu, user};
 
 use crate::gpu::plan::Plan;
+use crate::log;
 use crate::seccomp::Filter;
 use crate::sys;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
@@ -87,9 +88,9 @@ impl Init<'_> {
         };
         if self.committed {
             // The command that created the container has ended; what is left is its stderr.
-            eprintln!("{error:#}");
+            eprintln!("{}", log::one_line(&error));
         } else {
-            let _ = self.channel.report(&FromInit::Failed(format!("{error:#}")));
+            let _ = self.channel.report(&FromInit::Failed(log::one_line(&error)));
         }
         std::process::exit(255)
     }

@@ -18,6 +18,7 @@ use super::root::Root;
 use super::sequence::{change_into, join_session_keyring, reset_signals};
 use super::tuning::Tuning;
 use super::{console, executable};
+use crate::log;
 use crate::seccomp::Filter;
 
 /// What the parent hands to the process, by fork.
@@ -50,7 +51,7 @@ impl Tenant<'_> {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        let _ = self.channel.report(&FromInit::Failed(format!("{error:#}")));
+        let _ = self.channel.report(&FromInit::Failed(log::one_line(&error)));
         std::process::exit(255)
     }
 
