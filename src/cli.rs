@@ -118,6 +118,14 @@ impl Cli {
 /// Go's flag parser takes `-bundle` for `--bundle`. Only what stands before the first positional
 /// argument is an option of ours: what follows belongs to the container's program.
 fn double_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
+    // Knowing the options costs more than the rest of a short command; engines write two dashes.
+    let may_be_long = |arg: &OsString| {
+        let arg = arg.as_encoded_bytes();
+        arg.len() > 2 && arg[0] == b'-' && arg[1] != b'-'
+    };
+    if !args.iter().skip(1).any(may_be_long) {
+        return args;
+    }
     let program = Cli::command();
     let mut command: &Command = &program;
     let mut index = 1;
