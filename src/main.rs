@@ -5,19 +5,13 @@ use std::process::ExitCode;
 
 use gpurun::cli::{Cli, LogFormat};
 use gpurun::commands::{self, Failure};
-use gpurun::{container, log};
-
-/// The name under which dockerd looks for NVIDIA's hook before it offers `--gpus`.
-const NVIDIA_HOOK: &str = "nvidia-container-runtime-hook";
+use gpurun::{container, gpu, log};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().peekable();
     let name = args.peek().and_then(|arg| Path::new(arg).file_name()?.to_str());
-    if name == Some(NVIDIA_HOOK) {
-        eprintln!(
-            "{NVIDIA_HOOK}: this is gpurun, which gives containers their GPUs without hooks: \
-             start the container with gpurun as its runtime (docker run --runtime gpurun --gpus …)"
-        );
+    if let Some(advice) = name.and_then(gpu::absorb::impersonated) {
+        eprintln!("{advice}");
         return ExitCode::FAILURE;
     }
     let cli = match Cli::from_args(args) {

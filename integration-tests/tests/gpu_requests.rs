@@ -359,21 +359,37 @@ fn the_driver_is_told_not_to_make_nodes_in_the_container() {
 fn a_container_in_a_user_namespace_gets_the_machines_nodes() {
     gpurun_only!("other runtimes know no GPU requests");
     let machine = machine_like(&Layout::with_gpus(2));
-    for runtime in Runtime::each() {
+    for (runtime, user) in Runtime::each().into_iter().flat_map(|r| [(r, 0), (r, 1000)]) {
         let program =
             ["sh", "-c", "nodes nodes; nodes open /dev/nvidia0 /dev/nvidiactl /dev/nvidia-uvm"];
         let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         let config = config(&["NVIDIA_VISIBLE_DEVICES=0"], &program)
             .namespace("user", Some(""))
+            .set("/process/user", json!({"uid": user, "gid": user}))
             .set("/linux/uidMappings", mapping.clone())
             .set("/linux/gidMappings", mapping);
         let gpu = GpuContainer::new(runtime, &machine.host, config);
         rootfs::give_to(&gpu.container.rootfs(), 100_000, 100_000);
         let output = gpu.run();
-        assert_eq!(gpu_nodes(output.ok()), nodes_for(&machine.host, &[0]), "{runtime:?}");
+        assert_eq!(gpu_nodes(output.ok()), nodes_for(&machine.host, &[0]), "{runtime:?} {user}");
         let opened: Vec<&str> = output.stdout.lines().filter(|l| l.ends_with(" ENXIO")).collect();
-        assert_eq!(opened.len(), 3, "{runtime:?} {output:?}");
+        assert_eq!(opened.len(), 3, "{runtime:?} {user} {output:?}");
     }
+}
+
+#[test]
+fn a_node_that_the_machine_lacks_is_named_where_a_user_namespace_forbids_making_it() {
+    gpurun_only!("other runtimes know no GPU requests");
+    let machine = machine_like(&Layout { uvm_nodes: false, ..Layout::with_gpus(1) });
+    let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    let config = config(&["NVIDIA_VISIBLE_DEVICES=0"], &["true"])
+        .namespace("user", Some(""))
+        .set("/linux/uidMappings", mapping.clone())
+        .set("/linux/gidMappings", mapping);
+    let gpu = GpuContainer::new(Runtime::native(), &machine.host, config);
+    rootfs::give_to(&gpu.container.rootfs(), 100_000, 100_000);
+    gpu.run().refused(1, &["/dev/nvidia-uvm", "user namespace", "create it on the host"]);
+    gpu.container.assert_gone();
 }
 
 #[test]

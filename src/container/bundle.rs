@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use libcontainer::validator::Validator;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::json;
@@ -129,8 +130,6 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
     };
     for (field, present) in [
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.personality", linux.personality().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|all| !all.is_empty())),
     ] {
         if present {
@@ -154,25 +153,9 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
     if !has(LinuxNamespaceType::Mount) {
         return invalid("linux.namespaces must have a mount namespace".to_owned());
     }
-    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
-        if name.as_deref().is_some_and(|name| !name.is_empty()) && !has(LinuxNamespaceType::Uts) {
-            return invalid(format!("unable to set {field} without a private UTS namespace"));
-        }
-    }
-    let mapped = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|all: &Vec<_>| !all.is_empty());
-    let maps = mapped(linux.uid_mappings()) || mapped(linux.gid_mappings());
-    if maps && !has(LinuxNamespaceType::User) {
-        return invalid(
-            "user namespace mappings are given, but linux.namespaces has no user namespace"
-                .to_owned(),
-        );
-    }
-    let offsets = linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty());
-    if offsets && !has(LinuxNamespaceType::Time) {
-        return invalid(
-            "linux.timeOffsets are given, but linux.namespaces has no time namespace".to_owned(),
-        );
-    }
+    // Hostname without a uts namespace, maps without a user namespace, offsets without a time
+    // namespace, contradictions in sysctls and priorities.
+    Validator::validate_spec(spec).map_err(|err| BundleError::Invalid(err.to_string()))?;
     Ok(())
 }
 

@@ -28,6 +28,7 @@ use crate::init::namespaces::Namespaces;
 use crate::init::program::Program;
 use crate::init::rootfs::{self, CgroupView, Hierarchy, SysctlNamespaces};
 use crate::init::sequence::{Init, shares_pid_namespace};
+use crate::init::tuning::Tuning;
 use crate::log;
 use crate::seccomp::{self, Filter};
 
@@ -67,6 +68,7 @@ struct Decided {
     bundle: Bundle,
     plan: Option<Plan>,
     program: Program,
+    tuning: Tuning,
     seccomp: Option<Filter>,
     namespaces: Namespaces,
     cgroup: Cgroup,
@@ -131,6 +133,7 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     let program = Program::new(process)?;
     check_terminal(&program, options)?;
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
+    let tuning = Tuning::new(process, linux)?;
     let namespaces = Namespaces::new(
         linux.namespaces().as_deref().unwrap_or_default(),
         idmap::time_offsets(linux.time_offsets().as_ref())?,
@@ -148,7 +151,7 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         rules.unwrap_or_default(),
         linux.devices().as_deref().unwrap_or_default(),
     )?;
-    Ok(Decided { plan, program, seccomp, namespaces, cgroup, devices, bundle })
+    Ok(Decided { plan, program, tuning, seccomp, namespaces, cgroup, devices, bundle })
 }
 
 /// The rules that the plan's devices need, for every later `update`.
@@ -196,7 +199,8 @@ fn build(
     decided: Decided,
     mut options: Options,
 ) -> Result<(Spec, OwnedFd)> {
-    let Decided { mut bundle, plan, program, seccomp, namespaces, cgroup, devices } = decided;
+    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, devices } =
+        decided;
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
@@ -221,6 +225,7 @@ fn build(
         bundle: &bundle.path,
         rootfs: &bundle.rootfs,
         program,
+        tuning,
         namespaces: &namespaces,
         plan: plan.as_ref(),
         seccomp: seccomp.as_ref(),

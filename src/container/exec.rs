@@ -16,6 +16,7 @@ use super::{console, start};
 use crate::init::channel::Channel;
 use crate::init::program::Program;
 use crate::init::tenant::Tenant;
+use crate::init::tuning::Tuning;
 
 /// What the caller wants beyond the process itself.
 #[derive(Debug, Default)]
@@ -162,8 +163,10 @@ pub fn exec(
     let (ours, theirs) = Channel::pair().context("cannot make the line to the process")?;
     let namespaces = foreign_namespaces(init.pid)?;
     let (rlimits, oom_score_adj) = (program.rlimits.clone(), program.oom_score_adj);
+    let linux = spec.linux().as_ref().context("the container's spec has no linux section")?;
     let tenant = Tenant {
         program,
+        tuning: Tuning::joining(process, linux)?,
         init: &init_fd,
         namespaces: namespaces - CloneFlags::CLONE_NEWPID,
         seccomp: filter.as_ref(),

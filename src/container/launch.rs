@@ -166,7 +166,7 @@ impl Launch<'_> {
     fn set_rlimits(&self) -> Result<()> {
         let pid = Pid::from_raw(self.child.pid);
         for (resource, limit) in self.rlimits {
-            rustix::process::prlimit(pid, *resource, limit.clone())
+            rustix::process::prlimit(pid, *resource, *limit)
                 .with_context(|| format!("cannot set process.rlimits {resource:?} to {limit:?}"))?;
         }
         Ok(())

@@ -19,6 +19,13 @@ pub fn absorb(spec: &mut Spec) -> Vec<AbsorbedHook> {
     absorbed
 }
 
+/// What to say when this program is started as a vendor's hook under another runtime: the package
+/// provides the hook's name so that engines offer their GPU options.
+#[must_use]
+pub fn impersonated(name: &str) -> Option<&'static str> {
+    VENDORS.iter().find_map(|vendor| vendor.impersonated(name))
+}
+
 // Deprecated in the OCI specification, yet where dockerd puts the NVIDIA hook.
 #[allow(deprecated)]
 fn prestart(hooks: &mut Hooks) -> &mut Option<Vec<Hook>> {

@@ -23,6 +23,10 @@ pub trait Vendor: Sync {
     /// configuration is looked at.
     fn read(&self, asked: &Asked<'_>) -> Result<Option<Box<dyn Wish>>, GpuError>;
 
+    /// What to say when this program is started under `name`, if that is the name of a hook of
+    /// the vendor's that engines look for before they offer their GPU options.
+    fn impersonated(&self, name: &str) -> Option<&'static str>;
+
     /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
     fn absorbs(&self, hook: &Path) -> Option<&'static str>;
 }

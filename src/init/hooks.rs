@@ -162,12 +162,12 @@ fn run_one(phase: &'static str, hook: &Hook, state: &[u8]) -> Result<(), HookErr
     command.stdin(Stdio::from(stdin)).stdout(Stdio::from(out)).stderr(Stdio::from(err));
     let mut child = command.spawn().map_err(failed)?;
 
-    if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > 0) {
-        if !ended_within(child.id(), seconds).map_err(failed)? {
-            child.kill().map_err(failed)?;
-            child.wait().map_err(failed)?;
-            return Err(HookError::Timeout { phase, path, seconds });
-        }
+    if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > 0)
+        && !ended_within(child.id(), seconds).map_err(failed)?
+    {
+        child.kill().map_err(failed)?;
+        child.wait().map_err(failed)?;
+        return Err(HookError::Timeout { phase, path, seconds });
     }
     let status = child.wait().map_err(failed)?;
     if status.success() {

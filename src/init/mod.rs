@@ -18,5 +18,6 @@ pub mod root;
 pub mod rootfs;
 pub mod sequence;
 pub mod tenant;
+pub mod tuning;
 pub mod undo;
 pub mod user;

@@ -173,7 +173,6 @@ impl Program {
 fn refuse_unsupported(process: &Process) -> Result<(), ProgramError> {
     let fields = [
         ("process.scheduler", process.scheduler().is_some()),
-        ("process.ioPriority", process.io_priority().is_some()),
         ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
     ];
     match fields.iter().find(|(_, present)| *present) {

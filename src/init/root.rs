@@ -8,10 +8,11 @@
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{
+    self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, Uid,
+};
 use rustix::io::Errno;
 
 use super::journal::{Created, Journal};
@@ -235,7 +236,8 @@ impl Root {
     }
 
     /// Puts a file with the given content at `path`, replacing what is there in one step; a link
-    /// there is replaced, not followed.
+    /// there is replaced, not followed. A regular file hands its mode, owner and time of change on
+    /// to the new one, so that the old content can be put back as if nothing had been.
     ///
     /// # Errors
     /// `EROFS`, `EISDIR`, `EBUSY` (a mount point), `ENOSPC` and the like; nothing is left behind.
@@ -247,61 +249,18 @@ impl Root {
         journal: &mut Journal,
     ) -> io::Result<()> {
         let (parent, name) = self.ensure_parent(path, journal)?;
-        let temporary = temporary_name(name);
-        let flags =
-            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        self.note(&parent, Created::File, &path.with_file_name(&temporary), journal)?;
-        let fd = match fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode)) {
-            Err(Errno::EXIST) => {
-                // Left by an earlier run that was killed; the name is ours alone.
-                fs::unlinkat(&parent, &temporary, AtFlags::empty())?;
-                fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(mode))?
-            }
-            other => other?,
-        };
-        let written = (|| {
-            use std::io::Write;
-            fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-            std::fs::File::from(fd).write_all(content)?;
-            fs::renameat(&parent, &temporary, &parent, name)?;
-            Ok(())
-        })();
-        if written.is_err() {
-            let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
-        }
-        written
+        self.note(&parent, Created::File, &path.with_file_name(temporary_name(name)), journal)?;
+        replace_in(&parent, name, content, mode)
     }
 
-    /// Makes `path` a symbolic link with the text `target`. A link with that text stays as it is;
-    /// any other link or file is replaced.
+    /// Makes `path` a symbolic link with the text `target`, where nothing is.
     ///
     /// # Errors
-    /// `EISDIR`/`ENOTEMPTY` when a directory is there, `EBUSY` for a mount point, `EROFS`.
-    pub fn replace_link(
-        &self,
-        path: &Path,
-        target: &Path,
-        journal: &mut Journal,
-    ) -> io::Result<()> {
+    /// `EEXIST` when something has the name, `EROFS`, and errors of the journal.
+    pub fn create_link(&self, path: &Path, target: &Path, journal: &mut Journal) -> io::Result<()> {
         let (parent, name) = self.ensure_parent(path, journal)?;
-        match fs::readlinkat(&parent, name, Vec::new()) {
-            Ok(text) if text.as_bytes() == target.as_os_str().as_bytes() => return Ok(()),
-            Err(Errno::NOENT) => self.note(&parent, Created::Link, path, journal)?,
-            _ => {}
-        }
-        match fs::symlinkat(target, &parent, name) {
-            Err(Errno::EXIST) => {}
-            done => return Ok(done?),
-        }
-        let temporary = temporary_name(name);
-        self.note(&parent, Created::Link, &path.with_file_name(&temporary), journal)?;
-        let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
-        fs::symlinkat(target, &parent, &temporary)?;
-        let renamed = fs::renameat(&parent, &temporary, &parent, name);
-        if renamed.is_err() {
-            let _ = fs::unlinkat(&parent, &temporary, AtFlags::empty());
-        }
-        Ok(renamed?)
+        self.note(&parent, Created::Link, path, journal)?;
+        Ok(fs::symlinkat(target, &parent, name)?)
     }
 
     /// Notes in the journal what is about to be created in `parent`, if that is in the image:
@@ -315,6 +274,49 @@ impl Root {
     ) -> io::Result<()> {
         if self.is_own_mount(parent)? { journal.record(kind, path) } else { Ok(()) }
     }
+}
+
+/// [`Root::replace_file`] for the file `name` in a directory, without a note in a journal.
+///
+/// # Errors
+/// As [`Root::replace_file`].
+pub fn replace_in(parent: &OwnedFd, name: &OsStr, content: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = temporary_name(name);
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    let old = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        .ok()
+        .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+    let mode = Mode::from_raw_mode(old.as_ref().map_or(mode, |stat| stat.st_mode & 0o777));
+    let fd = match fs::openat(parent, &temporary, flags, mode) {
+        Err(Errno::EXIST) => {
+            // Left by an earlier run that was killed; the name is ours alone.
+            fs::unlinkat(parent, &temporary, AtFlags::empty())?;
+            fs::openat(parent, &temporary, flags, mode)?
+        }
+        other => other?,
+    };
+    let written = (|| {
+        use std::io::Write;
+        fs::fchmod(&fd, mode)?;
+        let mut file = std::fs::File::from(fd);
+        file.write_all(content)?;
+        if let Some(old) = old {
+            let ours = fs::fstat(&file)?;
+            if (ours.st_uid, ours.st_gid) != (old.st_uid, old.st_gid) {
+                let (uid, gid) = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
+                // An owner that this user namespace does not know cannot be given.
+                let _ = fs::fchown(&file, Some(uid), Some(gid));
+            }
+            let time = Timespec { tv_sec: old.st_mtime, tv_nsec: old.st_mtime_nsec as _ };
+            fs::futimens(&file, &Timestamps { last_access: time, last_modification: time })?;
+        }
+        fs::renameat(parent, &temporary, parent, name)?;
+        Ok(())
+    })();
+    if written.is_err() {
+        let _ = fs::unlinkat(parent, &temporary, AtFlags::empty());
+    }
+    written
 }
 
 /// Turns "there is nothing" into `None`.

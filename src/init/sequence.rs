@@ -19,6 +19,7 @@ use super::namespaces::Namespaces;
 use super::program::Program;
 use super::root::Root;
 use super::rootfs::{self, CgroupView, DeferredReadonly, Finish, MountContext};
+use super::tuning::Tuning;
 use super::{console, executable, gpu, user};
 
 use crate::gpu::plan::Plan;
@@ -39,6 +40,8 @@ pub struct Init<'a> {
     pub rootfs: &'a Path,
     /// The user's program.
     pub program: Program,
+    /// Its priorities and memory policy.
+    pub tuning: Tuning,
     /// Its namespaces.
     pub namespaces: &'a Namespaces,
     /// What the GPU request leads to.
@@ -101,6 +104,7 @@ impl Init<'_> {
         self.become_container_root()?;
         rustix::process::setsid().context("cannot start a session")?;
         self.session_keyring();
+        self.tuning.apply()?;
         self.set_names()?;
         self.loopback()?;
 
@@ -230,7 +234,8 @@ impl Init<'_> {
         let writable = rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
         if rootfs::needs_dev(mounts) {
             let devices = list(linux.and_then(|linux| linux.devices().as_deref()));
-            rootfs::create_devices(&root, devices, context.userns, &mut self.journal)?;
+            let planned = self.plan.map_or(&[][..], |plan| &plan.devices);
+            rootfs::create_devices(&root, devices, planned, context.userns, &mut self.journal)?;
         }
         if let Some(plan) = self.plan {
             gpu::apply(plan, &root, &mut self.journal)?;

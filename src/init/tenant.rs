@@ -16,6 +16,7 @@ use super::channel::{Channel, FromInit, FromParent};
 use super::program::Program;
 use super::root::Root;
 use super::sequence::{ask_for_limits, load_seccomp, reset_signals};
+use super::tuning::Tuning;
 use super::{console, executable, user};
 use crate::seccomp::Filter;
 use crate::sys;
@@ -25,6 +26,8 @@ use crate::sys;
 pub struct Tenant<'a> {
     /// The user's program.
     pub program: Program,
+    /// Its priorities.
+    pub tuning: Tuning,
     /// A pidfd on the container's init, whose namespaces are joined.
     pub init: &'a OwnedFd,
     /// Which of them differ from the runtime's (the pid namespace is entered by the clone).
@@ -68,6 +71,7 @@ impl Tenant<'_> {
                 .context("cannot become root of the user namespace")?;
         }
         rustix::process::setsid().context("cannot start a session")?;
+        self.tuning.apply()?;
         let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
 
         if self.program.terminal

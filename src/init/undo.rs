@@ -4,7 +4,9 @@
 //! goes only if it is still what was made, every path is resolved inside the rootfs without
 //! leaving its mount, and whatever fails does not keep the rest from being done.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -12,7 +14,7 @@ use rustix::fs::{self, AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::journal::{Created, Journal};
-use super::root::{Root, TEMPORARY_PREFIX};
+use super::root::{Root, TEMPORARY_PREFIX, replace_in};
 use crate::gpu::loader::{READ_LIMIT, cache, conf, musl};
 
 /// Something that could not be taken away.
@@ -72,6 +74,9 @@ fn remove(root: &Root, kind: Created, path: &Path) -> io::Result<()> {
         (Created::MountPoint, FileType::RegularFile) => stat.st_size == 0,
         (Created::Link, FileType::Symlink)
         | (Created::Node, FileType::CharacterDevice | FileType::BlockDevice) => true,
+        (Created::File, FileType::RegularFile) if path == Path::new(super::gpu::CACHE) => {
+            return undo_cache(root, path, &parent, name);
+        }
         (Created::File, FileType::RegularFile) => is_own_file(root, path)?,
         _ => false,
     };
@@ -88,20 +93,34 @@ fn is_own_file(root: &Root, path: &Path) -> io::Result<bool> {
     {
         return Ok(true);
     }
-    let is_own: &dyn Fn(&[u8]) -> bool = if path == Path::new(super::gpu::CACHE) {
-        &cache::is_own
-    } else if path == Path::new(conf::CONF) {
+    let is_own: &dyn Fn(&[u8]) -> bool = if path == Path::new(conf::CONF) {
         &|content| content == conf::INCLUDE_ALL
     } else if path == Path::new(&musl::path_file()) {
         &musl::is_own
     } else {
         return Ok(false);
     };
-    // What a container left there is read with the same care as what an image had there.
-    match root.read(path, READ_LIMIT) {
-        Ok(content) => Ok(content.is_some_and(|content| is_own(&content))),
-        Err(err) if Errno::from_io_error(&err) == Some(Errno::FBIG) => Ok(false),
-        Err(err) => Err(err),
+    Ok(read(root, path, READ_LIMIT)?.is_some_and(|content| is_own(&content)))
+}
+
+/// Puts the loader's cache back that was there before, or none. One that the container wrote
+/// itself stays.
+fn undo_cache(root: &Root, path: &Path, parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let Some(content) = read(root, path, cache::READ_LIMIT)? else {
+        return Ok(());
+    };
+    match cache::origin(&content) {
+        cache::Origin::Foreign => Ok(()),
+        cache::Origin::New => Ok(fs::unlinkat(parent, name, AtFlags::empty())?),
+        cache::Origin::Extended(original) => replace_in(parent, name, original, 0o644),
+    }
+}
+
+/// What a container left there, read with the same care as what an image had there.
+fn read(root: &Root, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    match root.read(path, limit) {
+        Err(err) if Errno::from_io_error(&err) == Some(Errno::FBIG) => Ok(None),
+        done => done,
     }
 }
 

@@ -58,6 +58,14 @@ impl Vendor for Nvidia {
         Ok(NvidiaWish::read(asked)?.map(|wish| Box::new(wish) as Box<dyn Wish>))
     }
 
+    fn impersonated(&self, name: &str) -> Option<&'static str> {
+        HOOKS.contains(&name).then_some(
+            "nvidia-container-runtime-hook: this is gpurun, which gives containers their GPUs \
+             without hooks: start the container with gpurun as its runtime (docker run --runtime \
+             gpurun --gpus ...)",
+        )
+    }
+
     fn absorbs(&self, hook: &Path) -> Option<&'static str> {
         let name = hook.file_name()?.to_str()?;
         HOOKS.contains(&name).then_some("gpurun gives the GPUs itself")

@@ -61,6 +61,31 @@ pub(super) fn prepare(
     Ok(prepared)
 }
 
+/// Makes a detached mount of a file of the plan for a second name, where the image has `target`.
+///
+/// # Errors
+/// [`ApplyError::Source`], and [`ApplyError::InTheWay`] for a directory of the plan, which cannot
+/// be mounted on a file.
+pub(super) fn prepare_over(
+    file: &FileMount,
+    path: PathBuf,
+    target: OwnedFd,
+) -> Result<Prepared, ApplyError> {
+    let (mount, is_dir) = detached(file).map_err(|reason| ApplyError::Source {
+        path: file.source.clone(),
+        why: file.why.clone(),
+        reason,
+    })?;
+    if is_dir {
+        return Err(ApplyError::InTheWay {
+            path,
+            found: "a file or a link",
+            wanted: "a link to a directory of the driver",
+        });
+    }
+    Ok(Prepared { mount, target, path, what: kind_name(&file.kind) })
+}
+
 /// Puts the detached mounts into place.
 ///
 /// # Errors

@@ -68,14 +68,18 @@ pub(super) fn update(
         }
     }
     let cache = Path::new(CACHE);
-    let existing = files.read(cache)?;
+    let existing = files.read_up_to(cache::READ_LIMIT, cache)?;
+    let original = existing.as_deref().and_then(cache::original);
+    if original.is_some_and(|file| file.len() as u64 > READ_LIMIT) {
+        return Err(ApplyError::TooLarge { path: cache.to_owned() });
+    }
     if layout == Layout::Musl && existing.is_none() {
         return Ok(());
     }
     let extended = cache::extend(existing.as_deref(), &libraries.entries);
     if existing.as_ref() != Some(&extended) {
-        let is_new = existing.as_deref().is_none_or(cache::is_own);
-        if files.put(cache, &extended, is_new)? == Put::Impossible {
+        // It holds the earlier one, so it may go in any case.
+        if files.put(cache, &extended, true)? == Put::Impossible {
             return must_be_told(cache);
         }
     }
@@ -201,7 +205,11 @@ struct LoaderFiles<'a> {
 impl LoaderFiles<'_> {
     /// The content of a regular file of the image.
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, ApplyError> {
-        let found = self.root.read(path, READ_LIMIT);
+        self.read_up_to(READ_LIMIT, path)
+    }
+
+    fn read_up_to(&self, limit: u64, path: &Path) -> Result<Option<Vec<u8>>, ApplyError> {
+        let found = self.root.read(path, limit);
         found.or_else(|err| match Errno::from_io_error(&err) {
             // A link that leads nowhere is replaced.
             Some(Errno::LOOP) => Ok(None),
@@ -210,7 +218,7 @@ impl LoaderFiles<'_> {
         })
     }
 
-    /// Gives the file at `path` this content. `is_ours`: `delete` may take the file away.
+    /// Gives the file at `path` this content. `is_ours`: `delete` may take the content away.
     fn put(&mut self, path: &Path, content: &[u8], is_ours: bool) -> Result<Put, ApplyError> {
         let at = |err: io::Error| ApplyError::at("a loader file", path, err);
         match self.replace(path, content, is_ours) {

@@ -52,8 +52,10 @@ pub fn apply(plan: &Plan, root: &Root, journal: &mut Journal) -> Result<(), Appl
     // A read-only directory that lacks a mount point is covered by a writable one. That hides
     // what was prepared in it, so the preparation starts again.
     let prepared = loop {
-        let attempt = files::prepare(plan, &destinations, root, journal)
-            .and_then(|mounts| links::create(plan, &destinations, root, journal).map(|()| mounts));
+        let attempt = files::prepare(plan, &destinations, root, journal).and_then(|mut mounts| {
+            mounts.extend(links::create(plan, &destinations, root, journal)?);
+            Ok(mounts)
+        });
         match attempt {
             Err(ApplyError::ReadOnly { path }) if covers.len() < MOST_COVERS => {
                 covers.push(cover::cover_parent(root, &path)?);

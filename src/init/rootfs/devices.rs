@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::error::Reason;
 use super::umask::NoUmask;
 use super::{detached, target};
+use crate::gpu::plan::DeviceNode;
 use crate::init::journal::{Created, Journal};
 use crate::init::root::Root;
 
@@ -73,6 +74,20 @@ pub enum DeviceError {
         /// The number in the spec.
         minor: u32,
     },
+    /// A node that can only be bound from the host is not there.
+    #[error(
+        "device {path:?}: the host has no node {major}:{minor} for it, and none can be made in the \
+         container (a user namespace, or mknod is forbidden); create it on the host with the \
+         driver's own tool"
+    )]
+    NotOnHost {
+        /// The path in the spec.
+        path: PathBuf,
+        /// The number in the spec.
+        major: u32,
+        /// The number in the spec.
+        minor: u32,
+    },
     /// A system call failed.
     #[error("device {path:?}: cannot {doing}: {reason}")]
     System {
@@ -99,19 +114,21 @@ pub fn needs_dev(mounts: &[Mount]) -> bool {
 /// Creates the default devices, `devices`, and the links in /dev.
 ///
 /// With `bind`, as a user namespace demands, the host's nodes are bind mounted instead of made;
-/// so they are where mknod(2) is forbidden. A node that exists with the right type and number is
-/// given the right mode and owner.
+/// so they are where mknod(2) is forbidden. The host's node is the one of the same path, but for
+/// a device of `planned`, which says where its node is. A node that exists with the right type and
+/// number is given the right mode and owner.
 ///
 /// # Errors
 /// [`DeviceError`].
 pub fn create_devices(
     root: &Root,
     devices: &[LinuxDevice],
+    planned: &[DeviceNode],
     bind: bool,
     journal: &mut Journal,
 ) -> Result<(), DeviceError> {
     let _umask = NoUmask::set();
-    let mut dev = Dev::open(root, bind, journal)?;
+    let mut dev = Dev::open(root, planned, bind, journal)?;
     for (path, major, minor) in DEFAULT {
         if devices.iter().any(|device| device.path().as_path() == Path::new(path)) {
             continue;
@@ -185,13 +202,19 @@ impl Node {
 struct Dev<'a> {
     root: &'a Root,
     dir: Rc<OwnedFd>,
+    planned: &'a [DeviceNode],
     bind: bool,
     in_image: bool,
     journal: &'a mut Journal,
 }
 
 impl<'a> Dev<'a> {
-    fn open(root: &'a Root, bind: bool, journal: &'a mut Journal) -> Result<Self, DeviceError> {
+    fn open(
+        root: &'a Root,
+        planned: &'a [DeviceNode],
+        bind: bool,
+        journal: &'a mut Journal,
+    ) -> Result<Self, DeviceError> {
         let path = Path::new("/dev");
         let failed = |err: std::io::Error| DeviceError::System {
             doing: "open /dev",
@@ -210,7 +233,7 @@ impl<'a> Dev<'a> {
             return Err(DeviceError::DevIsNotADirectory);
         }
         let in_image = root.is_own_mount(&dir).map_err(failed)?;
-        Ok(Self { root, dir: Rc::new(dir), bind, in_image, journal })
+        Ok(Self { root, dir: Rc::new(dir), planned, bind, in_image, journal })
     }
 
     fn create(&mut self, node: &Node) -> Result<(), DeviceError> {
@@ -271,10 +294,24 @@ impl<'a> Dev<'a> {
         Ok(dir)
     }
 
-    /// Mounts the host's node of the same path over an empty file.
+    /// Mounts the host's node over an empty file.
     fn bind_node(&mut self, node: &Node, parent: &OwnedFd, name: &Path) -> Result<(), DeviceError> {
-        let tree =
-            detached::clone_path(&node.path, false).map_err(node.failed("open the host's node"))?;
+        let absent = || {
+            let (path, major, minor) = (node.path.clone(), node.major, node.minor);
+            DeviceError::NotOnHost { path, major, minor }
+        };
+        let planned =
+            self.planned.iter().find(|known| target::clean(&known.destination) == node.path);
+        let source = match planned {
+            None => &node.path,
+            Some(known) => known.host_path.as_ref().ok_or_else(absent)?,
+        };
+        let tree = match detached::clone_path(source, false) {
+            Err(err) if err.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {
+                return Err(absent());
+            }
+            tree => tree.map_err(node.failed("open the host's node"))?,
+        };
         if !node.is(&fstat(&tree).map_err(node.failed("examine the host's node"))?) {
             let (path, major, minor) = (node.path.clone(), node.major, node.minor);
             return Err(DeviceError::OtherOnHost { path, major, minor });

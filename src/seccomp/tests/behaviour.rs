@@ -215,7 +215,7 @@ fn long_programs_jump_far_and_too_long_ones_are_refused() {
 
 #[test]
 fn what_cannot_be_expressed_is_refused() {
-    let error = |json: &str| compile_for(&profile(json), Arch::X86_64).err().expect(json);
+    let error = |json: &str| compile_for(&profile(json), Arch::X86_64).expect_err(json);
     let rule = |rule: &str| {
         error(&format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rule}]}}"#))
     };

@@ -6,9 +6,10 @@
 //! name that fits its ABI. Since glibc 2.33 sections may follow the strings: the generator's name
 //! and the `glibc-hwcaps` subdirectories to which entries refer by index.
 //!
-//! gpurun adds one section with a tag of its own, which loader and ldconfig pass over. It lists
-//! the entries that gpurun made, so that the next run can replace them: nothing accumulates, and
-//! entries of a driver that is gone do not stay.
+//! gpurun adds one section with a tag of its own, which loader and ldconfig pass over: the file as
+//! it was before. The next run begins with that one, so nothing accumulates and entries of a driver
+//! that is gone do not stay; and when the container is gone it is put back. ldconfig, run in the
+//! container, writes a cache without the section: that one is the container's own.
 
 mod order;
 mod read;
@@ -19,8 +20,9 @@ use std::collections::HashSet;
 use crate::gpu::plan::Abi;
 pub use order::compare;
 
-/// The tag of the section that lists gpurun's own entries (`gpur`); glibc counts up from 0.
-const TAG_OWN: u32 = 0x6770_7572;
+/// The tag of the section with the earlier file (`gpur`); glibc counts up from 0. The section is
+/// empty where there was none, otherwise a byte of value 1 and the file.
+const TAG_ORIGINAL: u32 = 0x6770_7572;
 /// The tag of the section with the generator's name.
 const TAG_GENERATOR: u32 = 0;
 /// The tag of the section with the `glibc-hwcaps` subdirectory names.
@@ -41,6 +43,10 @@ const NEW_HEADER: usize = 48;
 const NEW_ENTRY: usize = 24;
 /// `cache_file_new_flags_endian_little`.
 const LITTLE_ENDIAN: u8 = 2;
+
+/// The largest file that is read as a cache: one out of [`extend`], which holds an image's cache
+/// of at most [`super::READ_LIMIT`] bytes twice, and its strings as often as they overlap.
+pub const READ_LIMIT: u64 = super::READ_LIMIT * 8;
 
 /// One name that the loader is to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +71,37 @@ pub fn flags(abi: Abi) -> Option<u32> {
     }
 }
 
+/// Where a cache comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// Not from [`extend`], or rewritten since.
+    Foreign,
+    /// [`extend`] made it where there was none.
+    New,
+    /// [`extend`] made it out of this one.
+    Extended(&'a [u8]),
+}
+
+/// Where `cache` comes from.
+#[must_use]
+pub fn origin(cache: &[u8]) -> Origin<'_> {
+    match read::original(cache) {
+        None => Origin::Foreign,
+        Some([1, original @ ..]) => Origin::Extended(original),
+        Some(_) => Origin::New,
+    }
+}
+
+/// The cache without what [`extend`] did to it; `None`: there was none.
+#[must_use]
+pub fn original(cache: &[u8]) -> Option<&[u8]> {
+    match origin(cache) {
+        Origin::Foreign => Some(cache),
+        Origin::New => None,
+        Origin::Extended(original) => Some(original),
+    }
+}
+
 /// Puts `add` into a cache, in front of the existing entries of the same name and ABI, and takes
 /// out what an earlier call had added. Other entries keep their order. Doing it twice gives the
 /// same bytes as doing it once.
@@ -73,7 +110,9 @@ pub fn flags(abi: Abi) -> Option<u32> {
 /// for everything else the loader goes on to its built-in directories, as it did before.
 #[must_use]
 pub fn extend(existing: Option<&[u8]>, add: &[Entry]) -> Vec<u8> {
-    let mut table = existing.and_then(read::read).unwrap_or_default();
+    let original = existing.and_then(original);
+    let mut table = original.and_then(read::read).unwrap_or_default();
+    table.original = original;
     let mut seen = HashSet::with_capacity(add.len());
     let add: Vec<&Entry> = add
         .iter()
@@ -82,8 +121,8 @@ pub fn extend(existing: Option<&[u8]>, add: &[Entry]) -> Vec<u8> {
         .collect();
     let same: HashSet<(&[u8], &[u8], u32)> =
         add.iter().map(|new| (&*new.name, &*new.path, new.flags)).collect();
-    table.rows.retain(|row| !row.own && !same.contains(&(row.name, row.path, row.flags)));
-    let mut rows: Vec<Row<'_>> = add.into_iter().map(Row::own).collect();
+    table.rows.retain(|row| !same.contains(&(row.name, row.path, row.flags)));
+    let mut rows: Vec<Row<'_>> = add.into_iter().map(Row::of).collect();
     rows.append(&mut table.rows);
     // Both sorts are stable: ours stay in front within a name, the rest keeps its order. A name's
     // entries of several ABIs need no order among them, the loader compares every one's flags.
@@ -92,12 +131,6 @@ pub fn extend(existing: Option<&[u8]>, add: &[Entry]) -> Vec<u8> {
     }
     table.rows = rows;
     write::write(&table)
-}
-
-/// Whether every entry of the cache was added by [`extend`].
-#[must_use]
-pub fn is_own(cache: &[u8]) -> bool {
-    read::read(cache).is_some_and(|table| table.rows.iter().all(|row| row.own))
 }
 
 /// The content of a cache.
@@ -109,6 +142,8 @@ struct Table<'a> {
     /// Names of `glibc-hwcaps` subdirectories; the low half of [`Row::hwcap`] may be an index.
     hwcaps: Vec<&'a [u8]>,
     generator: Option<&'a [u8]>,
+    /// The file before, if there was one.
+    original: Option<&'a [u8]>,
 }
 
 /// One entry of a cache.
@@ -119,20 +154,11 @@ struct Row<'a> {
     flags: u32,
     osversion: u32,
     hwcap: u64,
-    /// Added by gpurun.
-    own: bool,
 }
 
 impl<'a> Row<'a> {
-    fn own(entry: &'a Entry) -> Self {
-        Self {
-            name: &entry.name,
-            path: &entry.path,
-            flags: entry.flags,
-            osversion: 0,
-            hwcap: 0,
-            own: true,
-        }
+    fn of(entry: &'a Entry) -> Self {
+        Self { name: &entry.name, path: &entry.path, flags: entry.flags, osversion: 0, hwcap: 0 }
     }
 }
 

@@ -1,10 +1,8 @@
 //! Bytes of an image's cache → [`Table`]. Every offset is checked; what does not fit is left out.
 
-use std::collections::HashSet;
-
 use super::{
     EXTENSION_MAGIC, LITTLE_ENDIAN, NEW_ENTRY, NEW_HEADER, NEW_MAGIC, OLD_ENTRY, OLD_HEADER,
-    OLD_MAGIC, Row, TAG_GENERATOR, TAG_HWCAPS, TAG_OWN, Table,
+    OLD_MAGIC, Row, TAG_GENERATOR, TAG_HWCAPS, TAG_ORIGINAL, Table,
 };
 
 /// The longest string that is taken over: `PATH_MAX`.
@@ -15,19 +13,11 @@ const MOST_HWCAPS: usize = 1024;
 /// Reads a cache. `None`: the loader would not accept it, or its strings overlap so much that
 /// writing them out would take far more room than the file.
 pub(super) fn read(file: &[u8]) -> Option<Table<'_>> {
-    if file.starts_with(NEW_MAGIC) {
-        return read_new(file, 0);
+    if let Some(base) = new_header(file) {
+        let table = read_new(file, base)?;
+        return Some(Table { with_old: base != 0, ..table });
     }
-    if !file.starts_with(OLD_MAGIC) {
-        return None;
-    }
-    let count = word(file, 12)? as usize;
-    let entries = count.checked_mul(OLD_ENTRY)?;
-    let strings = OLD_HEADER.checked_add(entries).filter(|end| *end <= file.len())?;
-    let new = strings.checked_next_multiple_of(8)?;
-    if file.get(new..).is_some_and(|rest| rest.starts_with(NEW_MAGIC)) {
-        return read_new(file, new).map(|table| Table { with_old: true, ..table });
-    }
+    let (count, strings) = old_size(file)?;
     let mut budget = Budget::of(file);
     let mut rows = Vec::with_capacity(count);
     for entry in file.get(OLD_HEADER..strings)?.chunks_exact(OLD_ENTRY) {
@@ -37,9 +27,35 @@ pub(super) fn read(file: &[u8]) -> Option<Table<'_>> {
             continue;
         };
         budget.take(name.len() + path.len())?;
-        rows.push(Row { name, path, flags: word(entry, 0)?, osversion: 0, hwcap: 0, own: false });
+        rows.push(Row { name, path, flags: word(entry, 0)?, osversion: 0, hwcap: 0 });
     }
     Some(Table { with_old: true, rows, ..Table::default() })
+}
+
+/// The section that gpurun adds. `None`: there is none.
+pub(super) fn original(file: &[u8]) -> Option<&[u8]> {
+    let header = file.get(new_header(file)?..)?;
+    Sections::read(file, word(header, 32)? as usize).get(TAG_ORIGINAL)
+}
+
+/// Where the header of the new format is, if the file has that format.
+fn new_header(file: &[u8]) -> Option<usize> {
+    if file.starts_with(NEW_MAGIC) {
+        return Some(0);
+    }
+    let (_, strings) = old_size(file)?;
+    let new = strings.checked_next_multiple_of(8)?;
+    file.get(new..)?.starts_with(NEW_MAGIC).then_some(new)
+}
+
+/// The number of entries in the old format and where its strings begin.
+fn old_size(file: &[u8]) -> Option<(usize, usize)> {
+    if !file.starts_with(OLD_MAGIC) {
+        return None;
+    }
+    let count = word(file, 12)? as usize;
+    let strings = OLD_HEADER.checked_add(count.checked_mul(OLD_ENTRY)?)?;
+    (strings <= file.len()).then_some((count, strings))
 }
 
 /// Reads the new format, whose header is at `base`. Strings count from there, sections from the
@@ -55,11 +71,10 @@ fn read_new(file: &[u8], base: usize) -> Option<Table<'_>> {
     let end = start.checked_add(count.checked_mul(NEW_ENTRY)?)?;
     let entries = file.get(start..end)?;
     let sections = Sections::read(file, word(header, 32)? as usize);
-    let own: HashSet<u32> = sections.words(TAG_OWN).collect();
     let mut budget = Budget::of(file);
     let mut table = Table::default();
     table.rows.reserve(count);
-    for (index, entry) in (0u32..).zip(entries.chunks_exact(NEW_ENTRY)) {
+    for entry in entries.chunks_exact(NEW_ENTRY) {
         let names = (string(file, base, word(entry, 4)?), string(file, base, word(entry, 8)?));
         let (Some(name), Some(path)) = names else {
             continue;
@@ -71,7 +86,6 @@ fn read_new(file: &[u8], base: usize) -> Option<Table<'_>> {
             flags: word(entry, 0)?,
             osversion: word(entry, 12)?,
             hwcap: u64::from(word(entry, 16)?) | u64::from(word(entry, 20)?) << 32,
-            own: own.contains(&index),
         });
     }
     for offset in sections.words(TAG_HWCAPS).take(MOST_HWCAPS) {

@@ -105,14 +105,35 @@ fn extending_twice_is_extending_once() {
 
 #[test]
 fn entries_of_an_earlier_driver_are_taken_out() {
-    let image = extend(None, &[entry("liba.so.1", "/lib/liba.so.1")]);
-    let image = rewritten_without_marks(&image);
+    let rows = vec![Row {
+        name: b"liba.so.1",
+        path: b"/lib/liba.so.1",
+        flags: 0x0303,
+        osversion: 0,
+        hwcap: 0,
+    }];
+    let image = write::write(&Table { rows, original: Some(b""), ..Table::default() });
+    let image = as_ldconfig_would(image);
     let old = extend(Some(&image), &[entry("libcuda.so.535", "/usr/lib64/libcuda.so.535")]);
     let new = extend(Some(&old), &[entry("libcuda.so.550", "/usr/lib64/libcuda.so.550")]);
     let listed: Vec<String> = names(&new).into_iter().map(|(name, _)| name).collect();
     assert_eq!(listed, ["libcuda.so.550", "liba.so.1"]);
-    assert!(!is_own(&new));
-    assert!(is_own(&extend(None, &driver())));
+}
+
+#[test]
+fn a_cache_knows_what_was_there_before() {
+    let system = std::fs::read("/etc/ld.so.cache").ok();
+    for original in [Some(b"".as_slice()), Some(b"garbage"), Some(OLD_MAGIC), system.as_deref()] {
+        let once = extend(original, &driver());
+        let twice = extend(Some(&once), &driver()[..2]);
+        for cache in [&once, &twice] {
+            assert_eq!(origin(cache), original.map_or(Origin::New, Origin::Extended));
+        }
+        if let Some(original) = original {
+            assert_eq!(origin(original), Origin::Foreign);
+        }
+    }
+    assert_eq!(origin(&extend(Some(&extend(None, &driver())), &[])), Origin::New);
 }
 
 #[test]
@@ -120,8 +141,7 @@ fn both_formats_come_back_when_the_image_had_both() {
     let mut table = read::read(b"glibc-ld.so.cache1.1").unwrap_or_default();
     table.with_old = true;
     let hwcap = 1 << 62;
-    let row =
-        |name, path, hwcap| Row { name, path, flags: 0x0303, osversion: 0, hwcap, own: false };
+    let row = |name, path, hwcap| Row { name, path, flags: 0x0303, osversion: 0, hwcap };
     table.rows = vec![
         row(b"libz.so.1", b"/lib/glibc-hwcaps/x86-64-v3/libz.so.1", hwcap),
         row(b"libz.so.1", b"/lib/libz.so.1", 0),
@@ -130,7 +150,7 @@ fn both_formats_come_back_when_the_image_had_both() {
     ];
     table.hwcaps = vec![b"x86-64-v3"];
     table.generator = Some(b"test");
-    let image = write::write(&table);
+    let image = as_ldconfig_would(write::write(&table));
     assert!(image.starts_with(OLD_MAGIC));
     let extended = extend(Some(&image), &driver());
     assert!(extended.starts_with(OLD_MAGIC));
@@ -179,7 +199,7 @@ fn strings_that_overlap_a_thousandfold_are_refused() {
     }
     bomb.extend(cache.split_off(NEW_HEADER + NEW_ENTRY));
     assert!(read::read(&bomb).is_none());
-    assert!(extend(Some(&bomb), &driver()).len() < 4096);
+    assert!(extend(Some(&bomb), &driver()).len() < bomb.len() + 4096);
 }
 
 #[test]
@@ -199,14 +219,15 @@ fn no_damage_makes_it_panic_or_grow_or_lose_the_driver() {
             flags: 0x0303,
             osversion: 0,
             hwcap: 0,
-            own: false,
         }],
         hwcaps: vec![b"x86-64-v2", b"x86-64-v3"],
         generator: Some(b"test"),
+        original: None,
     };
-    let originals = [extend(None, &driver()), extend(Some(&write::write(&table)), &driver())];
+    let image = as_ldconfig_would(write::write(&table));
+    let originals = [extend(None, &driver()), image.clone(), extend(Some(&image), &driver())];
     for round in 0..40_000 {
-        let mut cache = originals[round % 2].clone();
+        let mut cache = originals[round % 3].clone();
         for _ in 0..1 + random() % 4 {
             let at = random() as usize % cache.len();
             match random() % 4 {
@@ -230,8 +251,9 @@ fn no_damage_makes_it_panic_or_grow_or_lose_the_driver() {
 }
 
 /// The same cache as ldconfig would have written it: without gpurun's section.
-fn rewritten_without_marks(cache: &[u8]) -> Vec<u8> {
-    let mut table = read::read(cache).unwrap();
-    table.rows.iter_mut().for_each(|row| row.own = false);
-    write::write(&table)
+fn as_ldconfig_would(mut cache: Vec<u8>) -> Vec<u8> {
+    let at = cache.windows(4).position(|word| word == TAG_ORIGINAL.to_le_bytes()).unwrap();
+    cache[at] = 0xff;
+    assert_eq!(origin(&cache), Origin::Foreign);
+    cache
 }

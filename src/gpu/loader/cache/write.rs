@@ -2,7 +2,7 @@
 
 use super::{
     EXTENSION_MAGIC, LITTLE_ENDIAN, NEW_ENTRY, NEW_HEADER, NEW_MAGIC, OLD_ENTRY, OLD_HEADER,
-    OLD_MAGIC, Row, TAG_GENERATOR, TAG_HWCAPS, TAG_OWN, Table,
+    OLD_MAGIC, Row, TAG_GENERATOR, TAG_HWCAPS, TAG_ORIGINAL, Table,
 };
 
 /// Writes a cache in the form in which ldconfig would: the old format first if the table had it,
@@ -37,14 +37,14 @@ pub(super) fn write(table: &Table<'_>) -> Vec<u8> {
     out.extend_from_slice(&strings.bytes);
     out.resize(sections, 0);
 
-    let own = (0u32..).zip(rows).filter(|(_, row)| row.own).map(|(index, _)| index);
+    let original = table.original.map(|file| [&[1], file].concat()).unwrap_or_default();
     write_sections(
         &mut out,
         &[
             // The words come first, so that they are aligned.
             (TAG_HWCAPS, (!hwcaps.is_empty()).then(|| words(hwcaps))),
-            (TAG_OWN, Some(words(own))),
             (TAG_GENERATOR, table.generator.map(<[u8]>::to_vec)),
+            (TAG_ORIGINAL, Some(original)),
         ],
     );
     out

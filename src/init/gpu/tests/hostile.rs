@@ -79,6 +79,18 @@ fn garbage_and_giants_in_place_of_the_cache_are_handled() {
         assert_eq!(image.probe("libcuda.so.1"), "driver");
 
         let image = Image::debian();
+        image.write_bytes(CACHE, &vec![b'x'; 4 << 20]);
+        for _ in 0..2 {
+            image.apply(&stubs().plan()).unwrap();
+            assert_eq!(image.probe("libcuda.so.1"), "driver");
+        }
+        assert!(image.undo().is_empty());
+        assert_eq!(fs::metadata(image.path(CACHE)).unwrap().len(), 4 << 20);
+        image.write_bytes(CACHE, &vec![b'x'; (4 << 20) + 1]);
+        let text = image.apply(&stubs().plan()).unwrap_err().to_string();
+        assert!(text.contains("larger than 4 MiB"), "{text}");
+
+        let image = Image::debian();
         fs::File::create(image.path(CACHE)).unwrap().set_len(1 << 40).unwrap();
         let text = image.apply(&stubs().plan()).unwrap_err().to_string();
         assert!(text.contains("larger than 4 MiB"), "{text}");
@@ -224,7 +236,7 @@ fn undo_takes_back_what_was_made_and_only_that() {
     let (root, mut journal_file) = (Root::open(&rootfs).unwrap(), Journal::new(file));
     root.ensure_file(Path::new("/a/b/file"), &mut journal_file).unwrap();
     root.ensure_file(Path::new("/a/c/changed"), &mut journal_file).unwrap();
-    root.replace_link(Path::new("/a/link"), Path::new("b"), &mut journal_file).unwrap();
+    root.create_link(Path::new("/a/link"), Path::new("b"), &mut journal_file).unwrap();
     journal_file.record(Created::MountPoint, Path::new("/never/made")).unwrap();
     fs::write(rootfs.join("a/c/changed"), "by the container").unwrap();
     let bytes = fs::read(&journal).unwrap();

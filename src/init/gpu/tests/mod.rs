@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::StatVfsMountFlags;
 
 use super::*;
-use crate::gpu::plan::{Abi, FileKind, FileMount, Mask, Place};
+use crate::gpu::plan::{Abi, FileKind, FileMount, Link, Mask, Place};
 use fixture::{Image, in_mount_namespace, stubs};
 
 #[test]
@@ -68,6 +68,41 @@ fn an_image_without_a_cache_gets_one_that_goes_away_again() {
         assert!(image.path(CACHE).exists());
         assert!(image.undo().is_empty());
         assert_eq!(image.listing_after_unmount(), before);
+    });
+}
+
+#[test]
+fn the_images_cache_comes_back_as_it_was() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        image.run(&["/sbin/ldconfig"]);
+        let cache = image.path(CACHE);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&cache, mode).unwrap();
+        std::os::unix::fs::chown(&cache, Some(7), Some(8)).unwrap();
+        let state = || {
+            let stat = std::fs::metadata(&cache).unwrap();
+            let time = (stat.mtime(), stat.mtime_nsec());
+            (std::fs::read(&cache).unwrap(), stat.mode(), stat.uid(), stat.gid(), time)
+        };
+        let before = state();
+        let listing = image.listing();
+        for starts in 1..=3 {
+            for _ in 0..starts {
+                image.apply(&stubs().plan()).unwrap();
+            }
+            assert_ne!(state().0, before.0);
+            assert!(image.undo().is_empty());
+            assert_eq!(state(), before);
+            assert_eq!(image.listing_after_unmount(), listing);
+        }
+        // What is no cache at all, and a delete that was cut short.
+        std::fs::write(&cache, "").unwrap();
+        image.apply(&stubs().plan()).unwrap();
+        image.write("/etc/.gpurun-ld.so.cache", "half");
+        assert!(image.undo().is_empty());
+        assert_eq!(std::fs::read(&cache).unwrap(), b"");
+        assert_eq!(image.listing_after_unmount(), listing);
     });
 }
 
@@ -189,22 +224,96 @@ fn the_images_own_driver_is_shadowed_and_not_changed() {
         image.write_bytes(&format!("{dir}/libcuda.so.999"), &other);
         image.link(&format!("{dir}/libcuda.so.1"), "libcuda.so.999");
         image.link(&format!("{dir}/libcuda.so.550.54.14"), "libcuda.so.999");
+        image.link(&format!("{dir}/libcuda.so"), "/nowhere");
         image.write_bytes(&format!("{dir}/libnvidia-ml.so.550.54.14"), &other);
-        image.write_bytes(&format!("{dir}/libnvidia-ml.so.1"), &other);
+        image.write_bytes(&format!("{dir}/libnvidia-ml.so.1"), "not a library".as_bytes());
         image.run(&["/sbin/ldconfig"]);
+        let before = image.listing();
         assert_eq!(image.probe("libcuda.so.1"), "other");
-        image.apply(&stubs().plan()).unwrap();
-        for name in ["libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1", "libcuda.so.550.54.14"] {
-            assert_eq!(image.probe(name), "driver", "{name}");
+        for _ in 0..2 {
+            image.apply(&stubs().plan()).unwrap();
+            for name in ["libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1", "libcuda.so.550.54.14"]
+            {
+                assert_eq!(image.probe(name), "driver", "{name}");
+            }
+            assert_eq!(image.probe(&format!("{dir}/libcuda.so.999")), "other");
+            let flags = rustix::fs::statvfs(image.path(&format!("{dir}/libnvidia-ml.so.1")));
+            assert!(flags.unwrap().f_flag.contains(StatVfsMountFlags::RDONLY));
+            image.run(&["/sbin/ldconfig"]);
+            assert_eq!(image.probe("libnvidia-ml.so.1"), "driver");
+            assert!(image.undo().is_empty());
+            assert_eq!(image.listing_after_unmount(), before);
+            let file = std::fs::read(image.path(&format!("{dir}/libnvidia-ml.so.1"))).unwrap();
+            assert_eq!(file, b"not a library");
+            let file = std::fs::read(image.path(&format!("{dir}/libcuda.so.999"))).unwrap();
+            assert_eq!(file, other);
         }
-        assert_eq!(image.probe(&format!("{dir}/libcuda.so.999")), "other");
-        image.run(&["/sbin/ldconfig"]);
-        assert_eq!(image.probe("libnvidia-ml.so.1"), "driver");
+    });
+}
+
+#[test]
+fn a_link_of_the_image_stays_where_the_plans_link_leads_to_no_file_of_the_plan() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let link = |name: &str, target: &str| Link {
+            destination: Place::Path(name.into()),
+            target: target.into(),
+            why: "test".into(),
+        };
+        image.link("/etc/taken", "own");
+        image.link("/etc/same", "../dev/gpu0");
+        let mut plan = stubs().plan();
+        plan.links.extend([
+            link("/etc/taken", "../dev/gpu0"),
+            link("/etc/same", "../dev/gpu0"),
+            link("/etc/free", "../dev/gpu0"),
+            link("/etc/chain", "taken"),
+        ]);
+        plan.links.extend([link("/etc/one", "two"), link("/etc/two", "one")]);
+        image.link("/etc/two", "elsewhere");
+        let before = image.listing();
+        image.apply(&plan).unwrap();
+        for (name, text) in [
+            ("taken", "own"),
+            ("same", "../dev/gpu0"),
+            ("free", "../dev/gpu0"),
+            ("two", "elsewhere"),
+        ] {
+            let found = std::fs::read_link(image.path(&format!("/etc/{name}"))).unwrap();
+            assert_eq!(found, Path::new(text), "{name}");
+        }
         assert!(image.undo().is_empty());
+        assert_eq!(image.listing_after_unmount(), before);
+    });
+}
+
+#[test]
+fn a_library_that_the_user_mounted_under_a_links_name_stays() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let dir = "/usr/lib/x86_64-linux-gnu";
+        image.write(&format!("{dir}/libcuda.so.1"), "");
+        image.bind(&stubs().library("other"), &format!("{dir}/libcuda.so.1"));
+        image.apply(&stubs().plan()).unwrap();
+        assert_eq!(image.probe("libcuda.so.1"), "other");
+        assert_eq!(image.probe("libcuda.so.550.54.14"), "driver");
+    });
+}
+
+#[test]
+fn a_stub_in_a_volume_is_shadowed_and_not_changed() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let dir = "/usr/lib/x86_64-linux-gnu";
+        let volume = tempfile();
+        std::fs::copy(image.path(&format!("{dir}/libc.so.6")), volume.join("libc.so.6")).unwrap();
+        std::fs::write(volume.join("libcuda.so.1"), "stub").unwrap();
+        image.bind(&volume, dir);
+        image.apply(&stubs().plan()).unwrap();
+        assert_eq!(image.probe("libcuda.so.1"), "driver");
         image.unmount();
-        let link = std::fs::read_link(image.path(&format!("{dir}/libcuda.so.550.54.14"))).unwrap();
-        assert_eq!(link, Path::new("libcuda.so.999"));
-        assert_eq!(std::fs::read(image.path(&format!("{dir}/libcuda.so.999"))).unwrap(), other);
+        assert_eq!(std::fs::read_to_string(volume.join("libcuda.so.1")).unwrap(), "stub");
+        std::fs::remove_dir_all(volume).unwrap();
     });
 }
 

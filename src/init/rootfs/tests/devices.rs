@@ -3,8 +3,10 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use oci_spec::runtime::LinuxDevice;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
+use crate::gpu::plan::{DeviceKind, DeviceNode};
 
 pub fn list(devices: Value) -> Vec<LinuxDevice> {
     serde_json::from_value(devices).unwrap()
@@ -31,7 +33,7 @@ fn the_default_devices_and_links_are_made_in_a_tmpfs() {
             {"path": "/dev/pipe", "type": "p"},
             {"path": "", "type": "c", "major": 9, "minor": 9},
         ]));
-        create_devices(&root, &devices, false, &mut journal(place)).unwrap();
+        create_devices(&root, &devices, &[], false, &mut journal(place)).unwrap();
         let dev = place.rootfs.join("dev");
         for (name, major, minor, mode) in [
             ("zero", 1, 5, 0o666),
@@ -60,16 +62,16 @@ fn the_default_devices_and_links_are_made_in_a_tmpfs() {
 fn what_is_made_in_the_image_is_noted_and_what_it_has_is_accepted() {
     sandbox(|place| {
         let root = prepared(place);
-        create_devices(&root, &[], false, &mut journal(place)).unwrap();
+        create_devices(&root, &[], &[], false, &mut journal(place)).unwrap();
         let first = journalled(place);
         for record in ["d /dev", "n /dev/null", "l /dev/ptmx", "l /dev/fd"] {
             assert!(first.contains(&record.to_owned()), "{first:?}");
         }
-        create_devices(&root, &[], false, &mut journal(place)).unwrap();
+        create_devices(&root, &[], &[], false, &mut journal(place)).unwrap();
         assert_eq!(journalled(place), first);
         let looser = list(json!([{"path": "/dev/tty", "type": "c", "major": 5, "minor": 0,
             "fileMode": 0o600, "uid": 9}]));
-        create_devices(&root, &looser, false, &mut journal(place)).unwrap();
+        create_devices(&root, &looser, &[], false, &mut journal(place)).unwrap();
         let tty = fs::metadata(place.rootfs.join("dev/tty")).unwrap();
         assert_eq!((tty.mode() & 0o7777, tty.uid()), (0o600, 9));
     });
@@ -80,13 +82,55 @@ fn devices_can_be_bound_from_the_host() {
     sandbox(|place| {
         let root = prepared(place);
         mount(&root, place, docker_mounts()).unwrap();
-        create_devices(&root, &[], true, &mut Journal::none()).unwrap();
+        create_devices(&root, &[], &[], true, &mut Journal::none()).unwrap();
         let null = place.rootfs.join("dev/null");
         assert!(is_mounted(&null));
         assert_eq!(fs::metadata(&null).unwrap().rdev(), makedev(1, 3));
         let wrong = list(json!([{"path": "/dev/zero", "type": "c", "major": 1, "minor": 7}]));
-        let err = create_devices(&root, &wrong, true, &mut Journal::none()).unwrap_err();
+        let err = create_devices(&root, &wrong, &[], true, &mut Journal::none()).unwrap_err();
         assert!(matches!(err, DeviceError::OtherOnHost { .. }), "{err}");
+    });
+}
+
+#[test]
+fn a_planned_device_is_bound_from_where_the_plan_says() {
+    sandbox(|place| {
+        let root = prepared(place);
+        mount(&root, place, docker_mounts()).unwrap();
+        let elsewhere = place.dir.join("gpu0");
+        let mode = Mode::from_raw_mode(0o666);
+        mknodat(CWD, &elsewhere, FileType::CharacterDevice, mode, makedev(195, 0)).unwrap();
+        let mut planned = DeviceNode {
+            destination: "/dev/made-up/gpu0".into(),
+            host_path: Some(elsewhere),
+            kind: DeviceKind::Char,
+            major: 195,
+            minor: 0,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+            access: "rw".to_owned(),
+            why: "test".to_owned(),
+        };
+        let create = |planned: DeviceNode| {
+            let device = json!([{"path": "/dev/made-up/gpu0", "type": "c", "major": 195,
+                                 "minor": planned.minor}]);
+            create_devices(&root, &list(device), &[planned], true, &mut Journal::none())
+        };
+        create(planned.clone()).unwrap();
+        let node = place.rootfs.join("dev/made-up/gpu0");
+        assert!(is_mounted(&node));
+        assert_eq!(fs::metadata(&node).unwrap().rdev(), makedev(195, 0));
+
+        planned.minor = 1;
+        let err = create(planned.clone()).unwrap_err();
+        assert!(matches!(err, DeviceError::OtherOnHost { .. }), "{err}");
+        for host_path in [None, Some(place.dir.join("gpu1"))] {
+            planned.host_path = host_path;
+            let err = create(planned.clone()).unwrap_err();
+            assert!(matches!(err, DeviceError::NotOnHost { .. }), "{err}");
+            assert!(err.to_string().contains("195:1"), "{err}");
+        }
     });
 }
 
@@ -101,7 +145,9 @@ fn devices_that_cannot_exist_are_refused() {
             json!([{"path": "/", "type": "c", "major": 1, "minor": 1}]),
             json!([{"path": "/dev", "type": "c", "major": 1, "minor": 1}]),
         ] {
-            assert!(create_devices(&root, &list(device), false, &mut Journal::none()).is_err());
+            assert!(
+                create_devices(&root, &list(device), &[], false, &mut Journal::none()).is_err()
+            );
         }
     });
 }

@@ -299,14 +299,15 @@ fn a_cgroup_mount_of_version_1_has_directories_and_links() {
 }
 
 #[test]
-fn a_cgroup_mount_of_version_2_shows_the_containers_own() {
+fn a_cgroup_mount_of_version_2_needs_no_cgroup_namespace() {
     let Some(unified) = mountinfo().into_iter().find(|line| line.fstype == "cgroup2") else {
         eprintln!("skipped: cgroup2 is not mounted");
         return;
     };
     for cgroupns in [false, true] {
         sandbox(|place| {
-            let view = CgroupView::V2 { own: unified.point.clone() };
+            let (own, all) = (unified.point.join("none"), unified.point.clone());
+            let view = CgroupView::V2 { own, all };
             let root = prepared(place);
             let context = MountContext {
                 bundle: &place.dir,
