@@ -249,7 +249,8 @@ impl LoaderFiles<'_> {
             }
             Err(err) => return Err(at(err)),
         }
-        let target: OwnedFd = file_target(self.root, &mut None, path, "a loader file", &mut Journal::none())?;
+        let target: OwnedFd =
+            file_target(self.root, &mut None, path, "a loader file", &mut Journal::none())?;
         let mount = self
             .generated
             .file(content, self.root)
