@@ -3,7 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{
+    ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
+    ValueEnum,
+};
 
 use crate::commands;
 
@@ -68,41 +72,91 @@ pub enum Rootless {
     Auto,
 }
 
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum Subcommands {
+/// No arguments.
+#[derive(Debug, Args)]
+pub struct Nothing {}
+
+/// Makes [`Subcommands`] and teaches clap about it as its derive macro would, but so that only the
+/// options of the command that is given are built: a container's life is three short processes,
+/// and building all commands' options takes longer than many of their system calls.
+macro_rules! subcommands {
+    ($($(#[doc = $about:literal])+ $variant:ident($args:ty) = $name:literal,)+) => {
+        /// The commands.
+        #[derive(Debug)]
+        pub enum Subcommands {
+            $($(#[doc = $about])+ $variant($args),)+
+        }
+
+        impl Subcommand for Subcommands {
+            fn augment_subcommands(cmd: Command) -> Command {
+                cmd.subcommands([$(
+                    Command::new($name).about(concat!($($about),+).trim()).defer(|cmd| {
+                        let about = concat!($($about),+).trim();
+                        <$args>::augment_args(cmd).about(about).long_about(None)
+                    }),
+                )+])
+            }
+
+            fn augment_subcommands_for_update(cmd: Command) -> Command {
+                Self::augment_subcommands(cmd)
+            }
+
+            fn has_subcommand(name: &str) -> bool {
+                [$($name),+].contains(&name)
+            }
+        }
+
+        impl FromArgMatches for Subcommands {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                match matches.subcommand() {
+                    $(Some(($name, found)) => {
+                        <$args>::from_arg_matches(found).map(Self::$variant)
+                    })+
+                    _ => Err(clap::Error::new(ErrorKind::MissingSubcommand)),
+                }
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
+}
+
+subcommands! {
     /// Create a container
-    Create(commands::create::Create),
+    Create(commands::create::Create) = "create",
     /// Run the program of a created container
-    Start(commands::start::Start),
+    Start(commands::start::Start) = "start",
     /// Print the state of a container as JSON
-    State(commands::state::State),
+    State(commands::state::State) = "state",
     /// Send a signal to a container
-    Kill(commands::kill::Kill),
+    Kill(commands::kill::Kill) = "kill",
     /// Remove a container
-    Delete(commands::delete::Delete),
+    Delete(commands::delete::Delete) = "delete",
     /// Create a container, run its program and wait for it
-    Run(commands::run::Run),
+    Run(commands::run::Run) = "run",
     /// Run another process in a container
-    Exec(Box<commands::exec::Exec>),
+    Exec(Box<commands::exec::Exec>) = "exec",
     /// List containers
-    List(commands::list::List),
+    List(commands::list::List) = "list",
     /// List the processes of a container
-    Ps(commands::ps::Ps),
+    Ps(commands::ps::Ps) = "ps",
     /// Freeze a container
-    Pause(commands::pause::Pause),
+    Pause(commands::pause::Pause) = "pause",
     /// Thaw a container
-    Resume(commands::pause::Resume),
+    Resume(commands::pause::Resume) = "resume",
     /// Change the limits of a container
-    Update(Box<commands::update::Update>),
+    Update(Box<commands::update::Update>) = "update",
     /// Write a config.json to start from
-    Spec(commands::spec::Spec),
+    Spec(commands::spec::Spec) = "spec",
     /// Print what this runtime can do as JSON
-    Features(commands::features::Features),
+    Features(commands::features::Features) = "features",
     /// Print which GPUs and files a bundle would get, and why
-    Explain(commands::explain::Explain),
+    Explain(commands::explain::Explain) = "explain",
     /// Print the version
-    Version,
+    Version(Nothing) = "version",
 }
 
 impl Cli {
@@ -118,7 +172,16 @@ impl Cli {
 /// Go's flag parser takes `-bundle` for `--bundle`. Only what stands before the first positional
 /// argument is an option of ours: what follows belongs to the container's program.
 fn double_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
-    let program = Cli::command();
+    // Knowing the options costs more than the rest of a short command; engines write two dashes.
+    let may_be_long = |arg: &OsString| {
+        let arg = arg.as_encoded_bytes();
+        arg.len() > 2 && arg[0] == b'-' && arg[1] != b'-'
+    };
+    if !args.iter().skip(1).any(may_be_long) {
+        return args;
+    }
+    let mut program = Cli::command();
+    program.build();
     let mut command: &Command = &program;
     let mut index = 1;
     while index < args.len() {

@@ -75,7 +75,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Spec(command) => command.run()?,
         Subcommands::Features(command) => command.run()?,
         Subcommands::Explain(command) => command.run()?,
-        Subcommands::Version => version::print(),
+        Subcommands::Version(_) => version::print(),
     }
     Ok(0)
 }

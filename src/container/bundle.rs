@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use libcontainer::validator::Validator;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::fs::{Mode, OFlags};
 
 use super::json;
 
@@ -69,7 +71,7 @@ impl Bundle {
     /// # Errors
     /// Names the file or field.
     pub fn load(path: &Path) -> Result<Self, BundleError> {
-        let path = fs::canonicalize(path)
+        let path = real_directory(path)
             .map_err(|source| BundleError::Directory { path: path.to_owned(), source })?;
         let spec = read_spec(&path.join("config.json"))?;
         check(&spec)?;
@@ -77,14 +79,17 @@ impl Bundle {
             return Err(BundleError::Invalid("root is missing: there is no rootfs".to_owned()));
         };
         let rootfs = path.join(root.path());
-        let rootfs = fs::canonicalize(&rootfs)
-            .and_then(|found| match fs::metadata(&found)?.is_dir() {
-                true => Ok(found),
-                false => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
-            })
+        let rootfs = real_directory(&rootfs)
             .map_err(|source| BundleError::Rootfs { path: rootfs, source })?;
         Ok(Self { path, spec, rootfs })
     }
+}
+
+/// The absolute path of a directory, links resolved: in three calls and not one per component.
+fn real_directory(path: &Path) -> io::Result<PathBuf> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 
 fn read_spec(path: &Path) -> Result<Spec, BundleError> {

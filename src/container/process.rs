@@ -1,6 +1,7 @@
 //! Processes of a container, named so that a reused pid is never taken for one.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 
 use nix::errno::Errno;
 use nix::sys::signal;
@@ -75,7 +76,10 @@ fn read_stat(pid: i32) -> Option<(u8, u64)> {
     if pid <= 0 {
         return None;
     }
-    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    // One read gives the whole line; what is needed stands in its first few hundred bytes.
+    let mut line = [0; 1024];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+    parse_stat(line.get(..length)?)
 }
 
 fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {

@@ -5,6 +5,7 @@
 //! container would follow them, never out of it. What comes back is a descriptor, and everything
 //! after that works on the descriptor. See [openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html).
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,17 +26,21 @@ const RETRIES: usize = 128;
 
 /// The root directory of a container that is being set up.
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Root {
+    fd: OwnedFd,
+    /// The id of the mount that `fd` is on, asked for once.
+    mount: OnceCell<u64>,
+}
 
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl From<OwnedFd> for Root {
     fn from(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self { fd, mount: OnceCell::new() }
     }
 }
 
@@ -46,7 +51,7 @@ impl Root {
     /// When it is not a directory that can be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(fs::open(path, flags, Mode::empty())?))
+        Ok(Self::from(fs::open(path, flags, Mode::empty())?))
     }
 
     /// Resolves `path` inside the root to an `O_PATH` descriptor, following links inside the root.
@@ -92,7 +97,7 @@ impl Root {
         let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
         let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RETRIES {
-            match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
+            match fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, mode, resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Ok(fd) => return Ok(fd),
                 Err(err) => return Err(err.into()),
@@ -110,7 +115,14 @@ impl Root {
         let mount_of = |fd: BorrowedFd<'_>| {
             fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
         };
-        Ok(mount_of(self.as_fd())? == mount_of(fd.as_fd())?)
+        let own = match self.mount.get() {
+            Some(id) => *id,
+            None => {
+                let id = mount_of(self.as_fd())?;
+                *self.mount.get_or_init(|| id)
+            }
+        };
+        Ok(own == mount_of(fd.as_fd())?)
     }
 
     /// The directory at `path`, or an error where the way leads over another mount.
@@ -207,17 +219,22 @@ impl Root {
             }
             return Ok(fd);
         }
-        let (parent, name) = self.ensure_parent(path, journal)?;
-        self.note(&parent, Created::MountPoint, path, journal)?;
-        let flags =
-            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        match fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
-            // A mount target is an O_PATH descriptor: one that is open for writing would keep
-            // the filesystem from being remounted read-only.
-            Ok(fd) => Ok(drop_to_path(&parent, name, &fd)?),
-            Err(Errno::EXIST) => self.resolve(path),
-            Err(err) => Err(err.into()),
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let parent = self.parent(path.parent().unwrap_or(Path::new("/")), journal)?;
+        match parent.create_file(name, journal) {
+            Err(err) if Errno::from_io_error(&err) == Some(Errno::EXIST) => self.resolve(path),
+            done => done,
         }
+    }
+
+    /// The directory at `path`, created where missing, to create several files in.
+    ///
+    /// # Errors
+    /// As [`Root::ensure_dir`].
+    pub fn parent(&self, path: &Path, journal: &mut Journal) -> io::Result<Parent> {
+        let fd = self.ensure_dir(path, journal)?;
+        let in_image = self.is_own_mount(&fd)?;
+        Ok(Parent { path: path.to_owned(), fd, in_image })
     }
 
     /// The directory that holds the last component of `path` (created where missing) and that
@@ -276,6 +293,53 @@ impl Root {
     }
 }
 
+/// A directory inside a root, resolved once for all that is created in it. Only good for as long
+/// as nothing is mounted on it or above it.
+#[derive(Debug)]
+pub struct Parent {
+    path: PathBuf,
+    fd: OwnedFd,
+    /// Not in a mount of the container: what is created here has to be noted.
+    in_image: bool,
+}
+
+impl Parent {
+    /// Whether this is the directory that was resolved from `path`.
+    #[must_use]
+    pub fn is(&self, path: &Path) -> bool {
+        // As bytes: comparing components is slow, and a false "no" does no harm.
+        self.path.as_os_str() == path.as_os_str()
+    }
+
+    /// An `O_PATH` descriptor on what has the name here; a link is not followed.
+    ///
+    /// # Errors
+    /// `ENOENT` and other errors of openat.
+    pub fn open(&self, name: &OsStr) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(fs::openat(&self.fd, name, flags, Mode::empty())?)
+    }
+
+    /// Creates an empty file to mount a file on.
+    ///
+    /// # Errors
+    /// `EEXIST`; `EROFS`; errors of the journal; `EAGAIN` when somebody puts something else there
+    /// at once.
+    pub fn create_file(&self, name: &OsStr, journal: &mut Journal) -> io::Result<OwnedFd> {
+        if self.in_image {
+            journal.record(Created::MountPoint, &self.path.join(name))?;
+        }
+        // mknod and not open(2): a descriptor that is open for writing would keep the filesystem
+        // from being made read-only.
+        fs::mknodat(&self.fd, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)?;
+        let fd = self.open(name)?;
+        match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
+            FileType::RegularFile => Ok(fd),
+            _ => Err(Errno::AGAIN.into()),
+        }
+    }
+}
+
 /// [`Root::replace_file`] for the file `name` in a directory, without a note in a journal.
 ///
 /// # Errors
@@ -326,17 +390,6 @@ fn absent_is_none(result: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
         Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(err) => Err(err),
     }
-}
-
-/// An `O_PATH` descriptor on the file `name` in `parent`, checked to be the one open as `fd`.
-fn drop_to_path(parent: &OwnedFd, name: &OsStr, fd: &OwnedFd) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let path = fs::openat(parent, name, flags, Mode::empty())?;
-    let (opened, made) = (fs::fstat(&path)?, fs::fstat(fd)?);
-    if (opened.st_dev, opened.st_ino) != (made.st_dev, made.st_ino) {
-        return Err(Errno::AGAIN.into());
-    }
-    Ok(path)
 }
 
 /// The name under which a file is prepared before it is renamed into place.

@@ -44,8 +44,9 @@ pub fn undo(rootfs: &Path, journal: &[u8]) -> Vec<UndoError> {
         }
     };
     let records: Vec<_> = records.collect();
+    let mut parents = Parents { root: &root, last: None };
     for (kind, path) in records.into_iter().rev() {
-        match remove(&root, kind, path) {
+        match remove(&mut parents, kind, path) {
             Err(err) if !is_gone(&err) => {
                 failures.push(UndoError { path: path.to_owned(), reason: err });
             }
@@ -55,17 +56,35 @@ pub fn undo(rootfs: &Path, journal: &[u8]) -> Vec<UndoError> {
     failures
 }
 
-fn remove(root: &Root, kind: Created, path: &Path) -> io::Result<()> {
+/// The directories that things are removed from. Most records follow one of the same directory,
+/// so the last one stays open.
+struct Parents<'a> {
+    root: &'a Root,
+    last: Option<(&'a Path, OwnedFd)>,
+}
+
+impl<'a> Parents<'a> {
+    fn open(&mut self, path: &'a Path) -> io::Result<&OwnedFd> {
+        let open = match self.last.take() {
+            Some(last) if last.0.as_os_str() == path.as_os_str() => last,
+            _ => (path, self.root.dir_on_own_mount(path)?),
+        };
+        Ok(&self.last.insert(open).1)
+    }
+}
+
+fn remove<'a>(parents: &mut Parents<'a>, kind: Created, path: &'a Path) -> io::Result<()> {
+    let root = parents.root;
     let is_plain = path.is_absolute()
         && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     let (true, Some(parent), Some(name)) = (is_plain, path.parent(), path.file_name()) else {
         return Err(io::Error::other("the journal is damaged: not a plain absolute path"));
     };
-    let parent = root.dir_on_own_mount(parent)?;
-    let stat = fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let parent = parents.open(parent)?;
+    let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let is_ours = match (kind, FileType::from_raw_mode(stat.st_mode)) {
         (Created::Dir, FileType::Directory) => {
-            return match fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+            return match fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
                 // Somebody put something in: it stays.
                 Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
                 done => Ok(done?),
@@ -75,13 +94,13 @@ fn remove(root: &Root, kind: Created, path: &Path) -> io::Result<()> {
         (Created::Link, FileType::Symlink)
         | (Created::Node, FileType::CharacterDevice | FileType::BlockDevice) => true,
         (Created::File, FileType::RegularFile) if path == Path::new(super::gpu::CACHE) => {
-            return undo_cache(root, path, &parent, name);
+            return undo_cache(root, path, parent, name);
         }
         (Created::File, FileType::RegularFile) => is_own_file(root, path)?,
         _ => false,
     };
     if is_ours {
-        fs::unlinkat(&parent, name, AtFlags::empty())?;
+        fs::unlinkat(parent, name, AtFlags::empty())?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::destination::Destinations;
 use super::error::{ApplyError, name_of};
 use crate::gpu::plan::{FileKind, FileMount, Plan};
 use crate::init::journal::Journal;
-use crate::init::root::Root;
+use crate::init::root::{Parent, Root};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// A detached mount and the place that waits for it.
@@ -36,6 +36,8 @@ pub(super) fn prepare(
 ) -> Result<Vec<Prepared>, ApplyError> {
     let mut prepared: Vec<Prepared> = Vec::with_capacity(plan.files.len());
     let mut directories: Vec<PathBuf> = Vec::new();
+    // Most files of a driver are in one directory.
+    let mut parent = None;
     for file in &plan.files {
         let path = destinations.path(&file.destination);
         let (mount, is_dir) = detached(file).map_err(|reason| ApplyError::Source {
@@ -48,13 +50,14 @@ pub(super) fn prepare(
         if directories.iter().any(|dir| path.starts_with(dir)) {
             attach(std::mem::take(&mut prepared))?;
             directories.clear();
+            parent = None;
         }
         let what = kind_name(&file.kind);
         let target = if is_dir {
             directories.push(path.clone());
             root.ensure_dir(&path, journal).map_err(|err| ApplyError::at(what, &path, err))?
         } else {
-            file_target(root, &path, what, journal)?
+            file_target(root, &mut parent, &path, what, journal)?
         };
         prepared.push(Prepared { mount, target, path, what });
     }
@@ -107,21 +110,30 @@ pub(super) fn attach_to(mount: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
 ///
 /// A symbolic link in the image is not followed: the mount goes on the link itself, which the
 /// kernel allows, so that the name is the driver's file and what the link pointed to stays what
-/// it was.
+/// it was. `parent` keeps the directory for the next call.
 ///
 /// # Errors
 /// [`ApplyError::InTheWay`] for anything but a file, a link or a socket.
 pub(super) fn file_target(
     root: &Root,
+    parent: &mut Option<Parent>,
     path: &Path,
     what: &'static str,
     journal: &mut Journal,
 ) -> Result<OwnedFd, ApplyError> {
     let at = |err: io::Error| ApplyError::at(what, path, err);
-    let fd = match root.resolve_nofollow(path) {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(at(Errno::INVAL.into()));
+    };
+    let open = match parent.take() {
+        Some(last) if last.is(dir) => last,
+        _ => root.parent(dir, journal).map_err(at)?,
+    };
+    let parent = parent.insert(open);
+    let fd = match parent.open(name) {
         Ok(fd) => fd,
         Err(err) if Errno::from_io_error(&err) == Some(Errno::NOENT) => {
-            return root.ensure_file(path, journal).map_err(at);
+            return parent.create_file(name, journal).map_err(at);
         }
         Err(err) => return Err(at(err)),
     };

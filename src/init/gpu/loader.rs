@@ -1,7 +1,7 @@
 //! Telling the container's dynamic loader about the plan's libraries.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -108,14 +108,14 @@ struct Libraries {
 
 impl Libraries {
     fn of(plan: &Plan, destinations: &Destinations) -> Self {
-        let links: BTreeMap<PathBuf, &Path> = plan
+        let links: BTreeMap<OsString, &Path> = plan
             .links
             .iter()
-            .map(|link| (destinations.path(&link.destination), link.target.as_path()))
+            .map(|link| (key(&destinations.path(&link.destination)), link.target.as_path()))
             .collect();
         let mut found = Self::default();
         // Every path that is a library, by its own name or through links.
-        let mut known: BTreeMap<PathBuf, u32> = BTreeMap::new();
+        let mut known: BTreeMap<OsString, u32> = BTreeMap::new();
         for file in &plan.files {
             let FileKind::Library { soname } = &file.kind else {
                 continue;
@@ -140,19 +140,20 @@ impl Libraries {
             if let Some(soname) = soname.as_deref().map(OsStr::new)
                 && Some(soname) != path.file_name()
                 && Path::new(soname).file_name() == Some(soname)
-                && !links.contains_key(&path.with_file_name(soname))
+                && !links.contains_key(&key(&path.with_file_name(soname)))
             {
                 found.add(Some(soname), &path, flags);
             }
-            known.insert(path, flags);
+            known.insert(key(&path), flags);
         }
         // A link may point to a link, so look until nothing more is found.
         loop {
             let before = known.len();
-            for (path, target) in &links {
+            for (name, target) in &links {
+                let path = Path::new(name);
                 let target = path.parent().unwrap_or(Path::new("/")).join(target);
-                if let Some(flags) = known.get(&target).copied()
-                    && known.insert(path.clone(), flags).is_none()
+                if let Some(flags) = known.get(&key(&target)).copied()
+                    && known.insert(name.clone(), flags).is_none()
                 {
                     found.add(path.file_name(), path, flags);
                 }
@@ -173,6 +174,11 @@ impl Libraries {
             self.entries.push(Entry { name: name.to_vec(), path, flags });
         }
     }
+}
+
+/// A path as a key: its components in one spelling, compared as bytes and not one by one.
+fn key(path: &Path) -> OsString {
+    path.components().collect::<PathBuf>().into_os_string()
 }
 
 /// The ABI of a library of the host, from its ELF header.
@@ -243,7 +249,8 @@ impl LoaderFiles<'_> {
             }
             Err(err) => return Err(at(err)),
         }
-        let target: OwnedFd = file_target(self.root, path, "a loader file", &mut Journal::none())?;
+        let target: OwnedFd =
+            file_target(self.root, &mut None, path, "a loader file", &mut Journal::none())?;
         let mount = self
             .generated
             .file(content, self.root)
