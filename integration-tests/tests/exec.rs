@@ -1,8 +1,9 @@
 //! exec: a second process in a container that runs, under the container's own restrictions.
 
+use integration_tests::cgroup::{self, Version};
 use integration_tests::console::ConsoleSocket;
 use integration_tests::container::text;
-use integration_tests::{Config, Container, Runtime, gpurun_only, json, wait_for};
+use integration_tests::{Config, Container, Runtime, gpurun_only, json, skipped, wait_for};
 use std::fs;
 
 #[test]
@@ -317,4 +318,26 @@ fn a_process_that_outlives_exec_dies_with_the_container() {
     c.stop();
     c.delete(&[]).silent();
     wait_for("no process", || integration_tests::leak::processes(c.id()).is_empty());
+}
+
+/// As systemd or Docker in a container do it: with controllers handed down, the container's cgroup
+/// itself can hold no process any more.
+#[test]
+fn a_container_that_has_divided_its_cgroup_can_be_joined() {
+    let Some(runtime) = Runtime::each().into_iter().find(|r| r.cgroup == Version::V2) else {
+        return skipped("no cgroup v2 on this machine");
+    };
+    let c = Container::running(runtime, Config::idle());
+    let own = cgroup::directory(Version::V2, "", c.pid()).expect("the container's cgroup");
+    let handed_down = std::fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
+    let Some(controller) = handed_down.split_whitespace().next() else {
+        return skipped("cgroup v2 has no controllers here");
+    };
+    let below = own.join("below");
+    std::fs::create_dir(&below).expect("a cgroup below");
+    std::fs::write(below.join("cgroup.procs"), c.pid().to_string()).expect("the init in it");
+    std::fs::write(own.join("cgroup.subtree_control"), format!("+{controller}")).expect("divided");
+    assert!(c.exec(&["cat", "/proc/self/cgroup"]).ok().ends_with("/below"));
+    c.stop();
+    c.delete(&[]).silent();
 }

@@ -76,7 +76,7 @@ pub enum CgroupError {
         dir: PathBuf,
     },
     /// A limit for which the machine (or the parent cgroup) has no controller.
-    #[error("cannot set {limit} limit: container could not join or create cgroup: {reason}")]
+    #[error("cannot set {limit} limit: {reason}")]
     NoController {
         /// The controller.
         limit: &'static str,

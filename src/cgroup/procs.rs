@@ -27,6 +27,27 @@ impl Cgroup {
         self.hierarchies.iter().try_for_each(|hierarchy| join_dir(&hierarchy.dir(), &pid))
     }
 
+    /// This cgroup, but in v2 the one below it that process `pid` is in: where a container has
+    /// divided its cgroup (systemd or Docker in it), another process can only join its init.
+    ///
+    /// # Errors
+    /// Read errors.
+    pub fn where_process_is(&self, pid: i32) -> Result<Self, CgroupError> {
+        if self.mode != Mode::V2 {
+            return Ok(self.clone());
+        }
+        let text = file::read_path(Path::new(&format!("/proc/{pid}/cgroup")))?;
+        let mut there = self.clone();
+        let place = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        if let (Some(hierarchy), Some(place)) = (there.hierarchies.first_mut(), place) {
+            let place = Path::new(place);
+            if place.starts_with(&hierarchy.path) {
+                place.clone_into(&mut hierarchy.path);
+            }
+        }
+        Ok(there)
+    }
+
     /// The processes of the cgroup and of those below it, sorted. Empty when there is no such
     /// cgroup.
     ///

@@ -100,15 +100,9 @@ impl Exec {
         };
         let supervisor = (!self.detach).then(|| Supervisor::new(false)).transpose()?;
         let terminal = process.terminal().unwrap_or(false);
-        console::check(self.detach, terminal, options.console_socket.is_some())?;
-        let line = match terminal && !self.detach && options.console_socket.is_none() {
-            true => {
-                let (ours, theirs) = console::line()?;
-                options.console = Some(theirs);
-                Some(ours)
-            }
-            false => None,
-        };
+        let socket = options.console_socket.is_some();
+        let (line, console) = console::attached(self.detach, terminal, socket)?;
+        options.console = console;
         let child = exec::exec(&container, &spec, &process, options)?;
         let Some(supervisor) = supervisor else { return Ok(0) };
         let master = line.map(|line| console::receive_master(line.as_fd())).transpose()?;

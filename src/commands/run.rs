@@ -38,15 +38,9 @@ impl Run {
         let mut options = self.common.options(global);
         let supervisor = (!self.detach).then(|| Supervisor::new(!self.no_subreaper)).transpose()?;
         let terminal = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
-        console::check(self.detach, terminal, options.console_socket.is_some())?;
-        let line = match terminal && !self.detach && options.console_socket.is_none() {
-            true => {
-                let (ours, theirs) = console::line()?;
-                options.console = Some(theirs);
-                Some(ours)
-            }
-            false => None,
-        };
+        let socket = options.console_socket.is_some();
+        let (line, console) = console::attached(self.detach, terminal, socket)?;
+        options.console = console;
         let created = create::create(&store, &id, bundle, options)?;
         let wait = || -> Result<u8> {
             let master = line.map(|line| console::receive_master(line.as_fd())).transpose()?;

@@ -66,6 +66,24 @@ pub fn line() -> Result<(OwnedFd, OwnedFd)> {
         .context("cannot make a line for the terminal")
 }
 
+/// For a process that `run` or `exec` stays with: checks the options, and where it gets a terminal
+/// of ours returns our end and the container's end of a [`line`].
+///
+/// # Errors
+/// See [`check`] and [`line`].
+pub fn attached(
+    detached: bool,
+    terminal: bool,
+    socket: bool,
+) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    check(detached, terminal, socket)?;
+    if !terminal || detached || socket {
+        return Ok((None, None));
+    }
+    let (ours, theirs) = line()?;
+    Ok((Some(ours), Some(theirs)))
+}
+
 /// Receives the master that the container sent.
 ///
 /// # Errors

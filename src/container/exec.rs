@@ -219,6 +219,11 @@ pub fn exec(
         .context("cannot return to our own pid namespace")?;
     let (child, in_cgroup, channel) = cloned?;
 
+    let joined = match in_cgroup {
+        true => None,
+        false if options.sub_cgroup.is_none() => Some(cgroup.where_process_is(init.pid)?),
+        false => Some(cgroup),
+    };
     let hook_state = start::hook_state(container);
     let launch = Launch {
         channel,
@@ -227,7 +232,7 @@ pub fn exec(
         hook_state: &hook_state,
         rlimits: &rlimits,
         oom_score_adj,
-        cgroup: (!in_cgroup).then_some(&cgroup),
+        cgroup: joined.as_ref(),
         map_ids: false,
         seccomp: profile,
     };

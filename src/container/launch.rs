@@ -27,8 +27,9 @@ pub struct Child {
 }
 
 /// Forks into `flags` and, where the kernel can, straight into the container's cgroup. Returns
-/// the child and whether it is in the cgroup already. `child` runs in the new process and
-/// does not return; the process closes its copy of `ours`: otherwise it would never see the end of its parent.
+/// the child and whether it is in the cgroup already. `child` runs in the new process and does not
+/// return; the process closes its copy of `ours`: otherwise it would never see the end of its
+/// parent.
 ///
 /// # Errors
 /// The kernel's, with what they usually mean.
@@ -39,16 +40,22 @@ pub fn clone_into(
     child: impl FnOnce() -> Result<(Child, bool, Channel)>,
 ) -> Result<(Child, bool, Channel)> {
     let directory = cgroup.open_v2()?;
-    let args = CloneArgs {
-        flags: u64::from(flags.bits().cast_unsigned()),
-        cgroup: directory.as_ref().map(AsFd::as_fd),
+    let flags = u64::from(flags.bits().cast_unsigned());
+    let mut into = directory.as_ref().map(AsFd::as_fd);
+    let forked = match clone3(&CloneArgs { flags, cgroup: into }) {
+        // The container has divided its cgroup among cgroups below: nobody can be in it itself.
+        Err(err) if into.is_some() && err.raw_os_error() == Some(libc::EBUSY) => {
+            into = None;
+            clone3(&CloneArgs { flags, cgroup: into })
+        }
+        other => other,
     };
-    match clone3(&args).context("cannot create the container's first process (clone3)")? {
+    match forked.context("cannot create the container's first process (clone3)")? {
         Forked::Child => {
             drop(ours);
             child()
         }
-        Forked::Parent { pid, pidfd } => Ok((Child { pid, pidfd }, directory.is_some(), ours)),
+        Forked::Parent { pid, pidfd } => Ok((Child { pid, pidfd }, into.is_some(), ours)),
     }
 }
 

@@ -19,7 +19,9 @@ pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<(
     let Some(rules) = resources.devices().as_deref().filter(|rules| !rules.is_empty()) else {
         return Ok(());
     };
-    let mut wanted = DeviceRules::for_container(rules, &[])?;
+    let spec = container.spec()?;
+    let nodes = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref());
+    let mut wanted = DeviceRules::for_container(rules, nodes.unwrap_or_default())?;
     wanted.allow_each(&container.state.gpu_rules)?;
     if wanted != container.state.devices {
         container.state.cgroup.set_devices(&wanted)?;

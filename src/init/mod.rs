@@ -10,6 +10,7 @@ pub mod channel;
 pub mod console;
 pub mod executable;
 pub mod gpu;
+pub mod handover;
 pub mod hooks;
 pub mod journal;
 pub mod namespaces;

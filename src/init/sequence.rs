@@ -1,18 +1,17 @@
 //! The first process of a container: every step from the clone to the exec, in order.
 
 use std::convert::Infallible;
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::sched::CloneFlags;
-use nix::sys::signal::SigSet;
 use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
+use super::handover::{change_into, join_session_keyring, reset_signals};
 use super::hooks::{self, HookState};
 use super::journal::Journal;
 use super::namespaces::Namespaces;
@@ -20,16 +19,12 @@ use super::program::Program;
 use super::root::Root;
 use super::rootfs::{self, CgroupView, DeferredReadonly, Finish, MountContext};
 use super::tuning::Tuning;
-use super::{console, executable, gpu, user};
-
+use super::{console, executable, gpu};
 use crate::gpu::plan::Plan;
 use crate::log;
 use crate::seccomp::Filter;
 use crate::sys;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
-
-/// The mask where the spec has none.
-const DEFAULT_UMASK: u32 = 0o022;
 
 /// What the parent hands to the init, by fork.
 #[derive(Debug)]
@@ -284,91 +279,9 @@ impl Init<'_> {
     }
 }
 
-/// From the runtime's identity to the program's; also for `exec`. Returns the program's path.
-///
-/// The filter comes as late as it can, because from then on every call of ours has to be one that
-/// the profile allows. They are:
-/// - without no_new_privs, capset(2) and prctl(2) for the ambient set: loading takes
-///   CAP_SYS_ADMIN, so the capabilities can only go afterwards;
-/// - read(2) and write(2) on the line to the parent and on the fifo of `start`;
-/// - rt_sigaction(2), rt_sigprocmask(2), execve(2), and exit_group(2) when that fails;
-/// - whatever the spec's startContainer hooks take to run.
-pub(super) fn change_into(
-    program: &mut Program,
-    root: &Root,
-    seccomp: Option<&Filter>,
-    channel: &Channel,
-    preserve_fds: u32,
-) -> Result<CString> {
-    executable::add_home(program, root);
-    user::label_exec(program)?;
-    // As runc: the mask of whoever called the runtime is nothing to the container.
-    let mask = program.umask.unwrap_or(DEFAULT_UMASK);
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
-    if program.no_new_privs {
-        rustix::thread::set_no_new_privs(true).context("cannot set no_new_privs")?;
-    }
-    sys::fd::close_on_exec_from(preserve_fds.saturating_add(3))
-        .context("cannot close descriptors on exec")?;
-    let entered = user::enter_directory(program, root);
-    ask_for_limits(program, channel)?;
-    user::become_user(program, root, entered)?;
-    // The parent may end the moment it has said "commit". Until then its death is an end of file
-    // on the channel, and there is nothing left to do here that could hang.
-    rustix::process::set_parent_process_death_signal(None).context("cannot outlive the parent")?;
-
-    let capabilities = user::Sets::final_of(program)?;
-    if seccomp.is_none() || program.no_new_privs {
-        user::drop_capabilities(&capabilities)?;
-        let path = executable::find(program)?;
-        load_seccomp(seccomp, channel)?;
-        return Ok(path);
-    }
-    user::try_capabilities(&capabilities)?;
-    let path = executable::find(program)?;
-    user::reclaim_capabilities()?;
-    load_seccomp(seccomp, channel)?;
-    user::drop_capabilities(&capabilities)?;
-    Ok(path)
-}
-
 /// An absent list is an empty one.
 fn list<T>(list: Option<&[T]>) -> &[T] {
     list.unwrap_or_default()
-}
-
-/// Keys of the caller are none of the container's business. A kernel or a policy without keyrings
-/// has none to leak.
-pub(super) fn join_session_keyring(id: &str) {
-    if let Ok(name) = CString::new(format!("_ses.{id}")) {
-        let _ = sys::keyring::join_session_keyring(&name);
-    }
-}
-
-/// The program starts as if nobody had touched its signals.
-pub(super) fn reset_signals() -> Result<()> {
-    sys::signal::default_sigpipe()?;
-    SigSet::empty().thread_set_mask().context("cannot unblock signals")
-}
-
-/// The parent sets the limits, which may be above what the init's rights allow, while both are
-/// the same user; and as late as that lets it, because they are the program's limits, not ours.
-fn ask_for_limits(program: &Program, channel: &Channel) -> Result<()> {
-    if program.rlimits.is_empty() {
-        return Ok(());
-    }
-    channel.report(&FromInit::SetLimits)?;
-    channel.wait_for(FromParent::Done).context("the parent gave up")
-}
-
-/// Loads the filter; a listener, where it has one, goes to the parent, who hands it on.
-fn load_seccomp(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
-    let Some(filter) = filter else { return Ok(()) };
-    if let Some(listener) = filter.load()? {
-        channel.report(&FromInit::SeccompListener(listener.as_raw_fd()))?;
-        channel.wait_for(FromParent::Done).context("the parent gave up")?;
-    }
-    Ok(())
 }
 
 /// Sleeps until `start` writes its byte. The fifo is open for both directions here, so that no

@@ -13,9 +13,9 @@ use nix::unistd::{Gid, Uid};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
+use super::handover::{change_into, join_session_keyring, reset_signals};
 use super::program::Program;
 use super::root::Root;
-use super::sequence::{change_into, join_session_keyring, reset_signals};
 use super::tuning::Tuning;
 use super::{console, executable};
 use crate::log;
