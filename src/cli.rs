@@ -78,7 +78,7 @@ pub struct Nothing {}
 
 /// Makes [`Subcommands`] and teaches clap about it as its derive macro would, but so that only the
 /// options of the command that is given are built: a container's life is three short processes,
-/// and building all commands' options takes longer than many of their system calls.
+/// and building all commands' options is work that none of them needs.
 macro_rules! subcommands {
     ($($(#[doc = $about:literal])+ $variant:ident($args:ty) = $name:literal,)+) => {
         /// The commands.
@@ -172,7 +172,7 @@ impl Cli {
 /// Go's flag parser takes `-bundle` for `--bundle`. Only what stands before the first positional
 /// argument is an option of ours: what follows belongs to the container's program.
 fn double_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
-    // Knowing the options costs more than the rest of a short command; engines write two dashes.
+    // Knowing the options costs time, and engines write two dashes.
     let may_be_long = |arg: &OsString| {
         let arg = arg.as_encoded_bytes();
         arg.len() > 2 && arg[0] == b'-' && arg[1] != b'-'

@@ -329,14 +329,14 @@ fn a_container_that_has_divided_its_cgroup_can_be_joined() {
     };
     let c = Container::running(runtime, Config::idle());
     let own = cgroup::directory(Version::V2, "", c.pid()).expect("the container's cgroup");
-    let handed_down = std::fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
+    let handed_down = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
     let Some(controller) = handed_down.split_whitespace().next() else {
         return skipped("cgroup v2 has no controllers here");
     };
     let below = own.join("below");
-    std::fs::create_dir(&below).expect("a cgroup below");
-    std::fs::write(below.join("cgroup.procs"), c.pid().to_string()).expect("the init in it");
-    std::fs::write(own.join("cgroup.subtree_control"), format!("+{controller}")).expect("divided");
+    fs::create_dir(&below).expect("a cgroup below");
+    fs::write(below.join("cgroup.procs"), c.pid().to_string()).expect("the init in it");
+    fs::write(own.join("cgroup.subtree_control"), format!("+{controller}")).expect("divided");
     assert!(c.exec(&["cat", "/proc/self/cgroup"]).ok().ends_with("/below"));
     c.stop();
     c.delete(&[]).silent();
