@@ -166,10 +166,9 @@ fn a_variable_without_a_name_or_with_a_nul_is_refused() {
 #[test]
 fn nothing_of_the_runtimes_environment_is_inherited() {
     let c = Container::native(Config::args(&["env"]));
-    let mut run =
-        c.command(&["run", "--bundle", integration_tests::container::text(&c.bundle()), c.id()]);
+    let mut run = c.command(&["run", "--bundle", text(&c.bundle()), c.id()]);
     run.env("LEAKED", "secret");
-    let output = integration_tests::runtime::finish(&mut run, b"");
+    let output = runtime::finish(&mut run, b"");
     assert_eq!(output.stdout, "PATH=/bin:/usr/bin\nHOME=/root\n");
 }
 
