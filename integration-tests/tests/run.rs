@@ -278,8 +278,9 @@ fn an_attached_terminal_follows_the_window_of_the_outer_one() {
 
 #[test]
 fn an_interrupt_typed_on_an_attached_terminal_reaches_the_process() {
+    // The line discipline sends the signal and then drops pending output: answer a little later.
     let c = Container::native(terminal(
-        "trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.02; done",
+        "trap 'sleep 0.1; echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.02; done",
     ));
     let (mut outer, path) = Terminal::open(24, 80);
     let mut run = on_terminal(&c.command(&["run", "--bundle", text(&c.bundle()), c.id()]), &path);
