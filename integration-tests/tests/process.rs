@@ -342,3 +342,19 @@ fn fields_that_nobody_knows_are_ignored() {
     );
     c.run().silent();
 }
+
+#[test]
+fn signals_that_the_caller_ignores_are_not_ignored_in_the_container() {
+    let c = Container::native(Config::args(&["grep", "SigIgn", "/proc/self/status"]));
+    let mut run = std::process::Command::new("sh");
+    run.args(["-c", "trap '' INT QUIT HUP PIPE USR1; exec \"$@\"", "sh"]);
+    let inner = c.command(&["run", "--bundle", text(&c.bundle()), c.id()]);
+    run.arg(inner.get_program()).args(inner.get_args());
+    let output = runtime::finish(&mut run, b"");
+    let mask = output.stdout.split_whitespace().last().unwrap_or_default();
+    if !integration_tests::Runtime::is_gpurun() {
+        // runc 1.1 passes on what Go leaves ignored.
+        return;
+    }
+    assert_eq!(u64::from_str_radix(mask, 16), Ok(0), "{output:?}");
+}

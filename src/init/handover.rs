@@ -75,7 +75,7 @@ pub(super) fn join_session_keyring(id: &str) {
 
 /// The program starts as if nobody had touched its signals.
 pub(super) fn reset_signals() -> Result<()> {
-    sys::signal::default_sigpipe()?;
+    sys::signal::default_actions();
     SigSet::empty().thread_set_mask().context("cannot unblock signals")
 }
 
