@@ -2,18 +2,15 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{Mode, OFlags};
 use rustix::net::{
-    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
+    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags,
+    SocketType,
 };
 
-/// The longest path that fits into `struct sockaddr_un`.
-const MAX_SOCKET_PATH: usize = 107;
+use crate::sys;
 
 /// Refuses terminals and console sockets that do not go together, in runc's words. `detached`:
 /// the command ends before the process does, `create` always.
@@ -38,23 +35,8 @@ pub fn check(detached: bool, terminal: bool, socket: bool) -> Result<()> {
 /// # Errors
 /// When nobody listens there.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
-    let failed = || format!("cannot connect to the console socket {}", path.display());
-    let socket =
-        net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .with_context(failed)?;
-    if path.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH {
-        let address = SocketAddrUnix::new(path).with_context(failed)?;
-        net::connect(&socket, &address).with_context(failed)?;
-    } else {
-        // Engines' paths are long: go through a descriptor, whose name is short.
-        let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .with_context(failed)?;
-        use std::os::fd::AsRawFd;
-        let short = format!("/proc/self/fd/{}", handle.as_raw_fd());
-        let address = SocketAddrUnix::new(short.as_str()).with_context(failed)?;
-        net::connect(&socket, &address).with_context(failed)?;
-    }
-    Ok(socket)
+    sys::net::connect_unix(path)
+        .with_context(|| format!("cannot connect to the console socket {}", path.display()))
 }
 
 /// A line for a terminal's master inside one program: ours to read, the container's to write.

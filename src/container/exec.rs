@@ -15,6 +15,7 @@ use super::process::Liveness;
 use super::state::{Container, Status};
 use super::{console, start};
 use crate::init::channel::Channel;
+use crate::init::namespaces::NEWTIME;
 use crate::init::program::Program;
 use crate::init::tenant::Tenant;
 use crate::init::tuning::Tuning;
@@ -258,7 +259,7 @@ fn foreign_namespaces(pid: i32) -> Result<CloneFlags> {
         ("pid", CloneFlags::CLONE_NEWPID),
         ("cgroup", CloneFlags::CLONE_NEWCGROUP),
         ("user", CloneFlags::CLONE_NEWUSER),
-        ("time", CloneFlags::from_bits_retain(0x80)),
+        ("time", NEWTIME),
     ];
     let mut flags = CloneFlags::empty();
     for (name, flag) in kinds {

@@ -20,7 +20,7 @@ use nix::sched::{self, CloneFlags};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
 /// `CLONE_NEWTIME`, which nix does not name.
-const NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+pub const NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
 
 /// A namespace to join.
 #[derive(Debug)]

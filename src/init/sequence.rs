@@ -6,7 +6,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::sched::CloneFlags;
-use nix::unistd::{Gid, Uid};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::{DumpableBehavior, Signal};
 
@@ -19,7 +18,7 @@ use super::program::Program;
 use super::root::Root;
 use super::rootfs::{self, CgroupView, DeferredReadonly, Finish, MountContext};
 use super::tuning::Tuning;
-use super::{console, executable, gpu};
+use super::{console, executable, gpu, user};
 use crate::gpu::plan::Plan;
 use crate::log;
 use crate::seccomp::Filter;
@@ -171,13 +170,10 @@ impl Init<'_> {
         if !self.namespaces.has(CloneFlags::CLONE_NEWUSER) {
             return Ok(());
         }
-        let (root_user, root_group) = (Uid::from_raw(0), Gid::from_raw(0));
-        nix::unistd::setresgid(root_group, root_group, root_group)
-            .and_then(|()| nix::unistd::setresuid(root_user, root_user, root_user))
-            .context(
-                "cannot become root of the user namespace: map container id 0 in \
+        user::become_root().context(
+            "cannot become root of the user namespace: map container id 0 in \
                  linux.uidMappings and linux.gidMappings",
-            )
+        )
     }
 
     fn set_names(&self) -> Result<()> {

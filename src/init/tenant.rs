@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use nix::sched::{self, CloneFlags};
-use nix::unistd::{Gid, Uid};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
@@ -17,7 +16,7 @@ use super::handover::{change_into, join_session_keyring, reset_signals};
 use super::program::Program;
 use super::root::Root;
 use super::tuning::Tuning;
-use super::{console, executable};
+use super::{console, executable, user};
 use crate::log;
 use crate::seccomp::Filter;
 
@@ -70,10 +69,7 @@ impl Tenant<'_> {
                 .context("cannot join the container's namespaces")?;
         }
         if self.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-            let (root_user, root_group) = (Uid::from_raw(0), Gid::from_raw(0));
-            nix::unistd::setresgid(root_group, root_group, root_group)
-                .and_then(|()| nix::unistd::setresuid(root_user, root_user, root_user))
-                .context("cannot become root of the user namespace")?;
+            user::become_root().context("cannot become root of the user namespace")?;
         }
         rustix::process::setsid().context("cannot start a session")?;
         if let Some(id) = self.keyring_of {

@@ -77,6 +77,15 @@ pub enum UserError {
     },
 }
 
+/// In a user namespace that has just been entered: from nobody to its root.
+///
+/// # Errors
+/// `EINVAL`: id 0 is not mapped there.
+pub fn become_root() -> nix::Result<()> {
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    nix::unistd::setresgid(gid, gid, gid).and_then(|()| nix::unistd::setresuid(uid, uid, uid))
+}
+
 /// Changes to the working directory as the container's root, where that can. Most directories
 /// can be entered so; some (a user's own on NFS) only as that user.
 #[must_use]

@@ -10,10 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{ContainerProcessState, State};
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
-};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+use crate::sys;
 
 /// The name that the specification gives the descriptor.
 const FD_NAME: &str = "seccompFd";
@@ -66,22 +65,10 @@ pub fn message(pid: i32, metadata: Option<&str>, state: &State) -> Result<Vec<u8
 /// # Errors
 /// [`NotifyError::Connect`], [`NotifyError::Send`].
 pub fn send(path: &Path, message: &[u8], listener: BorrowedFd<'_>) -> Result<(), NotifyError> {
-    let socket = connect(path)
-        .map_err(|error| NotifyError::Connect { path: path.to_owned(), error: error.into() })?;
+    let socket = sys::net::connect_unix(path)
+        .map_err(|error| NotifyError::Connect { path: path.to_owned(), error })?;
     send_on(socket.as_fd(), message, listener)
         .map_err(|error| NotifyError::Send { path: path.to_owned(), error: error.into() })
-}
-
-fn connect(path: &Path) -> rustix::io::Result<rustix::fd::OwnedFd> {
-    let address = SocketAddrUnix::new(path)?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
-    Ok(socket)
 }
 
 fn send_on(
