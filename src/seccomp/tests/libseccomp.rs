@@ -87,7 +87,9 @@ impl Exporter {
         assert!(output.status.success(), "{:?}\n{text}", output.status);
         let program = output
             .stdout
-            .chunks_exact(8)
+            .as_chunks::<8>()
+            .0
+            .iter()
             .map(|raw| sock_filter {
                 code: u16::from_ne_bytes([raw[0], raw[1]]),
                 jt: raw[2],

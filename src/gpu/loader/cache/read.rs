@@ -20,7 +20,7 @@ pub(super) fn read(file: &[u8]) -> Option<Table<'_>> {
     let (count, strings) = old_size(file)?;
     let mut budget = Budget::of(file);
     let mut rows = Vec::with_capacity(count);
-    for entry in file.get(OLD_HEADER..strings)?.chunks_exact(OLD_ENTRY) {
+    for entry in file.get(OLD_HEADER..strings)?.as_chunks::<OLD_ENTRY>().0 {
         let names =
             (string(file, strings, word(entry, 4)?), string(file, strings, word(entry, 8)?));
         let (Some(name), Some(path)) = names else {
@@ -74,7 +74,7 @@ fn read_new(file: &[u8], base: usize) -> Option<Table<'_>> {
     let mut budget = Budget::of(file);
     let mut table = Table::default();
     table.rows.reserve(count);
-    for entry in entries.chunks_exact(NEW_ENTRY) {
+    for entry in entries.as_chunks::<NEW_ENTRY>().0 {
         let names = (string(file, base, word(entry, 4)?), string(file, base, word(entry, 8)?));
         let (Some(name), Some(path)) = names else {
             continue;
@@ -120,7 +120,7 @@ impl<'a> Sections<'a> {
 
     fn get(&self, tag: u32) -> Option<&'a [u8]> {
         // A cache has two or three; more is nothing that ldconfig wrote.
-        self.directory.chunks_exact(16).take(64).find_map(|section| {
+        self.directory.as_chunks::<16>().0.iter().take(64).find_map(|section| {
             let (offset, size) = (word(section, 8)? as usize, word(section, 12)? as usize);
             (word(section, 0)? == tag).then(|| self.file.get(offset..offset.checked_add(size)?))?
         })
@@ -128,7 +128,7 @@ impl<'a> Sections<'a> {
 
     fn words(&self, tag: u32) -> impl Iterator<Item = u32> + 'a {
         let section = self.get(tag).unwrap_or_default();
-        section.chunks_exact(4).filter_map(|chunk| word(chunk, 0))
+        section.as_chunks::<4>().0.iter().map(|chunk| u32::from_le_bytes(*chunk))
     }
 }
 
