@@ -155,6 +155,8 @@ subcommands! {
     Features(commands::features::Features) = "features",
     /// Print which GPUs and files a bundle would get, and why
     Explain(commands::explain::Explain) = "explain",
+    /// List or check the Container Device Interface files of this machine
+    Cdi(commands::cdi::Cdi) = "cdi",
     /// Print the version
     Version(Nothing) = "version",
 }

@@ -1,5 +1,6 @@
 //! One thin file per subcommand: its arguments, one call into [`crate::container`], its output.
 
+pub mod cdi;
 pub mod create;
 pub mod delete;
 pub mod exec;
@@ -75,6 +76,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Spec(command) => command.run()?,
         Subcommands::Features(command) => command.run()?,
         Subcommands::Explain(command) => command.run()?,
+        Subcommands::Cdi(command) => command.run()?,
         Subcommands::Version(_) => version::print(),
     }
     Ok(0)

@@ -1,21 +1,62 @@
-//! Hooks that an engine put into the spec to have a vendor's program give the GPUs.
+//! Hooks that an engine or a CDI file put there to have a vendor's program do a part of the work.
 //!
-//! gpurun does their work itself, so they are taken out of the in-memory spec and noted. Which
-//! hooks these are is each vendor's knowledge; hooks that no vendor recognises stay and are run.
+//! gpurun does that work itself, so they are taken out of the in-memory spec and noted. Which
+//! hooks these are and what they do is each vendor's knowledge; hooks that no vendor recognises
+//! stay and are run.
+
+use std::fmt;
 
 use oci_spec::runtime::{Hook, Hooks, Spec};
 
-use super::plan::AbsorbedHook;
+use super::error::GpuError;
+use super::plan::{AbsorbedHook, Plan};
 use super::vendor::VENDORS;
+use crate::host::Host;
+
+/// What gpurun does instead of running a hook.
+pub trait Substitute: fmt::Debug {
+    /// In a few words.
+    fn instead(&self) -> String;
+
+    /// Whether nothing is left to do, because the hook's work is a part of every start.
+    fn is_nothing(&self) -> bool;
+
+    /// Adds what the hook would have done to the plan, which has everything else by now.
+    ///
+    /// # Errors
+    /// What of the machine cannot be read.
+    fn plan(&self, spec: &Spec, host: &Host, plan: &mut Plan) -> Result<(), GpuError>;
+}
+
+/// A hook that was taken out.
+#[derive(Debug)]
+pub struct Absorbed {
+    /// The note of it.
+    pub hook: AbsorbedHook,
+    /// What is done instead.
+    pub substitute: Box<dyn Substitute>,
+}
 
 /// Removes the vendors' hooks from the phases in which engines put them.
-pub fn absorb(spec: &mut Spec) -> Vec<AbsorbedHook> {
+pub fn from_spec(spec: &mut Spec) -> Vec<Absorbed> {
     let mut absorbed = Vec::new();
     if let Some(hooks) = spec.hooks_mut() {
         take(prestart(hooks), "prestart", &mut absorbed);
         take(hooks.create_runtime_mut(), "createRuntime", &mut absorbed);
         take(hooks.create_container_mut(), "createContainer", &mut absorbed);
     }
+    absorbed
+}
+
+/// Removes the vendors' hooks that came with CDI files.
+pub fn from_plan(plan: &mut Plan) -> Vec<Absorbed> {
+    let mut absorbed = Vec::new();
+    plan.hooks.retain(|(phase, hook)| {
+        let found = one(phase, hook);
+        let stays = found.is_none();
+        absorbed.extend(found);
+        stays
+    });
     absorbed
 }
 
@@ -32,20 +73,28 @@ fn prestart(hooks: &mut Hooks) -> &mut Option<Vec<Hook>> {
     hooks.prestart_mut()
 }
 
-fn take(hooks: &mut Option<Vec<Hook>>, phase: &str, absorbed: &mut Vec<AbsorbedHook>) {
+fn take(hooks: &mut Option<Vec<Hook>>, phase: &str, absorbed: &mut Vec<Absorbed>) {
     let Some(list) = hooks else { return };
     list.retain(|hook| {
-        let Some(instead) = VENDORS.iter().find_map(|vendor| vendor.absorbs(hook.path())) else {
-            return true;
-        };
-        absorbed.push(AbsorbedHook {
-            phase: phase.to_owned(),
-            path: hook.path().clone(),
-            instead: instead.to_owned(),
-        });
-        false
+        let found = one(phase, hook);
+        let stays = found.is_none();
+        absorbed.extend(found);
+        stays
     });
     if list.is_empty() {
         *hooks = None;
     }
+}
+
+/// `None`: no vendor knows the hook.
+fn one(phase: &str, hook: &Hook) -> Option<Absorbed> {
+    let substitute = VENDORS.iter().find_map(|vendor| vendor.absorbs(hook))?;
+    let args = hook.args().as_deref().unwrap_or_default();
+    let hook = AbsorbedHook {
+        phase: phase.to_owned(),
+        path: hook.path().clone(),
+        args: args.iter().skip(1).cloned().collect(),
+        instead: substitute.instead(),
+    };
+    Some(Absorbed { hook, substitute })
 }

@@ -1,5 +1,7 @@
 //! Why a container cannot have the GPUs it asks for.
 
+use super::cdi::edits::NodeError;
+use super::cdi::registry::Unresolvable;
 use super::nvidia;
 use crate::host::{ConfigError, HostError};
 
@@ -12,6 +14,15 @@ pub enum GpuError {
     /// A file of the machine could not be read.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// An annotation with a CDI name that is none.
+    #[error("{0}")]
+    Annotation(String),
+    /// CDI names that nothing defines.
+    #[error(transparent)]
+    Unresolvable(#[from] Unresolvable),
+    /// A device node of a CDI file that cannot be given.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// An NVIDIA request that cannot be met.
     #[error(transparent)]
     Nvidia(#[from] nvidia::Error),

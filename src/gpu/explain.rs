@@ -36,6 +36,20 @@ pub fn table(decision: &Decision) -> String {
         section(&mut out, &count(title, rows.len()), &rows);
     }
     section(&mut out, &count("Links", plan.links.len()), &links(plan));
+    section(&mut out, &count("Mounts", plan.mounts.len()), &mounts(plan));
+    let generated =
+        plan.generated.iter().map(|file| vec![text(file.destination.display()), file.why.clone()]);
+    section(&mut out, "Generated files", &generated.collect::<Vec<_>>());
+    let dirs = plan.library_dirs.iter().map(|dir| vec![text(dir.display())]);
+    section(&mut out, "Directories for the loader", &dirs.collect::<Vec<_>>());
+    let compatibility = plan.compatibility.iter().map(|asked| {
+        let host = asked.host_driver.as_deref().or(asked.host_cuda.as_deref());
+        vec![text(asked.directory.display()), format!("host has {}", host.unwrap_or("nothing"))]
+    });
+    section(&mut out, "Newer libraries of the image", &compatibility.collect::<Vec<_>>());
+    let interfaces =
+        plan.net_devices.iter().map(|(host, name)| vec![name.clone(), format!("<- {host}")]);
+    section(&mut out, "Network interfaces", &interfaces.collect::<Vec<_>>());
     let masks =
         plan.masks.iter().map(|mask| vec![text(mask.destination.display()), mask.why.clone()]);
     section(&mut out, "Masked files", &masks.collect::<Vec<_>>());
@@ -43,10 +57,14 @@ pub fn table(decision: &Decision) -> String {
     section(&mut out, "Environment", &env.collect::<Vec<_>>());
     let gids = plan.gids.iter().map(|gid| vec![gid.to_string()]);
     section(&mut out, "Supplementary groups", &gids.collect::<Vec<_>>());
-    let hooks = plan
-        .absorbed_hooks
-        .iter()
-        .map(|hook| vec![hook.phase.clone(), text(hook.path.display()), hook.instead.clone()]);
+    let hooks = plan.absorbed_hooks.iter().map(|hook| {
+        let command = [text(hook.path.display())].into_iter().chain(hook.args.first().cloned());
+        let command = command.collect::<Vec<_>>().join(" ");
+        vec![hook.phase.clone(), command, hook.instead.clone()]
+    });
+    let run =
+        plan.hooks.iter().map(|(phase, hook)| vec![phase.clone(), text(hook.path().display())]);
+    section(&mut out, "Hooks", &run.collect::<Vec<_>>());
     section(&mut out, "Hooks not run", &hooks.collect::<Vec<_>>());
     let notes = plan.notes.iter().map(|note| vec![note.clone()]);
     section(&mut out, "Notes", &notes.collect::<Vec<_>>());
@@ -109,6 +127,15 @@ fn files(plan: &Plan, is_it: IsKind) -> Vec<Vec<String>> {
     let chosen = plan.files.iter().filter(|file| is_it(&file.kind));
     let rows = chosen.map(|file| {
         vec![place(&file.destination), format!("<- {}", file.source.display()), file.why.clone()]
+    });
+    rows.collect()
+}
+
+fn mounts(plan: &Plan) -> Vec<Vec<String>> {
+    let rows = plan.mounts.iter().map(|mount| {
+        let source = mount.source().as_deref().unwrap_or(std::path::Path::new("none"));
+        let options = mount.options().as_deref().unwrap_or_default().join(",");
+        vec![text(mount.destination().display()), format!("<- {}", source.display()), options]
     });
     rows.collect()
 }

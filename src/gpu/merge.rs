@@ -1,19 +1,23 @@
-//! What of a plan the spec can say: devices, device rules, environment and groups.
+//! What of a plan the spec can say: devices, device rules, environment, groups, mounts, hooks,
+//! network interfaces and RDT.
 //!
 //! They join the in-memory spec so that cgroups, `update` and `state` see one truth. The bundle's
 //! file is never written.
 
+use std::path::{Component, Path};
+
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
-    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Process, Spec,
+    Hook, Hooks, Linux, LinuxBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
+    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNetDevice, LinuxResources, Mount, Process,
+    Spec,
 };
 
 use super::plan::{DeviceKind, DeviceNode, Plan};
 
 impl Plan {
-    /// Adds the plan's devices, rules, environment and groups to the spec. What the spec has
-    /// already is not added a second time; a device of the same path but other numbers, and a
-    /// variable of the same name, are replaced.
+    /// Adds to the spec what of the plan it can say. What the spec has already is not added a
+    /// second time; a device of the same path but other numbers, a mount on the same place and a
+    /// variable of the same name are replaced.
     pub fn merge_into(&self, spec: &mut Spec) {
         if !self.devices.is_empty() {
             let linux = spec.linux_mut().get_or_insert_with(empty_linux);
@@ -22,8 +26,29 @@ impl Plan {
             }
             let resources = linux.resources_mut().get_or_insert_with(LinuxResources::default);
             let rules = resources.devices_mut().get_or_insert_with(Vec::new);
-            for device in &self.devices {
+            for device in self.devices.iter().filter(|device| !device.access.is_empty()) {
                 add_rule(rules, device);
+            }
+        }
+        if !self.mounts.is_empty() {
+            merge_mounts(spec.mounts_mut().get_or_insert_with(Vec::new), &self.mounts);
+        }
+        if !self.hooks.is_empty() {
+            let hooks = spec.hooks_mut().get_or_insert_with(Hooks::default);
+            for (phase, hook) in &self.hooks {
+                add_hook(hooks, phase, hook);
+            }
+        }
+        if !self.net_devices.is_empty() || self.intel_rdt.is_some() {
+            let linux = spec.linux_mut().get_or_insert_with(empty_linux);
+            if let Some(rdt) = &self.intel_rdt {
+                linux.set_intel_rdt(Some(rdt.clone()));
+            }
+            for (host, name) in &self.net_devices {
+                let mut device = LinuxNetDevice::default();
+                device.set_name(Some(name.clone()));
+                let all = linux.net_devices_mut().get_or_insert_default();
+                all.insert(host.clone(), device);
             }
         }
         if let Some(process) = spec.process_mut() {
@@ -102,6 +127,49 @@ fn add_rule(rules: &mut Vec<LinuxDeviceCgroup>, device: &DeviceNode) {
     let after_last_denial = rules.iter().rposition(|known| !known.allow()).map_or(0, |at| at + 1);
     if !rules.iter().skip(after_last_denial).any(|known| *known == rule) {
         rules.push(rule);
+    }
+}
+
+/// A mount on the same place is replaced; all are then ordered by their depth, so that none
+/// hides one that was mounted before it. Of equal depth they stay in order.
+fn merge_mounts(mounts: &mut Vec<Mount>, added: &[Mount]) {
+    for mount in added {
+        let place = cleaned(mount.destination());
+        mounts.retain(|known| cleaned(known.destination()) != place);
+        mounts.push(mount.clone());
+    }
+    mounts.sort_by_key(|mount| cleaned(mount.destination()).len());
+}
+
+/// The names of a path without `.`, `..` and empty ones.
+fn cleaned(path: &Path) -> Vec<&std::ffi::OsStr> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            Component::ParentDir => {
+                names.pop();
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// A hook that is there already would do its work twice.
+#[allow(deprecated, reason = "CDI files may name prestart")]
+fn add_hook(hooks: &mut Hooks, phase: &str, hook: &Hook) {
+    let list = match phase {
+        "prestart" => hooks.prestart_mut(),
+        "createRuntime" => hooks.create_runtime_mut(),
+        "createContainer" => hooks.create_container_mut(),
+        "startContainer" => hooks.start_container_mut(),
+        "poststart" => hooks.poststart_mut(),
+        _ => hooks.poststop_mut(),
+    };
+    let list = list.get_or_insert_default();
+    if !list.contains(hook) {
+        list.push(hook.clone());
     }
 }
 

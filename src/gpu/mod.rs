@@ -7,6 +7,8 @@
 //! each vendor is one folder, listed once, in [`vendor`].
 
 pub mod absorb;
+pub mod cdi;
+pub mod compatibility;
 pub mod error;
 pub mod explain;
 pub mod loader;
@@ -25,6 +27,7 @@ use oci_spec::runtime::Spec;
 pub use error::GpuError;
 
 use crate::host::{self, Host, Settings};
+use absorb::Absorbed;
 use plan::Plan;
 use request::Request;
 use vendor::VENDORS;
@@ -44,10 +47,13 @@ pub struct Decision {
 /// The vendors' hooks are taken out of the in-memory spec; nothing else of it changes until
 /// [`Plan::merge_into`]. The configuration and the machine are opened only for a request.
 pub fn plan_for(spec: &mut Spec) -> Result<Option<Decision>, GpuError> {
-    let absorbed_hooks = absorb::absorb(spec);
-    let request = Request::read(spec)?;
-    if request.is_empty() {
-        let plan = Plan { absorbed_hooks, ..Plan::default() };
+    let absorbed = absorb::from_spec(spec);
+    let foreign = cdi::wish::has_foreign_prefix(spec);
+    let prefixes = if foreign { cdi::Config::read(&load_settings()?)?.prefixes } else { vec![] };
+    let request = Request::read(spec, &prefixes)?;
+    if request.is_empty() && absorbed.iter().all(|one| one.substitute.is_nothing()) {
+        let hooks = absorbed.into_iter().map(|one| one.hook).collect::<Vec<_>>();
+        let plan = Plan { absorbed_hooks: hooks, ..Plan::default() };
         return Ok((!plan.absorbed_hooks.is_empty()).then_some(Decision { request, plan }));
     }
     let settings = load_settings()?;
@@ -55,8 +61,7 @@ pub fn plan_for(spec: &mut Spec) -> Result<Option<Decision>, GpuError> {
         host::MachineError::Config(error) => GpuError::Config(error),
         host::MachineError::Host(error) => GpuError::Host(error),
     })?;
-    let mut plan = resolve(&request, &settings, &host)?;
-    plan.absorbed_hooks = absorbed_hooks;
+    let plan = resolve(&request, absorbed, spec, &settings, &host)?;
     Ok(Some(Decision { request, plan }))
 }
 
@@ -65,16 +70,29 @@ pub fn load_settings() -> Result<Settings, GpuError> {
     Ok(Settings::load(&tables())?)
 }
 
-/// The tables of the configuration file: the host's and one per vendor.
+/// The tables of the configuration file: the host's, CDI's and one per vendor.
 pub fn tables() -> Vec<&'static str> {
-    std::iter::once(host::SECTION).chain(VENDORS.iter().map(|vendor| vendor.name())).collect()
+    let own = [host::SECTION, cdi::SECTION];
+    own.into_iter().chain(VENDORS.iter().map(|vendor| vendor.name())).collect()
 }
 
-/// Resolves each wish against the machine.
-pub fn resolve(request: &Request, settings: &Settings, host: &Host) -> Result<Plan, GpuError> {
+/// Resolves each wish against the machine, then does the work of the hooks that are not run.
+pub fn resolve(
+    request: &Request,
+    mut absorbed: Vec<Absorbed>,
+    spec: &Spec,
+    settings: &Settings,
+    host: &Host,
+) -> Result<Plan, GpuError> {
     let mut plan = Plan::default();
     for wish in request.wishes() {
         wish.resolve(settings, host, &mut plan)?;
     }
+    absorbed.extend(absorb::from_plan(&mut plan));
+    for Absorbed { hook, substitute } in absorbed {
+        substitute.plan(spec, host, &mut plan)?;
+        plan.absorbed_hooks.push(hook);
+    }
+    loader::mounted::add(spec, &mut plan)?;
     Ok(plan)
 }

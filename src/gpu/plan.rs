@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use oci_spec::runtime::{Hook, LinuxIntelRdt, Mount};
 use serde::Serialize;
 
 /// Everything that a container's GPU request leads to.
@@ -24,6 +25,30 @@ pub struct Plan {
     pub env: Vec<(String, String)>,
     /// Supplementary groups for the container's user.
     pub gids: Vec<u32>,
+    /// Mounts that join the spec's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Hooks that join the spec's, each with its phase as in the spec.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<(String, Hook)>,
+    /// Network interfaces that join the spec's: the name on the host and in the container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub net_devices: Vec<(String, String)>,
+    /// What replaces the spec's cache and memory bandwidth allocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<LinuxIntelRdt>,
+    /// Directories of the container whose mounted libraries its loader must find.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub library_dirs: Vec<PathBuf>,
+    /// Those libraries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub libraries: Vec<MountedLibrary>,
+    /// Files with made-up content at places of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub generated: Vec<Mask>,
+    /// Libraries of the image that may take the place of the driver's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compatibility: Option<Compatibility>,
     /// Hooks of the spec that are not run, because the plan does their work.
     pub absorbed_hooks: Vec<AbsorbedHook>,
     /// What was left out or looked unusual, for `explain` and the log.
@@ -157,6 +182,29 @@ pub struct Mask {
     pub why: String,
 }
 
+/// A library that a mount of the spec brings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MountedLibrary {
+    /// Where it is in the container.
+    pub path: PathBuf,
+    /// The file on the host.
+    pub source: PathBuf,
+    /// Its `DT_SONAME`.
+    pub soname: Option<String>,
+}
+
+/// A directory of the image with newer driver libraries than the host's (CUDA forward
+/// compatibility), and what decides whether they are used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Compatibility {
+    /// The directory in the container, when it exists there.
+    pub directory: PathBuf,
+    /// The version of the host's driver.
+    pub host_driver: Option<String>,
+    /// The version of CUDA that the host's driver has, where that decides.
+    pub host_cuda: Option<String>,
+}
+
 /// A hook of the spec whose work the plan does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AbsorbedHook {
@@ -164,6 +212,8 @@ pub struct AbsorbedHook {
     pub phase: String,
     /// The hook's path.
     pub path: PathBuf,
+    /// Its arguments, without its name.
+    pub args: Vec<String>,
     /// What gpurun does instead.
     pub instead: String,
 }

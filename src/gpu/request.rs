@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::{Capability, Spec};
 
+use super::cdi::wish::CdiWish;
 use super::error::GpuError;
 use super::vendor::{VENDORS, Wish};
 
@@ -12,9 +13,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the wishes out of a spec.
-    pub fn read(spec: &Spec) -> Result<Self, GpuError> {
+    /// Reads the wishes out of a spec. CDI names in annotations come from whoever manages the
+    /// container: they are all it gets, whatever the variables of its image say. `prefixes` are
+    /// the annotations that count besides CDI's own.
+    pub fn read(spec: &Spec, prefixes: &[String]) -> Result<Self, GpuError> {
         let asked = Asked { spec };
+        if let Some(wish) = CdiWish::from_annotations(&asked, prefixes)? {
+            return Ok(Self { wishes: vec![Box::new(wish)] });
+        }
         let mut wishes = Vec::new();
         for vendor in VENDORS {
             wishes.extend(vendor.read(&asked)?);
@@ -50,6 +56,18 @@ impl<'a> Asked<'a> {
     pub fn variable(&self, name: &str) -> Option<&'a str> {
         let env = self.spec.process().as_ref()?.env().as_ref()?;
         env.iter().rev().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// The annotations.
+    pub fn annotations(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let all = self.spec.annotations().iter().flatten();
+        all.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The user and group of the container's process.
+    pub fn user(&self) -> (u32, u32) {
+        let process = self.spec.process().as_ref();
+        process.map_or((0, 0), |process| (process.user().uid(), process.user().gid()))
     }
 
     /// Whether the container is privileged, by the rule of NVIDIA's toolkit: `CAP_SYS_ADMIN` is in

@@ -90,13 +90,14 @@ fn the_hook_that_dockerd_adds_is_taken_out_even_when_no_gpu_is_asked_for() {
         "poststop": [{"path": "/usr/bin/nvidia-container-runtime-hook"}]
     });
     assert_eq!(hooks, expected);
-    assert!(absorb::absorb(&mut spec).is_empty());
+    assert!(absorb::from_spec(&mut spec).is_empty());
 }
 
 fn decide(env: &[&str]) -> (Decision, Machine) {
     let machine = Machine::new();
-    let request = Request::read(&spec(env, json!({}))).unwrap();
-    let plan = resolve(&request, &machine.settings(""), &machine.host()).unwrap();
+    let spec = spec(env, json!({}));
+    let request = Request::read(&spec, &[]).unwrap();
+    let plan = resolve(&request, vec![], &spec, &machine.settings(""), &machine.host()).unwrap();
     (Decision { request, plan }, machine)
 }
 
@@ -143,8 +144,9 @@ fn json_holds_the_request_and_the_whole_plan() {
 fn what_an_image_wrote_cannot_steer_the_terminal() {
     let machine = Machine::new();
     let env = ["NVIDIA_VISIBLE_DEVICES=all,\u{1b}[2J"];
-    let request = Request::read(&spec(&env, json!({}))).unwrap();
-    let plan = resolve(&request, &machine.settings(""), &machine.host()).unwrap();
+    let spec = spec(&env, json!({}));
+    let request = Request::read(&spec, &[]).unwrap();
+    let plan = resolve(&request, vec![], &spec, &machine.settings(""), &machine.host()).unwrap();
     let table = explain::table(&Decision { request, plan });
     assert!(!table.contains('\u{1b}'), "{table}");
 }

@@ -1,10 +1,11 @@
 //! What a vendor's folder implements, and the list of vendors.
 
 use std::fmt;
-use std::path::Path;
 
+use oci_spec::runtime::Hook;
 use serde::Serialize;
 
+use super::absorb::Substitute;
 use super::error::GpuError;
 use super::nvidia;
 use super::plan::Plan;
@@ -28,7 +29,17 @@ pub trait Vendor: Sync {
     fn impersonated(&self, name: &str) -> Option<&'static str>;
 
     /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
-    fn absorbs(&self, hook: &Path) -> Option<&'static str>;
+    fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>>;
+
+    /// The CDI kind whose devices gpurun can give without a CDI file.
+    fn kind(&self) -> &'static str;
+
+    /// Whether the container has had the vendor's devices injected already, by an engine or by
+    /// another runtime around this one.
+    fn is_injected(&self, asked: &Asked<'_>) -> bool;
+
+    /// The wish for these devices of [`Vendor::kind`], by the names that they have in CDI files.
+    fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError>;
 }
 
 /// One vendor's part of a request.

@@ -192,6 +192,13 @@ impl<'a> Section<'a> {
         self.value(key, "true or false", Item::as_bool)
     }
 
+    /// An array of strings.
+    pub fn strings(&mut self, key: &'static str) -> Result<Option<Vec<&'a str>>, ConfigError> {
+        self.value(key, "an array of strings", |item| {
+            item.as_array()?.iter().map(|value| value.as_str()).collect()
+        })
+    }
+
     /// An absolute path.
     pub fn absolute_path(&mut self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
         self.value(key, "an absolute path", |item| absolute(item.as_str()?))

@@ -34,6 +34,8 @@ const DT_SONAME: u64 = 14;
 const HEAD: usize = 4096;
 /// No real dynamic section is larger.
 const MAX_DYNAMIC: u64 = 64 * 1024;
+/// No real library has more names of sections.
+const MAX_SECTION_NAMES: usize = 64 * 1024;
 /// `NAME_MAX`: a longer SONAME cannot be a file name.
 const MAX_NAME: usize = 255;
 
@@ -54,6 +56,35 @@ pub fn identify(file: impl AsFd) -> Option<Identity> {
     let machine = u16_at(head, 18)?;
     let soname = soname(&file, head, is_64_bit);
     Some(Identity { is_64_bit, machine, soname })
+}
+
+/// The content of the section of this name in a 64-bit file, if it has at most `limit` bytes.
+pub fn section(file: impl AsFd, name: &[u8], limit: usize) -> Option<Vec<u8>> {
+    const ENTRY: usize = 64;
+    let mut head = [0; ENTRY];
+    let length = read_at(&file, &mut head, 0)?;
+    let head = head.get(..length)?;
+    // e_ident: magic, 64-bit, little-endian.
+    if head.get(..6)? != b"\x7fELF\x02\x01" || usize::from(u16_at(head, 58)?) != ENTRY {
+        return None;
+    }
+    let (table, count, names) = (u64_at(head, 40)?, u16_at(head, 60)?, u16_at(head, 62)?);
+    let mut headers = vec![0; usize::from(count) * ENTRY];
+    let length = read_at(&file, &mut headers, table)?;
+    let headers = headers.get(..length)?;
+    let content = |header: &[u8], limit: usize| {
+        let size = usize::try_from(u64_at(header, 32)?).ok().filter(|size| *size <= limit)?;
+        let mut bytes = vec![0; size];
+        (read_at(&file, &mut bytes, u64_at(header, 24)?)? == size).then_some(bytes)
+    };
+    let all = || headers.as_chunks::<ENTRY>().0.iter().map(<[u8; ENTRY]>::as_slice);
+    let names = content(all().nth(names.into())?, MAX_SECTION_NAMES)?;
+    let header = all().find(|header| {
+        let at = u32_at(header, 0).and_then(|at| usize::try_from(at).ok());
+        let text = at.and_then(|at| names.get(at..)).unwrap_or_default();
+        text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0))
+    })?;
+    content(header, limit)
 }
 
 struct Segment {

@@ -15,7 +15,7 @@ pub(crate) mod testing;
 use std::path::{Path, PathBuf};
 
 pub use config::{ConfigError, Settings};
-pub use tree::{HostError, Tree};
+pub use tree::{HostError, Status, Tree};
 
 /// The name of the configuration file's table that this room reads.
 pub const SECTION: &str = "host";

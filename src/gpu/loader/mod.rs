@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod conf;
 pub mod layout;
+pub mod mounted;
 pub mod musl;
 
 /// The largest file of a loader that is read from an image: 4 MiB. A cache of 10 000 libraries

@@ -11,11 +11,13 @@ pub mod drm;
 pub mod error;
 pub mod files;
 pub mod gpus;
+pub mod hooks;
 pub mod kernel;
 pub mod libraries;
 pub mod library_table;
 pub mod nodes;
 pub mod params;
+pub mod profile;
 pub mod select;
 pub mod wish;
 pub mod xorg;
@@ -25,25 +27,24 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use oci_spec::runtime::Hook;
 
 pub use error::Error;
 
 use self::capabilities::Capabilities;
 use self::config::Config;
 use self::wish::{DEVICES_VARIABLE, NvidiaWish};
+use super::absorb::Substitute;
+use super::cdi::wish::CdiWish;
+use super::compatibility;
 use super::error::GpuError;
-use super::plan::{Grant, Plan};
+use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
 use super::vendor::{Summary, Vendor, Wish};
 use crate::host::{Host, Settings, Tree};
 
 /// The CDI kind of a GPU.
 const KIND: &str = "nvidia.com/gpu";
-
-/// The programs whose hooks gpurun replaces: dockerd's `--gpus` and OCI hook directories run the
-/// first, older packages name it as the second.
-const HOOKS: [&str; 2] = ["nvidia-container-runtime-hook", "nvidia-container-toolkit"];
 
 /// The vendor.
 #[derive(Debug, Clone, Copy)]
@@ -55,20 +56,54 @@ impl Vendor for Nvidia {
     }
 
     fn read(&self, asked: &Asked<'_>) -> Result<Option<Box<dyn Wish>>, GpuError> {
-        Ok(NvidiaWish::read(asked)?.map(|wish| Box::new(wish) as Box<dyn Wish>))
+        let Some(wish) = NvidiaWish::read(asked)? else {
+            return Ok(None);
+        };
+        let Some(names) = wish.qualified_names() else {
+            return Ok(Some(Box::new(wish)));
+        };
+        let names = CdiWish::new(names, wish.source.clone(), asked)?;
+        Ok(Some(Box::new(NamedWish { wish, names })))
     }
 
     fn impersonated(&self, name: &str) -> Option<&'static str> {
-        HOOKS.contains(&name).then_some(
-            "nvidia-container-runtime-hook: this is gpurun, which gives containers their GPUs \
-             without hooks: start the container with gpurun as its runtime (docker run --runtime \
-             gpurun --gpus ...)",
-        )
+        hooks::impersonated(name)
     }
 
-    fn absorbs(&self, hook: &Path) -> Option<&'static str> {
-        let name = hook.file_name()?.to_str()?;
-        HOOKS.contains(&name).then_some("gpurun gives the GPUs itself")
+    fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
+        hooks::substitute(hook)
+    }
+
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn is_injected(&self, asked: &Asked<'_>) -> bool {
+        asked.variable(DEVICES_VARIABLE).is_some_and(wish::is_void)
+    }
+
+    fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError> {
+        Ok(Box::new(NvidiaWish::named(&devices, asked)?))
+    }
+}
+
+/// Variables with CDI names in them.
+#[derive(Debug)]
+struct NamedWish {
+    wish: NvidiaWish,
+    names: CdiWish,
+}
+
+impl Wish for NamedWish {
+    fn summary(&self) -> Summary {
+        self.names.summary()
+    }
+
+    fn resolve(&self, settings: &Settings, host: &Host, plan: &mut Plan) -> Result<(), GpuError> {
+        if self.wish.is_refused(&Config::read(settings)?, plan) {
+            return Ok(());
+        }
+        self.names.resolve(settings, host, plan)
     }
 }
 
@@ -84,15 +119,25 @@ impl Wish for NvidiaWish {
 
     fn resolve(&self, settings: &Settings, host: &Host, plan: &mut Plan) -> Result<(), GpuError> {
         let config = Config::read(settings)?;
-        if !self.privileged && !config.accept_unprivileged {
+        if self.is_refused(&config, plan) {
+            return Ok(());
+        }
+        Ok(resolve(self, &config, host, plan)?)
+    }
+}
+
+impl NvidiaWish {
+    /// Whether the policy turns the wish down; noted then.
+    fn is_refused(&self, config: &Config, plan: &mut Plan) -> bool {
+        let is_refused = self.from_variables && !self.privileged && !config.accept_unprivileged;
+        if is_refused {
             plan.notes.push(format!(
                 "{}: ignored, because the container is not privileged and \
                  accept-nvidia-visible-devices-envvar-when-unprivileged is false",
                 self.source
             ));
-            return Ok(());
         }
-        Ok(resolve(self, &config, host, plan)?)
+        is_refused
     }
 }
 
@@ -127,6 +172,16 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         }
     }
 
+    if wanted.any(Capabilities::COMPUTE) {
+        plan.compatibility = Some(Compatibility {
+            directory: compatibility::DIRECTORY.into(),
+            host_driver: Some(version.clone()),
+            host_cuda: None,
+        });
+    }
+    if wanted.any(Capabilities::GRAPHICS.or(Capabilities::DISPLAY)) {
+        profile::add(&selected.iter().map(|one| one.minor).collect::<Vec<_>>(), plan);
+    }
     if !wanted.is_empty() {
         let root = Tree::open(&config.driver_root)?;
         let driver = driver::locate(root, &version, wanted, config)?;

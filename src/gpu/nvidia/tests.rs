@@ -25,7 +25,8 @@ fn try_plan_as(
                     "capabilities": {"bounding": bounding}}
     }))
     .unwrap();
-    resolve(&Request::read(&spec)?, &machine.settings(more), &machine.host())
+    let request = Request::read(&spec, &[])?;
+    resolve(&request, vec![], &spec, &machine.settings(more), &machine.host())
 }
 
 fn visible(value: &str) -> String {
@@ -144,8 +145,15 @@ fn an_unknown_id_is_named_with_what_exists() {
         let error = failure(&machine, id);
         assert!(error.contains("no GPU") || error.contains("CDI"), "{id}: {error}");
     }
-    for (id, part) in [("0:1", "MIG"), ("MIG-x", "MIG"), ("nvidia.com/gpu=0", "CDI")] {
-        assert!(failure(&machine, id).contains(part), "{id}");
+    for (id, part) in [
+        ("0:1", "MIG"),
+        ("MIG-x", "MIG"),
+        ("0,nvidia.com/gpu=0", "CDI"),
+        ("example.com/gpu=0", "unresolvable CDI devices example.com/gpu=0"),
+        ("nvidia.com/gpu=9", "no GPU \"9\""),
+    ] {
+        let error = failure(&machine, id);
+        assert!(error.contains(part), "{id}: {error}");
     }
 }
 

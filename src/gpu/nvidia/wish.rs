@@ -2,12 +2,16 @@
 
 use super::capabilities::{Capabilities, KNOWN};
 use super::error::Error;
+use crate::gpu::cdi::QualifiedName;
 use crate::gpu::request::{Asked, Selection};
 
 /// The variable that names the GPUs.
 pub const DEVICES_VARIABLE: &str = "NVIDIA_VISIBLE_DEVICES";
 /// The variable that names the parts of the driver.
 pub const CAPABILITIES_VARIABLE: &str = "NVIDIA_DRIVER_CAPABILITIES";
+
+/// The CDI kind of devices that are taken from the machine itself.
+const AUTOMATIC_KIND: &str = "runtime.nvidia.com/gpu";
 
 /// An NVIDIA request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +25,15 @@ pub struct NvidiaWish {
     pub named_capabilities: bool,
     /// Whether the container is privileged.
     pub privileged: bool,
+    /// Whether it was found in variables, which an image can set as well as a user.
+    pub from_variables: bool,
     /// Where it was found.
     pub source: String,
+}
+
+/// Whether the value of the variable says that nothing is to be given, or no more.
+pub fn is_void(value: &str) -> bool {
+    value.split(',').any(|item| item.trim() == "void")
 }
 
 impl NvidiaWish {
@@ -43,6 +54,36 @@ impl NvidiaWish {
         let Some(devices) = devices else {
             return Ok(None);
         };
+        Self::of(devices, source, true, asked).map(Some)
+    }
+
+    /// The wish for devices by the names that they have in CDI files, found in annotations: there
+    /// a management tool wrote them.
+    pub fn named(devices: &[String], asked: &Asked<'_>) -> Result<Self, Error> {
+        let devices = Selection::parse(&devices.join(",")).unwrap_or(Selection::None);
+        let source = format!("CDI devices {}", devices.words().join(","));
+        Self::of(devices, source, false, asked)
+    }
+
+    /// The devices as CDI names; `None` when one of them is none, or asks by
+    /// `runtime.nvidia.com/gpu=` to be taken from the machine itself.
+    pub fn qualified_names(&self) -> Option<Vec<QualifiedName>> {
+        let Selection::Ids(ids) = &self.devices else {
+            return None;
+        };
+        let names = ids.iter().map(|id| QualifiedName::parse(id).ok());
+        let names: Vec<_> = names.collect::<Option<_>>()?;
+        names.iter().all(|name| name.kind != AUTOMATIC_KIND).then_some(names)
+    }
+
+    fn of(
+        devices: Selection,
+        source: String,
+        from_variables: bool,
+        asked: &Asked<'_>,
+    ) -> Result<Self, Error> {
+        let set = |name| asked.variable(name).is_some_and(|value| !value.is_empty());
+        let is_legacy = || set("CUDA_VERSION") && !set("NVIDIA_REQUIRE_CUDA");
         let (capabilities, named) = match asked.variable(CAPABILITIES_VARIABLE) {
             Some(value) if !value.trim().is_empty() => {
                 let capabilities = Capabilities::parse(value)
@@ -52,13 +93,14 @@ impl NvidiaWish {
             None if is_legacy() => (Capabilities::ALL, false),
             _ => (Capabilities::DEFAULT, false),
         };
-        Ok(Some(Self {
+        Ok(Self {
             devices,
             capabilities,
             named_capabilities: named,
             privileged: asked.is_privileged(),
+            from_variables,
             source,
-        }))
+        })
     }
 }
 

@@ -18,10 +18,10 @@ use crate::sys::mount::{MountAttr, mount_setattr};
 /// A detached mount and the place that waits for it.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    mount: OwnedFd,
-    target: OwnedFd,
-    path: PathBuf,
-    what: &'static str,
+    pub mount: OwnedFd,
+    pub target: OwnedFd,
+    pub path: PathBuf,
+    pub what: &'static str,
 }
 
 /// Makes a detached mount of every file of the plan and sees to it that each has a mount point.

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::destination::Destinations;
 use super::error::{ApplyError, name_of};
@@ -57,20 +58,46 @@ pub(super) fn create(
             continue;
         }
         let ends = ends.get_or_insert_with(|| Ends::of(plan, destinations));
-        let Some(file) = ends.follow(&path) else {
-            continue;
+        let file = ends.follow(&path);
+        let mounted = match file {
+            Some(_) => None,
+            None => mounted_by_the_spec(root, &joined(parent_of(&path), &link.target)),
         };
+        if file.is_none() && mounted.is_none() {
+            continue;
+        }
         let stat = fs::fstat(&found).map_err(|err| at(err.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile | FileType::Symlink => {
-                stand_ins.push(files::prepare_over(file, path, found)?);
-            }
+            FileType::RegularFile | FileType::Symlink => stand_ins.extend(match (file, mounted) {
+                (Some(file), _) => Some(files::prepare_over(file, path, found)?),
+                (None, mount) => {
+                    mount.map(|mount| Prepared { mount, target: found, path, what: "a library" })
+                }
+            }),
             found => {
                 return Err(ApplyError::InTheWay { path, found: name_of(found), wanted: "a link" });
             }
         }
     }
     Ok(stand_ins)
+}
+
+/// A detached copy of the mount of a file that a mount of the spec brought to `path`, where an
+/// engine or a CDI file mounts the driver's files and a hook of theirs makes the links.
+fn mounted_by_the_spec(root: &Root, path: &Path) -> Option<OwnedFd> {
+    let fd = root.resolve(path).ok()?;
+    let is_file = FileType::from_raw_mode(fs::fstat(&fd).ok()?.st_mode) == FileType::RegularFile;
+    if !is_file || root.is_own_mount(&fd).ok()? {
+        return None;
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(&fd, "", flags).ok()
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 /// Whether something is mounted on the very thing that `fd` refers to.
@@ -103,7 +130,7 @@ impl<'a> Ends<'a> {
             let Some(target) = self.links.get(&path) else {
                 break;
             };
-            path = joined(path.parent().unwrap_or(Path::new("/")), target);
+            path = joined(parent_of(&path), target);
         }
         self.files.get(&path).copied()
     }

@@ -1,6 +1,6 @@
 //! Telling the container's dynamic loader about the plan's libraries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -23,7 +23,8 @@ use crate::init::root::Root;
 /// glibc's cache.
 pub(in crate::init) const CACHE: &str = "/etc/ld.so.cache";
 
-/// Enters the plan's libraries in the loader's files of the image.
+/// Enters the plan's libraries in the loader's files of the image, after those of the image that
+/// are `newer` and take their place.
 ///
 /// They stay ordinary files of the rootfs, so that `ldconfig` and package managers can replace
 /// them in the running container. Where they cannot be changed, a generated file is mounted over
@@ -33,18 +34,19 @@ pub(in crate::init) const CACHE: &str = "/etc/ld.so.cache";
 /// [`ApplyError::LoaderReadOnly`], [`ApplyError::TooLarge`], [`ApplyError::Destination`].
 pub(super) fn update(
     plan: &Plan,
+    newer: &[Found],
     destinations: &Destinations,
     root: &Root,
     journal: &mut Journal,
     generated: &mut Generated,
 ) -> Result<(), ApplyError> {
-    let libraries = Libraries::of(plan, destinations);
+    let libraries = Libraries::of(plan, newer, destinations);
     if libraries.entries.is_empty() {
         return Ok(());
     }
     let layout = destinations.layout;
     let mut files = LoaderFiles { root, journal, generated };
-    let hidden: BTreeSet<&Path> = libraries
+    let hidden: Vec<&Path> = libraries
         .dirs
         .iter()
         .map(PathBuf::as_path)
@@ -103,11 +105,23 @@ struct Libraries {
     entries: Vec<Entry>,
     /// The directories of the entries, without those below the image's library directory: what
     /// is there (`vdpau`) is opened by path.
-    dirs: BTreeSet<PathBuf>,
+    /// In the order in which the loader is to look into them.
+    dirs: Vec<PathBuf>,
+}
+
+/// A library that is in the container already.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// Where.
+    pub path: PathBuf,
+    /// Its `DT_SONAME`.
+    pub soname: Option<String>,
+    /// What it is for.
+    pub abi: Abi,
 }
 
 impl Libraries {
-    fn of(plan: &Plan, destinations: &Destinations) -> Self {
+    fn of(plan: &Plan, newer: &[Found], destinations: &Destinations) -> Self {
         let links: BTreeMap<OsString, &Path> = plan
             .links
             .iter()
@@ -116,6 +130,26 @@ impl Libraries {
         let mut found = Self::default();
         // Every path that is a library, by its own name or through links.
         let mut known: BTreeMap<OsString, u32> = BTreeMap::new();
+        let mounted = plan.libraries.iter().filter_map(|library| {
+            let abi = abi_of(&library.source)?;
+            Some(Found { path: library.path.clone(), soname: library.soname.clone(), abi })
+        });
+        // The loader takes the first of several of one name.
+        for library in newer.iter().cloned().chain(mounted) {
+            let Some(flags) = cache::flags(library.abi) else {
+                continue;
+            };
+            let path = &library.path;
+            found.add_dir(path.parent());
+            found.add(path.file_name(), path, flags);
+            if let Some(soname) = library.soname.as_deref().map(OsStr::new)
+                && Some(soname) != path.file_name()
+                && !links.contains_key(&key(&path.with_file_name(soname)))
+            {
+                found.add(Some(soname), path, flags);
+            }
+            known.insert(key(path), flags);
+        }
         for file in &plan.files {
             let FileKind::Library { soname } = &file.kind else {
                 continue;
@@ -124,12 +158,12 @@ impl Libraries {
             let abi = match &file.destination {
                 Place::Library(abi, name) => {
                     if name.parent().is_none_or(|dir| dir.as_os_str().is_empty()) {
-                        found.dirs.extend(path.parent().map(Path::to_owned));
+                        found.add_dir(path.parent());
                     }
                     Some(*abi)
                 }
                 Place::Path(_) => {
-                    found.dirs.extend(path.parent().map(Path::to_owned));
+                    found.add_dir(path.parent());
                     abi_of(&file.source)
                 }
             };
@@ -161,6 +195,12 @@ impl Libraries {
             if known.len() == before {
                 return found;
             }
+        }
+    }
+
+    fn add_dir(&mut self, dir: Option<&Path>) {
+        if let Some(dir) = dir.filter(|dir| self.dirs.iter().all(|known| known != dir)) {
+            self.dirs.push(dir.to_owned());
         }
     }
 

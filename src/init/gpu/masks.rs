@@ -1,12 +1,36 @@
-//! Read-only content in place of files of the container's proc.
+//! Files with made-up content: in place of files of the container's proc, and at places of their
+//! own.
 
 use rustix::fs::{self, FileType};
 
 use super::error::{ApplyError, name_of};
-use super::files::attach_to;
+use super::files::{Prepared, attach_to, file_target};
 use super::generated::Generated;
 use crate::gpu::plan::Plan;
+use crate::init::journal::Journal;
 use crate::init::root::Root;
+
+/// Makes the plan's generated files and sees to it that each has a mount point.
+///
+/// # Errors
+/// [`ApplyError::Generate`] and those of a missing mount point.
+pub(super) fn prepare_own(
+    plan: &Plan,
+    root: &Root,
+    generated: &mut Generated,
+    journal: &mut Journal,
+) -> Result<Vec<Prepared>, ApplyError> {
+    let what = "a generated file";
+    let files = plan.generated.iter().map(|file| {
+        let path = file.destination.clone();
+        let target = file_target(root, &mut None, &path, what, journal)?;
+        let mount = generated
+            .file(file.content.as_bytes(), root)
+            .map_err(|reason| ApplyError::Generate { path: path.clone(), reason })?;
+        Ok(Prepared { mount, target, path, what })
+    });
+    files.collect()
+}
 
 /// Mounts each mask of the plan over its path; over a directory goes an empty one. A path that
 /// the container does not have hides nothing and is passed over: the driver's directory in proc

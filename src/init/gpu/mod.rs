@@ -12,6 +12,7 @@
 //! - A mount gets its flags while it is detached, so it is never seen without them.
 //! - Nothing of the image or the host is executed.
 
+mod compatibility;
 mod cover;
 mod destination;
 mod error;
@@ -42,11 +43,13 @@ const MOST_COVERS: usize = 16;
 /// [`ApplyError`]; the container cannot be started then, and the caller's mount namespace goes
 /// away with its mounts.
 pub fn apply(plan: &Plan, root: &Root, journal: &mut Journal) -> Result<(), ApplyError> {
-    if plan.files.is_empty() && plan.links.is_empty() && plan.masks.is_empty() {
+    let Plan { files, links, masks, generated, libraries, compatibility, .. } = plan;
+    let nothing = files.is_empty() && links.is_empty() && masks.is_empty();
+    if nothing && generated.is_empty() && libraries.is_empty() && compatibility.is_none() {
         return Ok(());
     }
     let destinations = Destinations::detect(root);
-    let mut generated = Generated::default();
+    let mut content = Generated::default();
     let mut covers = Vec::new();
 
     // A read-only directory that lacks a mount point is covered by a writable one. That hides
@@ -54,6 +57,7 @@ pub fn apply(plan: &Plan, root: &Root, journal: &mut Journal) -> Result<(), Appl
     let prepared = loop {
         let attempt = files::prepare(plan, &destinations, root, journal).and_then(|mut mounts| {
             mounts.extend(links::create(plan, &destinations, root, journal)?);
+            mounts.extend(masks::prepare_own(plan, root, &mut content, journal)?);
             Ok(mounts)
         });
         match attempt {
@@ -67,8 +71,10 @@ pub fn apply(plan: &Plan, root: &Root, journal: &mut Journal) -> Result<(), Appl
         cover.seal()?;
     }
     files::attach(prepared)?;
-    masks::attach(plan, root, &mut generated)?;
-    loader::update(plan, &destinations, root, journal, &mut generated)
+    masks::attach(plan, root, &mut content)?;
+    let newer = compatibility.as_ref().map(|asked| compatibility::libraries(asked, root));
+    let newer = newer.unwrap_or_default();
+    loader::update(plan, &newer, &destinations, root, journal, &mut content)
 }
 
 #[cfg(test)]

@@ -1,0 +1,121 @@
+//! `gpurun cdi`.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+
+use crate::gpu::cdi::registry::Problem;
+use crate::gpu::cdi::{CdiSpec, Config, Registry};
+use crate::gpu::load_settings;
+
+/// The Container Device Interface files of this machine.
+#[derive(Debug, Args)]
+pub struct Cdi {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the devices that can be asked for, and the files that define them
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check files, or all files of the machine when none is given
+    Validate {
+        /// The files; `-` is the standard input
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+impl Cdi {
+    /// Carries the subcommand out.
+    ///
+    /// # Errors
+    /// A directory that cannot be read; for `validate` also a file that is not valid.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::List { json } => list(json),
+            Command::Validate { files } if files.is_empty() => validate_machine(),
+            Command::Validate { files } => validate(&files),
+        }
+    }
+}
+
+fn registry() -> Result<Registry> {
+    let config = Config::read(&load_settings()?)?;
+    Ok(Registry::read(&config.dirs)?)
+}
+
+fn list(json: bool) -> Result<()> {
+    let registry = registry()?;
+    let devices = registry.names().filter_map(|name| Some((name, registry.file_of(name)?)));
+    if json {
+        let devices: Vec<_> = devices
+            .map(|(name, file)| serde_json::json!({"name": name.to_string(), "file": file.path}))
+            .collect();
+        let problems: Vec<_> = registry
+            .problems()
+            .iter()
+            .map(|problem| serde_json::json!({"file": problem.path, "reason": problem.reason}))
+            .collect();
+        let all = serde_json::json!({"devices": devices, "problems": problems});
+        println!("{all:#}");
+        return Ok(());
+    }
+    let rows: Vec<(String, String)> =
+        devices.map(|(name, file)| (name.to_string(), file.path.display().to_string())).collect();
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, file) in rows {
+        println!("{name:width$}  {file}");
+    }
+    for problem in registry.problems() {
+        eprintln!("{problem}");
+    }
+    Ok(())
+}
+
+fn validate_machine() -> Result<()> {
+    let registry = registry()?;
+    for file in registry.files() {
+        println!("{}: valid", file.path.display());
+    }
+    for Problem { path, reason } in registry.problems() {
+        println!("{}: {reason}", path.display());
+    }
+    verdict(registry.problems().len())
+}
+
+fn validate(files: &[PathBuf]) -> Result<()> {
+    let mut invalid = 0;
+    for path in files {
+        let name = path.display();
+        let mut text = String::new();
+        if path.as_os_str() == "-" {
+            std::io::stdin().read_to_string(&mut text).context("cannot read the standard input")?;
+        } else {
+            text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        }
+        match CdiSpec::parse(&text).and_then(|spec| spec.validate()) {
+            Ok(()) => println!("{name}: valid"),
+            Err(reason) => {
+                println!("{name}: {reason}");
+                invalid += 1;
+            }
+        }
+    }
+    verdict(invalid)
+}
+
+fn verdict(invalid: usize) -> Result<()> {
+    match invalid {
+        0 => Ok(()),
+        1 => bail!("1 CDI file is not valid"),
+        count => bail!("{count} CDI files are not valid"),
+    }
+}

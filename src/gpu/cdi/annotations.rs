@@ -1,0 +1,62 @@
+//! CDI names in annotations (`pkg/cdi/annotations.go` of the reference implementation).
+
+use super::name::QualifiedName;
+
+/// Every key begins with this.
+pub const PREFIX: &str = "cdi.k8s.io/";
+
+/// The names in the annotations whose key begins with one of `prefixes`, in the order of the
+/// keys: annotations have none of their own.
+///
+/// # Errors
+/// One bad name makes all of them unusable. The error names the annotation.
+pub fn names<'a>(
+    annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
+    prefixes: &[&str],
+) -> Result<Vec<QualifiedName>, String> {
+    let mut chosen: Vec<(&str, &str)> = annotations
+        .into_iter()
+        .filter(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix)))
+        .collect();
+    chosen.sort_unstable();
+    let mut names: Vec<QualifiedName> = Vec::new();
+    for (key, value) in chosen {
+        for name in value.split(',') {
+            let name =
+                QualifiedName::parse(name).map_err(|error| format!("annotation {key}: {error}"))?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(annotations: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let names = names(annotations.iter().copied(), &[PREFIX])?;
+        Ok(names.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn keys_are_taken_in_order_and_names_once() {
+        let found = texts(&[
+            ("cdi.k8s.io/b_1", "v/c=2,v/c=1"),
+            ("cdi.k8s.io/a_1", "v/c=1"),
+            ("other/a", "nothing"),
+        ]);
+        assert_eq!(found.unwrap(), ["v/c=1", "v/c=2"]);
+        assert!(texts(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_bad_name_spoils_all_and_its_annotation_is_named() {
+        for value in ["v/c=1, v/c=2", "", "v/c=1,", "all"] {
+            let error = texts(&[("cdi.k8s.io/x", value)]).unwrap_err();
+            assert!(error.starts_with("annotation cdi.k8s.io/x: "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The Container Device Interface: files that say what a device's name stands for.
+//!
+//! What belongs here: reading and checking CDI files, finding them, resolving names to edits, and
+//! the annotations that carry names. What does not: what a vendor's hook in an edit does (that
+//! vendor's folder), and carrying edits out (they become a [`crate::gpu::plan::Plan`]).
+//!
+//! The rules are those of the reference implementation (container-device-interface 1.1), also
+//! where its SPEC.md is stricter or silent: a file that one engine accepts must not be refused by
+//! another.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`name`] | `vendor/class=device` |
+//! | [`spec`] | the file's content, and parsing it |
+//! | [`version`] | the known versions and what each brought |
+//! | [`validate`] | what a parsed file must also fulfil |
+//! | [`registry`] | the directories, priorities and conflicts |
+//! | [`annotations`] | names in annotations |
+//! | [`wish`] | a request for names, and what it leads to |
+//! | [`edits`] | from a device's edits to the plan |
+
+pub mod annotations;
+mod config;
+pub mod edits;
+pub mod name;
+pub mod registry;
+pub mod spec;
+pub mod validate;
+pub mod version;
+pub mod wish;
+
+pub use config::{Config, SECTION};
+pub use name::{InvalidName, QualifiedName};
+pub use registry::Registry;
+pub use spec::CdiSpec;

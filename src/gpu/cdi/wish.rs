@@ -1,0 +1,150 @@
+//! A request for devices by their CDI names.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use oci_spec::runtime::Spec;
+
+use super::edits::{self, Owner};
+use super::registry::{Registry, Resolved, Unresolvable};
+use super::{Config, QualifiedName, SECTION, annotations};
+use crate::gpu::error::GpuError;
+use crate::gpu::plan::Plan;
+use crate::gpu::request::Asked;
+use crate::gpu::vendor::{Summary, VENDORS, Wish};
+use crate::host::{Host, HostError, Settings, Tree};
+
+/// Names, and for those of a vendor that gpurun knows the wish that does without a CDI file.
+#[derive(Debug)]
+pub struct CdiWish {
+    names: Vec<QualifiedName>,
+    native: Vec<(&'static str, Box<dyn Wish>)>,
+    source: String,
+    owner: Owner,
+}
+
+/// Whether an annotation with another prefix than CDI's own holds nothing but CDI names: only
+/// then the configured prefixes matter.
+pub fn has_foreign_prefix(spec: &Spec) -> bool {
+    Asked::of(spec).annotations().any(|(key, value)| {
+        !key.starts_with(annotations::PREFIX)
+            && key.contains('/')
+            && value.split(',').all(QualifiedName::is_qualified)
+    })
+}
+
+impl CdiWish {
+    /// The names in the annotations that begin with CDI's own prefix, or with these where some
+    /// are given. `None`: there are none.
+    ///
+    /// # Errors
+    /// A bad name, and what a vendor says of a request for its devices.
+    pub fn from_annotations(
+        asked: &Asked<'_>,
+        prefixes: &[String],
+    ) -> Result<Option<Self>, GpuError> {
+        let prefixes: Vec<&str> = match prefixes {
+            [] => vec![annotations::PREFIX],
+            some => some.iter().map(String::as_str).collect(),
+        };
+        let names =
+            annotations::names(asked.annotations(), &prefixes).map_err(GpuError::Annotation)?;
+        // An engine that knows CDI may have applied them already, and left the annotation.
+        let injected: Vec<&str> = VENDORS
+            .iter()
+            .filter(|vendor| vendor.is_injected(asked))
+            .map(|vendor| vendor.kind())
+            .collect();
+        let names: Vec<_> =
+            names.into_iter().filter(|name| !injected.contains(&name.kind.as_str())).collect();
+        if names.is_empty() {
+            return Ok(None);
+        }
+        Self::new(names, "annotations".to_owned(), asked).map(Some)
+    }
+
+    /// A wish for these names. `source`: where they were found.
+    ///
+    /// # Errors
+    /// What a vendor says of a request for its devices.
+    pub fn new(
+        names: Vec<QualifiedName>,
+        source: String,
+        asked: &Asked<'_>,
+    ) -> Result<Self, GpuError> {
+        let mut native = Vec::new();
+        for vendor in VENDORS {
+            let kind = vendor.kind();
+            let of_kind = names.iter().filter(|name| name.kind == kind);
+            let devices: Vec<String> = of_kind.map(|name| name.device.clone()).collect();
+            if !devices.is_empty() {
+                native.push((kind, vendor.native(devices, asked)?));
+            }
+        }
+        let (uid, gid) = asked.user();
+        Ok(Self { names, native, source, owner: Owner { uid, gid } })
+    }
+
+    /// Why the files' word on this kind cannot be taken: a name that no file defines, or a file
+    /// that a change of the driver has left behind. `None`: it can.
+    fn doubt(&self, kind: &str, registry: &Registry) -> Result<Option<String>, HostError> {
+        let names: Vec<QualifiedName> =
+            self.names.iter().filter(|name| name.kind == kind).cloned().collect();
+        let resolved = match registry.resolve(&names) {
+            Ok(resolved) => resolved,
+            Err(Unresolvable { names, .. }) => {
+                let unknown: Vec<String> = names.iter().map(ToString::to_string).collect();
+                return Ok(Some(format!("no CDI file defines {}", unknown.join(", "))));
+            }
+        };
+        let root = Tree::open(Path::new("/"))?;
+        for Resolved { file, edits, .. } in resolved {
+            for source in edits::sources(edits) {
+                if root.status(source)?.is_none() {
+                    return Ok(Some(format!(
+                        "CDI file {} is stale: {} does not exist",
+                        file.display(),
+                        source.display()
+                    )));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Wish for CdiWish {
+    fn summary(&self) -> Summary {
+        Summary {
+            vendor: SECTION,
+            source: self.source.clone(),
+            devices: self.names.iter().map(ToString::to_string).collect(),
+            capabilities: Vec::new(),
+        }
+    }
+
+    fn resolve(&self, settings: &Settings, host: &Host, plan: &mut Plan) -> Result<(), GpuError> {
+        let config = Config::read(settings)?;
+        let registry = Registry::read(&config.dirs)?;
+        let mut doubts = BTreeMap::new();
+        for (kind, wish) in &self.native {
+            if let Some(reason) = self.doubt(kind, &registry)? {
+                doubts.insert(*kind, (reason, wish));
+            }
+        }
+        let from_files: Vec<QualifiedName> = self
+            .names
+            .iter()
+            .filter(|name| !doubts.contains_key(name.kind.as_str()))
+            .cloned()
+            .collect();
+        for resolved in registry.resolve(&from_files)? {
+            edits::add(&resolved, self.owner, host, plan)?;
+        }
+        for (kind, (reason, wish)) in doubts {
+            plan.notes.push(format!("{reason}: {kind} is taken from the machine itself"));
+            wish.resolve(settings, host, plan)?;
+        }
+        Ok(())
+    }
+}

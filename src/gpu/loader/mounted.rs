@@ -1,0 +1,85 @@
+//! Libraries that mounts of the spec bring into directories that the loader must know.
+//!
+//! What ldconfig would do there: an entry in the cache and a link for each SONAME.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Mount, Spec};
+
+use crate::gpu::plan::{Link, MountedLibrary, Place, Plan};
+use crate::host::{HostError, Tree, elf};
+
+/// A directory of a driver holds some hundred libraries.
+const MOST_ENTRIES: usize = 10_000;
+
+/// Notes for each library directory of the plan which libraries the mounts of the spec and of the
+/// plan bring there, by looking at the mounts' sources.
+///
+/// # Errors
+/// A source that exists and cannot be read.
+pub fn add(spec: &Spec, plan: &mut Plan) -> Result<(), HostError> {
+    if plan.library_dirs.is_empty() {
+        return Ok(());
+    }
+    let host = Tree::open(Path::new("/"))?;
+    let mut found: Vec<MountedLibrary> = Vec::new();
+    for mount in spec.mounts().iter().flatten().chain(&plan.mounts) {
+        for (source, path) in brought(&host, mount, &plan.library_dirs)? {
+            if found.iter().any(|known| known.path == path) {
+                continue;
+            }
+            let Some(file) = host.open_file(&source)? else { continue };
+            if let Some(identity) = elf::identify(file) {
+                found.push(MountedLibrary { path, source, soname: identity.soname });
+            }
+        }
+    }
+    for library in &found {
+        let (Some(soname), Some(name)) = (&library.soname, library.path.file_name()) else {
+            continue;
+        };
+        let link = library.path.with_file_name(soname);
+        let destination = Place::Path(link.clone());
+        let is_there = link == library.path
+            || found.iter().any(|other| other.path == link)
+            || plan.links.iter().any(|known| known.destination == destination);
+        if !is_there {
+            let why = "the library's SONAME".to_owned();
+            plan.links.push(Link { destination, target: name.into(), why });
+        }
+    }
+    plan.libraries = found;
+    Ok(())
+}
+
+/// The files called like libraries that the mount brings into one of the directories: the path on
+/// the host and in the container.
+fn brought(
+    host: &Tree,
+    mount: &Mount,
+    dirs: &[PathBuf],
+) -> Result<Vec<(PathBuf, PathBuf)>, HostError> {
+    let Some(source) = mount.source().as_deref().filter(|source| source.is_absolute()) else {
+        return Ok(Vec::new());
+    };
+    let destination = mount.destination();
+    if destination.parent().is_some_and(|parent| dirs.iter().any(|dir| dir == parent))
+        && destination.file_name().is_some_and(|name| is_library(&name.to_string_lossy()))
+    {
+        return Ok(vec![(source.to_owned(), destination.clone())]);
+    }
+    let mut found = Vec::new();
+    for dir in dirs {
+        let Ok(below) = dir.strip_prefix(destination) else { continue };
+        let from = source.join(below);
+        let names = host.names(&from)?;
+        let libraries = names.iter().take(MOST_ENTRIES).filter(|name| is_library(name));
+        found.extend(libraries.map(|name| (from.join(name), dir.join(name))));
+    }
+    Ok(found)
+}
+
+/// What ldconfig takes for a library by its name.
+fn is_library(name: &str) -> bool {
+    name.starts_with("lib") && name.contains(".so")
+}

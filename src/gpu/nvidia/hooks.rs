@@ -1,0 +1,327 @@
+//! NVIDIA's hooks, recognised by name and argument, and what gpurun does instead.
+//!
+//! `nvidia-cdi-hook COMMAND …`, and `nvidia-ctk hook COMMAND …` in CDI files of older versions;
+//! the commands of nvidia-container-toolkit 1.14 to 1.20. A command or option that is not known
+//! here is not taken over: the hook runs as it is given.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Hook, LinuxDeviceType, Spec};
+
+use super::{params, profile};
+use crate::gpu::absorb::Substitute;
+use crate::gpu::compatibility;
+use crate::gpu::error::GpuError;
+use crate::gpu::plan::{Compatibility, Link, Place, Plan};
+use crate::host::Host;
+
+/// The programs whose only work is to give GPUs: dockerd's `--gpus` and OCI hook directories run
+/// the first, older packages name it as the second.
+const INJECTORS: [&str; 2] = ["nvidia-container-runtime-hook", "nvidia-container-toolkit"];
+
+/// What to say when gpurun is started under the name of one of these programs.
+pub fn impersonated(name: &str) -> Option<&'static str> {
+    INJECTORS.contains(&name).then_some(
+        "nvidia-container-runtime-hook: this is gpurun, which gives containers their GPUs \
+         without hooks: start the container with gpurun as its runtime (docker run --runtime \
+         gpurun --gpus ...)",
+    )
+}
+
+/// A hook of NVIDIA's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum NvidiaHook {
+    /// Gives the GPUs that the variables ask for.
+    Inject,
+    /// `create-symlinks`: the target and the link.
+    CreateSymlinks(Vec<(String, PathBuf)>),
+    /// `update-ldcache`, and `create-soname-symlinks` which does a part of it: the directories.
+    UpdateLdcache(Vec<PathBuf>),
+    /// `enable-cuda-compat`.
+    EnableCudaCompat { host_driver: Option<String>, host_cuda: Option<String>, root: PathBuf },
+    /// `disable-device-node-modification`.
+    DisableDeviceNodeModification,
+    /// `update-application-profile`.
+    UpdateApplicationProfile,
+    /// `chmod` of the directories of device nodes, which another runtime makes with mode 0700.
+    Chmod,
+}
+
+/// What gpurun does instead of this hook.
+pub fn substitute(hook: &Hook) -> Option<Box<dyn Substitute>> {
+    recognise(hook).map(|hook| Box::new(hook) as Box<dyn Substitute>)
+}
+
+fn recognise(hook: &Hook) -> Option<NvidiaHook> {
+    let name = hook.path().file_name()?.to_str()?;
+    if INJECTORS.contains(&name) {
+        return Some(NvidiaHook::Inject);
+    }
+    let args = hook.args().as_deref().unwrap_or_default();
+    let mut words = args.iter().skip(1).map(String::as_str).skip_while(|word| is_global(word));
+    match name {
+        "nvidia-cdi-hook" => {}
+        "nvidia-ctk" if words.next() == Some("hook") => {}
+        _ => return None,
+    }
+    let mut words = words.skip_while(|word| is_global(word));
+    let command = words.next()?;
+    let options = Options::parse(words)?;
+    match command {
+        "create-symlinks" => {
+            options.only(&["link"])?;
+            let links = options.all("link").map(|link| {
+                let (target, link) = link.split_once("::")?;
+                (!target.is_empty() && link.starts_with('/'))
+                    .then(|| (target.to_owned(), PathBuf::from(link)))
+            });
+            links.collect::<Option<_>>().map(NvidiaHook::CreateSymlinks)
+        }
+        "update-ldcache" | "create-soname-symlinks" => {
+            options.only(&["folder", "ldconfig-path"])?;
+            let dirs = options.list("folder").map(PathBuf::from);
+            Some(NvidiaHook::UpdateLdcache(dirs.filter(|dir| dir.is_absolute()).collect()))
+        }
+        "enable-cuda-compat" => {
+            options.only(&[
+                "host-driver-version",
+                "host-cuda-version",
+                "cuda-compat-container-root",
+            ])?;
+            let one = |name| options.all(name).last().filter(|text| !text.is_empty());
+            Some(NvidiaHook::EnableCudaCompat {
+                host_driver: one("host-driver-version").map(str::to_owned),
+                host_cuda: one("host-cuda-version").map(str::to_owned),
+                root: one("cuda-compat-container-root").unwrap_or(compatibility::DIRECTORY).into(),
+            })
+        }
+        "disable-device-node-modification" | "update-nvidia-params" => {
+            options.only(&[]).map(|()| NvidiaHook::DisableDeviceNodeModification)
+        }
+        "update-application-profile" => {
+            options.only(&[]).map(|()| NvidiaHook::UpdateApplicationProfile)
+        }
+        "chmod" => {
+            options.only(&["mode", "path"])?;
+            let is_ours = |path: &str| path == "/dev" || path.starts_with("/dev/");
+            (options.all("mode").last() == Some("755") && options.list("path").all(is_ours))
+                .then_some(NvidiaHook::Chmod)
+        }
+        _ => None,
+    }
+}
+
+/// The switches that may stand before the command; they only concern logging.
+fn is_global(word: &str) -> bool {
+    matches!(word, "--debug" | "-d" | "--quiet" | "-q" | "--debug=false" | "--quiet=false")
+}
+
+/// `--name value` and `--name=value`, in order.
+struct Options<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Options<'a> {
+    /// `None`: a word that is no option, or an option without its value.
+    fn parse(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut options = Vec::new();
+        while let Some(word) = words.next() {
+            let name = word.strip_prefix('-')?;
+            let name = name.strip_prefix('-').unwrap_or(name);
+            let (name, value) = match name.split_once('=') {
+                Some(pair) => pair,
+                None => (name, words.next()?),
+            };
+            options.push((name, value));
+        }
+        Some(Self(options))
+    }
+
+    /// `None`: there are others. `container-spec` says where the hook finds the container's state,
+    /// which gpurun has.
+    fn only(&self, known: &[&str]) -> Option<()> {
+        let is_known = |name: &str| name == "container-spec" || known.contains(&name);
+        self.0.iter().all(|(name, _)| is_known(name)).then_some(())
+    }
+
+    fn all(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a str> {
+        self.0.iter().filter(move |(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    /// As [`Options::all`], for an option whose value may be a list.
+    fn list(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
+        self.all(name).flat_map(|value| value.split(',')).filter(|item| !item.is_empty())
+    }
+}
+
+impl Substitute for NvidiaHook {
+    fn instead(&self) -> String {
+        match self {
+            Self::Inject => "gpurun gives the GPUs itself".to_owned(),
+            Self::CreateSymlinks(links) => format!("gpurun makes the links ({})", links.len()),
+            Self::UpdateLdcache(_) => {
+                "gpurun enters the libraries in the loader's files".to_owned()
+            }
+            Self::EnableCudaCompat { .. } => {
+                "gpurun compares the image's compatibility libraries with the driver".to_owned()
+            }
+            Self::DisableDeviceNodeModification => {
+                "gpurun masks the driver's parameters".to_owned()
+            }
+            Self::UpdateApplicationProfile => "gpurun writes the application profile".to_owned(),
+            Self::Chmod => "gpurun makes these directories with mode 0755".to_owned(),
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Inject | Self::Chmod)
+    }
+
+    fn plan(&self, spec: &Spec, host: &Host, plan: &mut Plan) -> Result<(), GpuError> {
+        match self {
+            Self::Inject | Self::Chmod => {}
+            Self::CreateSymlinks(links) => {
+                for (target, link) in links {
+                    let destination = Place::Path(link.clone());
+                    if plan.links.iter().all(|known| known.destination != destination) {
+                        plan.links.push(Link {
+                            destination,
+                            target: target.into(),
+                            why: "asked for by a hook".to_owned(),
+                        });
+                    }
+                }
+            }
+            Self::UpdateLdcache(dirs) => {
+                for dir in dirs {
+                    if !plan.library_dirs.contains(dir) {
+                        plan.library_dirs.push(dir.clone());
+                    }
+                }
+            }
+            Self::EnableCudaCompat { host_driver: None, host_cuda: None, .. } => {}
+            Self::EnableCudaCompat { host_driver, host_cuda, root } => {
+                plan.compatibility = Some(Compatibility {
+                    directory: root.clone(),
+                    host_driver: host_driver.clone(),
+                    host_cuda: host_cuda.clone(),
+                });
+            }
+            Self::DisableDeviceNodeModification => {
+                if let Some(mask) = params::mask(host)?
+                    && plan.masks.iter().all(|known| known.destination != mask.destination)
+                {
+                    plan.masks.push(mask);
+                }
+            }
+            Self::UpdateApplicationProfile => profile::add(&gpu_minors(spec, plan), plan),
+        }
+        Ok(())
+    }
+}
+
+/// The minors of the GPUs whose nodes the container gets: `/dev/nvidia` and a number.
+fn gpu_minors(spec: &Spec, plan: &Plan) -> Vec<u32> {
+    let of_spec = spec.linux().iter().flat_map(|linux| linux.devices().iter().flatten());
+    let of_spec = of_spec.filter(|device| device.typ() == LinuxDeviceType::C);
+    let paths = of_spec
+        .map(|device| device.path().as_path())
+        .chain(plan.devices.iter().map(|device| device.destination.as_path()));
+    let minor = |path: &Path| path.to_str()?.strip_prefix("/dev/nvidia")?.parse().ok();
+    paths.filter_map(minor).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(path: &str, args: &[&str]) -> Hook {
+        serde_json::from_value(serde_json::json!({"path": path, "args": args})).unwrap()
+    }
+
+    fn cdi(args: &[&str]) -> Option<NvidiaHook> {
+        let all: Vec<&str> = ["nvidia-cdi-hook"].iter().chain(args).copied().collect();
+        recognise(&hook("/usr/bin/nvidia-cdi-hook", &all))
+    }
+
+    #[test]
+    fn each_command_of_the_toolkit_is_recognised() {
+        assert_eq!(
+            cdi(&[
+                "create-symlinks",
+                "--link",
+                "libcuda.so.1::/usr/lib/libcuda.so",
+                "--link=../card0::/dev/dri/by-path/x"
+            ]),
+            Some(NvidiaHook::CreateSymlinks(vec![
+                ("libcuda.so.1".to_owned(), "/usr/lib/libcuda.so".into()),
+                ("../card0".to_owned(), "/dev/dri/by-path/x".into()),
+            ]))
+        );
+        assert_eq!(
+            cdi(&[
+                "update-ldcache",
+                "--ldconfig-path",
+                "/sbin/ldconfig",
+                "--folder",
+                "/usr/lib",
+                "-folder=/a,/b"
+            ]),
+            Some(NvidiaHook::UpdateLdcache(vec!["/usr/lib".into(), "/a".into(), "/b".into()]))
+        );
+        assert_eq!(
+            cdi(&["enable-cuda-compat", "--host-driver-version=550.54.15"]),
+            Some(NvidiaHook::EnableCudaCompat {
+                host_driver: Some("550.54.15".to_owned()),
+                host_cuda: None,
+                root: "/usr/local/cuda/compat".into(),
+            })
+        );
+        assert_eq!(
+            cdi(&["--debug", "disable-device-node-modification", "--container-spec", "/x"]),
+            Some(NvidiaHook::DisableDeviceNodeModification)
+        );
+        assert_eq!(
+            cdi(&["update-application-profile"]),
+            Some(NvidiaHook::UpdateApplicationProfile)
+        );
+        assert_eq!(
+            cdi(&["chmod", "--mode", "755", "--path", "/dev/dri", "--path", "/dev/nvidia-caps"]),
+            Some(NvidiaHook::Chmod)
+        );
+        assert_eq!(
+            recognise(&hook(
+                "/usr/bin/nvidia-ctk",
+                &["nvidia-ctk", "hook", "update-ldcache", "--folder", "/l"]
+            )),
+            Some(NvidiaHook::UpdateLdcache(vec!["/l".into()]))
+        );
+        assert_eq!(
+            recognise(&hook("/opt/bin/nvidia-container-runtime-hook", &["x", "prestart"])),
+            Some(NvidiaHook::Inject)
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_left_alone() {
+        for args in [
+            &["create-symlinks", "--csv-filename", "/x.csv"][..],
+            &["create-symlinks", "--link", "no-separator"],
+            &["create-symlinks", "--link", "a::relative"],
+            &["create-symlinks", "--link"],
+            &["chmod", "--mode", "777", "--path", "/dev/dri"],
+            &["chmod", "--mode", "755", "--path", "/etc"],
+            &["invented-tomorrow"],
+            &["update-ldcache", "word"],
+            &[],
+        ] {
+            assert_eq!(cdi(args), None, "{args:?}");
+        }
+        assert_eq!(
+            recognise(&hook("/usr/bin/nvidia-ctk", &["nvidia-ctk", "cdi", "generate"])),
+            None
+        );
+        assert_eq!(
+            recognise(&hook("/usr/bin/other", &["nvidia-cdi-hook", "update-ldcache"])),
+            None
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Libraries of the image that are newer than the host's driver and take the place of its own.
+//!
+//! The files are the image's, so they are hostile: they are found inside the root, read with
+//! bounds and never executed here.
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir};
+
+use super::loader::Found;
+use crate::gpu::compatibility::{self, Note};
+use crate::gpu::plan::{Abi, Compatibility};
+use crate::host::elf;
+use crate::init::root::Root;
+
+/// The directory holds some ten files.
+const MOST_ENTRIES: usize = 1000;
+
+/// The note's descriptor is a short JSON text.
+const LONGEST_NOTE: usize = 64 * 1024;
+
+/// The libraries in the directory, if they are to be used. Anything that is not as it should be
+/// means that they are not.
+pub(super) fn libraries(asked: &Compatibility, root: &Root) -> Vec<Found> {
+    wanted(asked, root).unwrap_or_default()
+}
+
+fn wanted(asked: &Compatibility, root: &Root) -> Option<Vec<Found>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let dir = root.open_in(&asked.directory, flags, Mode::empty()).ok()?;
+    let names = regular_files(&dir)?;
+    let mut versions = names.iter().filter_map(|name| {
+        let version = name.strip_prefix("libcuda.so.")?;
+        version.contains('.').then_some((name, version))
+    });
+    let (Some((name, version)), None) = (versions.next(), versions.next()) else {
+        return None;
+    };
+    let note = elf::section(open(&dir, name)?, compatibility::SECTION, LONGEST_NOTE);
+    let note = note.as_deref().and_then(descriptor).and_then(Note::parse);
+    if !compatibility::is_wanted(asked, version, note.as_ref()) {
+        return None;
+    }
+    let found = names.iter().filter_map(|name| {
+        let identity = elf::identify(open(&dir, name)?)?;
+        let path = asked.directory.join(name);
+        identity.is_64_bit.then_some(Found { path, soname: identity.soname, abi: Abi::Native })
+    });
+    Some(found.collect())
+}
+
+/// The regular files called like libraries, sorted.
+fn regular_files(dir: &OwnedFd) -> Option<Vec<String>> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 8 * 1024];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry.ok()?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if !name.starts_with("lib") || !name.contains(".so") || names.len() >= MOST_ENTRIES {
+            continue;
+        }
+        let stat = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Some(names)
+}
+
+fn open(dir: &OwnedFd, name: &str) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    fs::openat(dir, name, flags, Mode::empty()).ok()
+}
+
+/// The descriptor of the first note (elf(5), "Notes"), if the driver's maker owns it.
+fn descriptor(note: &[u8]) -> Option<&[u8]> {
+    let word = |at: usize| {
+        let bytes = note.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    let (name, descriptor) = (word(0)?, word(4)?);
+    let begin = 12_usize;
+    let owner = note.get(begin..begin.checked_add(name)?)?;
+    let start = begin.checked_add(name.checked_next_multiple_of(4)?)?;
+    (owner.strip_suffix(b"\0").unwrap_or(owner) == compatibility::OWNER)
+        .then(|| note.get(start..start.checked_add(descriptor)?))
+        .flatten()
+}
