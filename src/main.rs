@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gpurun::cli::{Cli, LogFormat};
 use gpurun::commands::{self, Failure};
-use gpurun::{container, gpu, log};
+use gpurun::{container, gpu, log, sys};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().peekable();
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         eprintln!("{advice}");
         return ExitCode::FAILURE;
     }
+    sys::signal::hear_of_children();
     let cli = match Cli::from_args(args) {
         Ok(cli) => cli,
         Err(error) => {

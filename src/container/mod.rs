@@ -21,4 +21,5 @@ pub mod sealed;
 pub mod start;
 pub mod state;
 pub mod store;
+pub mod terminal;
 pub mod update;
