@@ -149,7 +149,7 @@ impl Terminal {
         let mut bytes = [0u8; PIECE];
         match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
             Ok(0) => self.stdin_open = false,
-            Ok(count) => self.input.extend(bytes.iter().take(count)),
+            Ok(count) => self.input.extend(bytes.get(..count).unwrap_or_default()),
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(_) => self.stdin_open = false,
         }
@@ -170,7 +170,7 @@ impl Terminal {
         match rustix::io::read(&self.master, &mut bytes) {
             Ok(count) if count > 0 => {
                 self.hung_up = false;
-                self.output.extend(bytes.iter().take(count));
+                self.output.extend(bytes.get(..count).unwrap_or_default());
                 true
             }
             Err(Errno::INTR) => true,
