@@ -5,17 +5,46 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::DeserializeOwned;
 
-/// Reads a JSON object. serde would also take an array for a struct, field by field in their
-/// order; nobody who writes a spec means that.
+/// A document that is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// It is not even an object. serde would also take an array for a struct, field by field in
+    /// their order; nobody who writes a spec means that.
+    #[error("it is not a JSON object: {0}")]
+    NotAnObject(&'static str),
+    /// A field that is wrong, with its path, and line and column.
+    #[error("{0}")]
+    Field(#[from] serde_path_to_error::Error<serde_json::Error>),
+}
+
+/// Reads a JSON object.
 ///
 /// # Errors
-/// What is wrong, with line and column.
-pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+/// What is wrong and where.
+pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'{') | None => serde_json::from_slice(bytes),
-        Some(_) => Err(serde_json::Error::custom("it is not a JSON object")),
+        Some(b'{') => {}
+        None => return Err(JsonError::NotAnObject("it is empty")),
+        Some(_) if bytes.starts_with(b"\xef\xbb\xbf") => {
+            return Err(JsonError::NotAnObject("it starts with a byte order mark"));
+        }
+        Some(_) => return Err(JsonError::NotAnObject("it does not start with '{'")),
+    }
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    // Once more, now keeping track of the path, which costs more than what is usually fine.
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
+    match T::deserialize(tracked) {
+        Ok(value) => match reader.end() {
+            Ok(()) => Ok(value),
+            Err(error) => Err(serde_path_to_error::Error::new(track.path(), error).into()),
+        },
+        Err(error) => Err(serde_path_to_error::Error::new(track.path(), error).into()),
     }
 }
 
