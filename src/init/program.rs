@@ -122,6 +122,7 @@ impl Program {
         if !cwd.is_absolute() {
             return Err(ProgramError::Cwd(cwd));
         }
+        c_string("process.cwd", &cwd.to_string_lossy())?;
         let user = process.user();
         for (field, value) in [("process.user.uid", user.uid()), ("process.user.gid", user.gid())] {
             if value == u32::MAX {
