@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().peekable();
     let name = args.peek().and_then(|arg| Path::new(arg).file_name()?.to_str());
     if let Some(advice) = name.and_then(gpu::absorb::impersonated) {
-        eprintln!("{advice}");
+        log::to_stderr(advice);
         return ExitCode::FAILURE;
     }
     sys::signal::hear_of_children();
@@ -27,7 +27,8 @@ fn main() -> ExitCode {
         LogFormat::Json => log::Format::Json,
     };
     if let Err(error) = log::open(cli.global.log.as_deref(), format, cli.global.debug) {
-        eprintln!("cannot open the log {:?}: {error}", cli.global.log.unwrap_or_default());
+        let path = cli.global.log.unwrap_or_default();
+        log::to_stderr(&format!("cannot open the log {path:?}: {error}"));
         return ExitCode::FAILURE;
     }
     let done = container::sealed::refuse_borrowed_binary()
