@@ -72,8 +72,7 @@ fn a_log_that_cannot_be_written_is_named_or_ignored_and_never_hangs() {
     run("/nonexistent/log").refused(1, &["/nonexistent/log"]);
     assert_eq!(run("/dev/full").code, 3);
     // What cannot be said there is still said on stderr.
-    let output =
-        c.call(&["--log", "/dev/full", "run", "--bundle", "/nonexistent", "x"]);
+    let output = c.call(&["--log", "/dev/full", "run", "--bundle", "/nonexistent", "x"]);
     output.refused(1, &["/nonexistent"]);
     c.assert_gone();
 }
@@ -190,16 +189,13 @@ fn a_working_directory_that_has_been_deleted_disturbs_only_what_is_relative_to_i
 fn a_limit_of_processes_that_is_reached_is_an_error() {
     // The kernel holds root to it only in a user namespace or without the rights over resources;
     // the pids cgroup holds everybody to it.
-    let c = Container::native(
-        Config::sh("true & true; exit 3").set("/linux/resources/pids", pids(1)),
-    );
+    let c =
+        Container::native(Config::sh("true & true; exit 3").set("/linux/resources/pids", pids(1)));
     let output = c.run();
     assert_ne!(output.code, 0, "{output:?}");
     assert!(!output.stderr.contains("panicked"), "{output:?}");
-    let idle = Container::running(
-        Runtime::native(),
-        Config::idle().set("/linux/resources/pids", pids(1)),
-    );
+    let idle =
+        Container::running(Runtime::native(), Config::idle().set("/linux/resources/pids", pids(1)));
     if idle.cgroup("pids", "pids.max").is_none() {
         return skipped("no pids controller");
     }

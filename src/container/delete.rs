@@ -137,12 +137,7 @@ fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
 
 /// Waits for other commands. One that creates the container is made to fail where that is wanted,
 /// by the death of its init.
-fn lock(
-    store: &Store,
-    id: &ContainerId,
-    dir: &StateDir,
-    force: bool,
-) -> Result<Lock, LockError> {
+fn lock(store: &Store, id: &ContainerId, dir: &StateDir, force: bool) -> Result<Lock, LockError> {
     let deadline = Instant::now() + lock::PATIENCE;
     loop {
         match Lock::try_take(dir) {

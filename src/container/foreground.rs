@@ -99,11 +99,7 @@ impl Supervisor {
             true => PollFlags::empty(),
             false => events.next().unwrap_or(PollFlags::empty()),
         };
-        Ok(Ready {
-            master: of(wants.master),
-            stdin: of(wants.stdin),
-            stdout: of(wants.stdout),
-        })
+        Ok(Ready { master: of(wants.master), stdin: of(wants.stdin), stdout: of(wants.stdout) })
     }
 }
 

@@ -28,10 +28,10 @@ pub fn start(container: &Container) -> Result<Vec<hooks::HookError>> {
         }
     }
     // Of several callers at once the first one starts it.
-    let lock = Lock::take(&container.dir).with_context(|| format!("cannot start container {id}"))?;
+    let lock =
+        Lock::take(&container.dir).with_context(|| format!("cannot start container {id}"))?;
     let path = container.dir.start_fifo();
-    let opened =
-        fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let opened = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
     let mut fifo = match opened {
         Ok(fifo) => fifo,
         Err(err) if err.kind() == io::ErrorKind::NotFound => {

@@ -73,9 +73,7 @@ impl Channel {
             FromInit::RunHooks => self.write(b"H"),
             FromInit::SetLimits => self.write(b"M"),
             FromInit::Ready => self.write(b"R"),
-            FromInit::Failed(text) => {
-                self.write(&[b"E", shortened(text).as_bytes()].concat())
-            }
+            FromInit::Failed(text) => self.write(&[b"E", shortened(text).as_bytes()].concat()),
             // A number, not the descriptor: the new filter may hold back sendmsg(2) until its
             // agent answers, and the agent is who the descriptor is for. write(2) it cannot.
             FromInit::SeccompListener(fd) => self.write(&numbered(b'L', *fd)),
