@@ -90,8 +90,13 @@ pub fn warn(message: impl Display) {
 pub fn fatal(message: &str) {
     write("error", message);
     if LOGGER.get().is_some_and(|logger| logger.file.is_some()) {
-        eprintln!("{message}");
+        to_stderr(message);
     }
+}
+
+/// One line on stderr, which may be full or closed: `eprintln!` would panic.
+pub fn to_stderr(message: &str) {
+    let _ = io::stderr().write_all(format!("{message}\n").as_bytes());
 }
 
 fn write(level: &str, message: &str) {

@@ -5,15 +5,16 @@ use std::process::ExitCode;
 
 use gpurun::cli::{Cli, LogFormat};
 use gpurun::commands::{self, Failure};
-use gpurun::{container, gpu, log};
+use gpurun::{container, gpu, log, sys};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().peekable();
     let name = args.peek().and_then(|arg| Path::new(arg).file_name()?.to_str());
     if let Some(advice) = name.and_then(gpu::absorb::impersonated) {
-        eprintln!("{advice}");
+        log::to_stderr(advice);
         return ExitCode::FAILURE;
     }
+    sys::signal::hear_of_children();
     let cli = match Cli::from_args(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
         LogFormat::Json => log::Format::Json,
     };
     if let Err(error) = log::open(cli.global.log.as_deref(), format, cli.global.debug) {
-        eprintln!("cannot open the log {:?}: {error}", cli.global.log.unwrap_or_default());
+        let path = cli.global.log.unwrap_or_default();
+        log::to_stderr(&format!("cannot open the log {path:?}: {error}"));
         return ExitCode::FAILURE;
     }
     let done = container::sealed::refuse_borrowed_binary()

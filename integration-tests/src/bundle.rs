@@ -165,6 +165,12 @@ impl Config {
     fn place(&mut self, pointer: &str) -> &mut Value {
         let mut place = &mut self.0;
         for key in pointer.split('/').skip(1) {
+            if place.is_array()
+                && let Ok(index) = key.parse::<usize>()
+            {
+                place = &mut place[index];
+                continue;
+            }
             if !place.is_object() {
                 *place = Value::Object(Map::new());
             }

@@ -74,6 +74,11 @@ impl Terminal {
         (size.ws_row, size.ws_col)
     }
 
+    /// The terminal's modes, as text to compare: the master sees those of the other side.
+    pub fn settings(&self) -> String {
+        format!("{:?}", rustix::termios::tcgetattr(&self.0).expect("get the terminal's modes"))
+    }
+
     /// Types `text`.
     pub fn write(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).expect("write to the terminal");

@@ -11,6 +11,10 @@ use super::{Cgroup, CgroupError, Driver, Hierarchy, Mode, file};
 /// [file-hierarchy(7)]: https://man7.org/linux/man-pages/man7/file-hierarchy.7.html
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
+/// The longest cgroupsPath: what is left of `PATH_MAX` for the mount's path, gpurun's own cgroup and
+/// the names of the files.
+const MAX_PATH: usize = 2048;
+
 /// `CGROUP2_SUPER_MAGIC` (linux/magic.h).
 const CGROUP2_MAGIC: i128 = 0x6367_7270;
 
@@ -76,6 +80,10 @@ impl Wanted {
 pub(super) fn relative(path: &Path) -> Result<PathBuf, String> {
     if path.as_os_str().as_encoded_bytes().iter().any(|byte| *byte == 0 || *byte == b'\n') {
         return Err("it has a NUL or a newline in it".to_owned());
+    }
+    let length = path.as_os_str().len();
+    if length > MAX_PATH {
+        return Err(format!("it is {length} bytes long, at most {MAX_PATH} are possible"));
     }
     let mut inside = PathBuf::new();
     for component in path.components() {

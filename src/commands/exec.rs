@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Box, BoxBuilder, Process};
+use rustix::termios::Winsize;
 
 use crate::cli::Global;
 use crate::container::exec::{self, Changes, Options};
 use crate::container::foreground::Supervisor;
+use crate::container::terminal::{self, Terminal};
 use crate::container::{console, json, sealed};
 
 /// The largest process file that is read.
@@ -82,7 +84,7 @@ impl Exec {
         sealed::seal()?;
         let container = super::load(global, &self.id)?;
         let spec = container.spec()?;
-        let process = match &self.process {
+        let mut process = match &self.process {
             Some(file) => {
                 let mut process = read_process(file)?;
                 exec::inherit(&spec, &mut process)?;
@@ -103,10 +105,16 @@ impl Exec {
         let socket = options.console_socket.is_some();
         let (line, console) = console::attached(self.detach, terminal, socket)?;
         options.console = console;
+        if line.is_some()
+            && let Some(size) = terminal::own_size()
+        {
+            // The program runs before its terminal has arrived here.
+            process.set_console_size(size_of(size));
+        }
         let child = exec::exec(&container, &spec, &process, options)?;
         let Some(supervisor) = supervisor else { return Ok(0) };
-        let master = line.map(|line| console::receive_master(line.as_fd())).transpose()?;
-        Ok(u8::try_from(supervisor.wait(child.pid, master)?).unwrap_or(u8::MAX))
+        let terminal = line.map(|line| Terminal::receive(line.as_fd())).transpose()?;
+        Ok(u8::try_from(supervisor.wait(child.pid, terminal)?).unwrap_or(u8::MAX))
     }
 
     fn changes(&self) -> Result<Changes> {
@@ -126,6 +134,10 @@ impl Exec {
             no_new_privs: self.no_new_privs,
         })
     }
+}
+
+fn size_of(window: Winsize) -> Option<Box> {
+    BoxBuilder::default().height(window.ws_row).width(window.ws_col).build().ok()
 }
 
 fn read_process(file: &Path) -> Result<Process> {

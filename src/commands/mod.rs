@@ -1,5 +1,15 @@
 //! One thin file per subcommand: its arguments, one call into [`crate::container`], its output.
 
+/// In the commands below this hides std's macro, which panics when stdout does not take the text.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::commands::output::print(format_args!($($text)*)) };
+}
+
+/// As `print!`, with a line end.
+macro_rules! println {
+    ($($text:tt)*) => { print!("{}\n", format_args!($($text)*)) };
+}
+
 pub mod cdi;
 pub mod create;
 pub mod delete;
@@ -8,6 +18,7 @@ pub mod explain;
 pub mod features;
 pub mod kill;
 pub mod list;
+mod output;
 pub mod pause;
 pub mod ps;
 pub mod run;

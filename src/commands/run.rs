@@ -8,6 +8,7 @@ use clap::Args;
 use super::create::Common;
 use crate::cli::Global;
 use crate::container::foreground::Supervisor;
+use crate::container::terminal::Terminal;
 use crate::container::{console, create, delete, start};
 use crate::log;
 
@@ -43,13 +44,14 @@ impl Run {
         options.console = console;
         let created = create::create(&store, &id, bundle, options)?;
         let wait = || -> Result<u8> {
-            let master = line.map(|line| console::receive_master(line.as_fd())).transpose()?;
+            // Before the program can ask for its terminal's size.
+            let terminal = line.map(|line| Terminal::receive(line.as_fd())).transpose()?;
             for failed in start::start(&created.container)? {
                 log::warn(failed);
             }
             let Some(supervisor) = supervisor else { return Ok(0) };
             let init = created.container.state.init.context("the container has no init")?;
-            Ok(u8::try_from(supervisor.wait(init.pid, master)?).unwrap_or(u8::MAX))
+            Ok(u8::try_from(supervisor.wait(init.pid, terminal)?).unwrap_or(u8::MAX))
         };
         let ended = wait();
         if ended.is_ok() && (self.detach || self.keep) {

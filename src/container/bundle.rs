@@ -73,12 +73,13 @@ impl Bundle {
     pub fn load(path: &Path) -> Result<Self, BundleError> {
         let path = real_directory(path)
             .map_err(|source| BundleError::Directory { path: path.to_owned(), source })?;
-        let spec = read_spec(&path.join("config.json"))?;
-        check(&spec)?;
-        let Some(root) = spec.root() else {
-            return Err(BundleError::Invalid("root is missing: there is no rootfs".to_owned()));
-        };
-        let rootfs = path.join(root.path());
+        let config = path.join("config.json");
+        let spec = read_spec(&config)?;
+        check(&spec).map_err(|err| match err {
+            BundleError::Invalid(reason) => BundleError::Parse { path: config, reason },
+            other => other,
+        })?;
+        let rootfs = path.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path()));
         let rootfs = real_directory(&rootfs)
             .map_err(|source| BundleError::Rootfs { path: rootfs, source })?;
         Ok(Self { path, spec, rootfs })
@@ -120,6 +121,20 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
     }
     if spec.process().is_none() {
         return invalid("process is missing: there is no program to run".to_owned());
+    }
+    if spec.root().as_ref().is_none_or(|root| root.path().as_os_str().is_empty()) {
+        return invalid("root.path is missing: there is no rootfs".to_owned());
+    }
+    // The kernel's __NEW_UTS_LEN.
+    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+        let name = name.as_deref().unwrap_or_default();
+        if name.len() > 64 || name.contains('\0') {
+            return invalid(format!("{field} {name:?} is longer than 64 bytes or has a NUL byte"));
+        }
+    }
+    let priority = spec.process().as_ref().and_then(|process| process.io_priority().as_ref());
+    if let Some(priority) = priority.map(|io| io.priority()).filter(|n| !(0..=7).contains(n)) {
+        return invalid(format!("process.ioPriority.priority {priority} is outside 0..7"));
     }
     for (field, present) in [
         ("vm", spec.vm().is_some()),

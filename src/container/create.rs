@@ -14,6 +14,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use super::bundle::Bundle;
 use super::id::ContainerId;
 use super::launch::{self, Launch};
+use super::lock::{Lock, LockError};
 use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
@@ -87,6 +88,8 @@ pub fn create(
 ) -> Result<Created> {
     let decided = decide(id, bundle, &options)?;
     let dir = store.claim(id)?;
+    let lock = Lock::take(&dir)
+        .with_context(|| format!("container {id} was deleted while it was created"))?;
     let state = State::new(
         id,
         decided.bundle.path.clone(),
@@ -98,8 +101,12 @@ pub fn create(
     let mut container = Container { dir, state };
     container.state.no_new_keyring = options.no_new_keyring;
     container.state.gpu_rules = gpu_rules(decided.plan.as_ref())?;
-    match build(&mut container, decided, options) {
+    match build(&mut container, decided, options, &lock) {
         Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
+        // Somebody has deleted it by force, with all that it had.
+        Err(error) if matches!(lock.again(), Err(LockError::Gone)) => {
+            Err(error.context(format!("container {id} was deleted while it was created")))
+        }
         // Not our cgroup: what runs in it belongs to another container.
         Err(error) if is_foreign_cgroup(&error) => {
             let _ = container.dir.remove();
@@ -185,6 +192,7 @@ fn build(
     container: &mut Container,
     decided: Decided,
     mut options: Options,
+    lock: &Lock,
 ) -> Result<(Spec, OwnedFd)> {
     let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, devices } =
         decided;
@@ -195,10 +203,11 @@ fn build(
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
     container.save()?;
     let journal = Journal::new(container.dir.journal()?);
-    let fifo = make_fifo(&container.dir.start_fifo())?;
 
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     cgroup.create(resources, &devices)?;
+    // Its being there also says that the cgroup is ours: see `delete`.
+    let fifo = make_fifo(&container.dir.start_fifo())?;
 
     let hook_state = start::hook_state(container);
     let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
@@ -255,6 +264,8 @@ fn build(
         write_pid_file(path, ready.child.pid)?;
     }
     container.save()?;
+    // The init has a copy of the lock's descriptor, and from here on outlives us.
+    lock.release();
     ready.commit()?;
     Ok((std::mem::take(&mut bundle.spec), ready.child.pidfd))
 }

@@ -1,19 +1,17 @@
 //! Staying with an attached process: signals go to it, its terminal to ours, and its exit status
 //! becomes ours.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::OFlags;
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::WaitOptions;
 
 use super::process;
+use super::terminal::{Ready, Terminal};
+
+/// How often a terminal is looked at that nobody has open: see [`Terminal::hung_up`].
+const HUNG_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Blocked signals and their descriptor. Made before the process is, so that neither its end nor
 /// a Ctrl-C can be missed.
@@ -40,198 +38,109 @@ impl Supervisor {
         Ok(Self { signals })
     }
 
-    /// Waits for the process `pid`, a child of ours, and returns its exit status, 128 + n for one
-    /// that signal n ended. `master` is its terminal.
+    /// Waits for the process `pid`, a child of ours, until it has ended and its output is shown,
+    /// and returns its exit status, 128 + n for one that signal n ended.
     ///
     /// # Errors
     /// When waiting itself fails.
-    pub fn wait(self, pid: i32, master: Option<OwnedFd>) -> Result<i32> {
-        let mut terminal = master.map(Terminal::new).transpose()?;
-        let mut status = self.reap(pid)?;
-        while status.is_none() {
-            let wants = terminal.as_ref().map(Terminal::wants);
-            let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-            if let (Some(terminal), Some((master, stdin))) = (&terminal, wants) {
-                fds.push(PollFd::new(&terminal.master, master));
-                if stdin {
-                    fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
-                }
+    pub fn wait(self, pid: i32, mut terminal: Option<Terminal>) -> Result<i32> {
+        let mut ended = reap(pid)?;
+        loop {
+            if let Some(status) = ended
+                && terminal.as_mut().is_none_or(Terminal::is_drained)
+            {
+                return Ok(status);
             }
-            match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(err) => return Err(err).context("cannot wait for the container"),
-            }
-            let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
-            let ready = |index: usize| ready.get(index).copied().unwrap_or(PollFlags::empty());
+            let ready = self.poll(terminal.as_ref(), ended.is_some())?;
             if let Some(terminal) = &mut terminal {
-                terminal.pump(ready(1), ready(2));
+                terminal.pump(ready);
             }
             while let Ok(Some(info)) = self.signals.read_signal() {
-                self.handle(info.ssi_signo, pid, terminal.as_ref());
-            }
-            status = self.reap(pid)?;
-        }
-        if let Some(terminal) = &mut terminal {
-            terminal.drain();
-        }
-        status.context("the container's process has no exit status")
-    }
-
-    fn handle(&self, number: u32, pid: i32, terminal: Option<&Terminal>) {
-        let number = i32::try_from(number).unwrap_or(0);
-        match Signal::try_from(number) {
-            // About our own children and pipes, not about the container.
-            Ok(Signal::SIGCHLD | Signal::SIGPIPE | Signal::SIGURG) => {}
-            Ok(Signal::SIGWINCH) if terminal.is_some() => {
-                if let Some(terminal) = terminal {
-                    terminal.resize();
+                let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+                match ended {
+                    None => pass_on(number, pid, terminal.as_ref()),
+                    Some(_) => give_up(number, terminal.as_mut()),
                 }
             }
-            // It may have ended just now.
-            _ => {
-                let _ = process::send(pid, number);
+            if ended.is_none() {
+                ended = reap(pid)?;
             }
         }
     }
 
-    /// Takes every child that has ended out of the process table.
-    fn reap(&self, main: i32) -> Result<Option<i32>> {
-        let mut status = None;
-        loop {
-            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == main => status = Some(code),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == main => {
-                    status = Some(128 + signal as i32);
+    /// Sleeps until there is something to do; of a process that has ended only the output is left.
+    fn poll(&self, terminal: Option<&Terminal>, ended: bool) -> Result<Ready> {
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let mut wants = terminal.map_or(Ready::NOTHING, Terminal::wants);
+        let mut timeout = None;
+        if ended {
+            wants = Ready { stdout: wants.stdout, ..Ready::NOTHING };
+        } else if terminal.is_some_and(Terminal::hung_up) {
+            timeout = Some(&HUNG_UP);
+        }
+        // poll(2) reports hang-ups and errors of every descriptor it is given, asked for or not.
+        if let Some(terminal) = terminal {
+            for (fd, flags) in [
+                (terminal.master(), wants.master),
+                (rustix::stdio::stdin(), wants.stdin),
+                (rustix::stdio::stdout(), wants.stdout),
+            ] {
+                if !flags.is_empty() {
+                    fds.push(PollFd::from_borrowed_fd(fd, flags));
                 }
-                Ok(WaitStatus::StillAlive) | Err(nix::Error::ECHILD) => return Ok(status),
-                Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(err) => return Err(err).context("cannot wait for the container"),
             }
+        }
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(err) => return Err(err).context("cannot wait for the container"),
+        }
+        let mut events = fds.iter().skip(1).map(PollFd::revents);
+        let mut of = |wanted: PollFlags| match wanted.is_empty() {
+            true => PollFlags::empty(),
+            false => events.next().unwrap_or(PollFlags::empty()),
+        };
+        Ok(Ready { master: of(wants.master), stdin: of(wants.stdin), stdout: of(wants.stdout) })
+    }
+}
+
+/// A signal of ours goes to the process, which has not been reaped yet: its pid is its own.
+fn pass_on(number: i32, pid: i32, terminal: Option<&Terminal>) {
+    match (Signal::try_from(number), terminal) {
+        // About our own children and pipes, not about the container.
+        (Ok(Signal::SIGCHLD | Signal::SIGPIPE | Signal::SIGURG), _) => {}
+        (Ok(Signal::SIGWINCH), Some(terminal)) => terminal.resize(),
+        // It may have ended just now.
+        _ => {
+            let _ = process::send(pid, number);
         }
     }
 }
 
-/// The container's terminal shown on ours.
-#[derive(Debug)]
-struct Terminal {
-    master: OwnedFd,
-    /// Our terminal's settings before it became raw.
-    saved: Option<Termios>,
-    /// Input that the container has not taken yet.
-    pending: Vec<u8>,
-    stdin_open: bool,
-    master_open: bool,
-}
-
-impl Terminal {
-    fn new(master: OwnedFd) -> Result<Self> {
-        let flags = rustix::fs::fcntl_getfl(&master).context("cannot use the terminal")?;
-        rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)
-            .context("cannot use the terminal")?;
-        let stdin = rustix::stdio::stdin();
-        let saved = termios::tcgetattr(stdin).ok();
-        if let Some(saved) = &saved {
-            let mut raw = saved.clone();
-            raw.make_raw();
-            termios::tcsetattr(stdin, OptionalActions::Now, &raw)
-                .context("cannot make our terminal raw")?;
-        }
-        let terminal =
-            Self { master, saved, pending: Vec::new(), stdin_open: true, master_open: true };
-        terminal.resize();
-        Ok(terminal)
-    }
-
-    /// Gives the container's terminal the size of ours.
-    fn resize(&self) {
-        for ours in [rustix::stdio::stdin(), rustix::stdio::stdout()] {
-            if let Ok(size) = termios::tcgetwinsize(ours) {
-                let _ = termios::tcsetwinsize(&self.master, size);
-                return;
-            }
-        }
-    }
-
-    /// What to wait for: on the master, and whether on stdin.
-    fn wants(&self) -> (PollFlags, bool) {
-        let mut master = PollFlags::empty();
-        if self.master_open {
-            master |= PollFlags::IN;
-        }
-        if !self.pending.is_empty() {
-            master |= PollFlags::OUT;
-        }
-        (master, self.stdin_open && self.pending.is_empty())
-    }
-
-    fn pump(&mut self, master: PollFlags, stdin: PollFlags) {
-        if stdin.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-            let mut bytes = [0u8; 4096];
-            match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
-                Ok(0) => self.stdin_open = false,
-                Ok(count) => self.pending.extend_from_slice(&bytes[..count]),
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-                Err(_) => self.stdin_open = false,
-            }
-        }
-        if !self.pending.is_empty() {
-            match rustix::io::write(&self.master, &self.pending) {
-                Ok(count) => drop(self.pending.drain(..count)),
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-                // Nobody reads there any more.
-                Err(_) => self.pending.clear(),
-            }
-        }
-        if master.intersects(PollFlags::IN | PollFlags::HUP) {
-            self.show();
-        }
-    }
-
-    /// Copies one piece of output; false when there is none now.
-    fn show(&mut self) -> bool {
-        let mut bytes = [0u8; 16384];
-        match rustix::io::read(&self.master, &mut bytes) {
-            Ok(count) if count > 0 => {
-                let _ = write_all(&bytes[..count]);
-                true
-            }
-            Err(rustix::io::Errno::INTR) => true,
-            Err(rustix::io::Errno::AGAIN) => false,
-            // EIO: every slave is closed. One may be opened again while the process lives, but
-            // polling would spin on the hang-up until then.
-            _ => {
-                self.master_open = false;
-                false
-            }
-        }
-    }
-
-    /// What the process wrote before it ended.
-    fn drain(&mut self) {
-        while self.show() {}
+/// The process has ended and our stdout does not take its last output: whoever wants us to end
+/// does not want that output.
+fn give_up(number: i32, terminal: Option<&mut Terminal>) {
+    if let Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP | Signal::SIGQUIT) =
+        Signal::try_from(number)
+        && let Some(terminal) = terminal
+    {
+        terminal.give_up();
     }
 }
 
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if let Some(saved) = &self.saved {
-            let _ = termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, saved);
-        }
-    }
-}
-
-/// Writes to stdout, whatever mode its other users have put it in.
-fn write_all(mut bytes: &[u8]) -> io::Result<()> {
-    let stdout = rustix::stdio::stdout();
-    while !bytes.is_empty() {
-        match rustix::io::write(stdout.as_fd(), bytes) {
-            Ok(count) => bytes = &bytes[count..],
+/// Takes every child that has ended out of the process table; the status of `main`, if it is one
+/// of them.
+fn reap(main: i32) -> Result<Option<i32>> {
+    let mut ended = None;
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                if pid.as_raw_pid() == main {
+                    ended = status.exit_status().or(status.terminating_signal().map(|n| 128 + n));
+                }
+            }
+            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(ended),
             Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => {
-                let _ = poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None);
-            }
-            Err(err) => return Err(err.into()),
+            Err(err) => return Err(err).context("cannot wait for the container"),
         }
     }
-    Ok(())
 }

@@ -173,8 +173,12 @@ impl Launch<'_> {
     fn set_rlimits(&self) -> Result<()> {
         let pid = Pid::from_raw(self.child.pid);
         for (resource, limit) in self.rlimits {
-            rustix::process::prlimit(pid, *resource, *limit)
-                .with_context(|| format!("cannot set process.rlimits {resource:?} to {limit:?}"))?;
+            rustix::process::prlimit(pid, *resource, *limit).with_context(|| {
+                let name = format!("{resource:?}").to_uppercase();
+                let number = |n: Option<u64>| n.map_or("unlimited".to_owned(), |n| n.to_string());
+                let (soft, hard) = (number(limit.current), number(limit.maximum));
+                format!("cannot set process.rlimits RLIMIT_{name} to soft {soft}, hard {hard}")
+            })?;
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! `start`: lets the user's program of a created container run.
 
-use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
+use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::ContainerState;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::lock::Lock;
 use super::state::{Container, Status};
 use crate::init::hooks::{self, HookState};
 
@@ -26,15 +27,25 @@ pub fn start(container: &Container) -> Result<Vec<hooks::HookError>> {
             bail!("cannot start container {id}: its creation has not finished")
         }
     }
+    // Of several callers at once the first one starts it.
+    let lock =
+        Lock::take(&container.dir).with_context(|| format!("cannot start container {id}"))?;
     let path = container.dir.start_fifo();
-    let mut fifo = fs::OpenOptions::new()
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&path)
-        .with_context(|| format!("container {id} does not wait for a start"))?;
-    // Of several callers at once the one that removes the name has won.
-    fs::remove_file(&path).context("cannot start an already running container")?;
-    std::io::Write::write_all(&mut fifo, &[0]).context("cannot start the container")?;
+    let opened = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let mut fifo = match opened {
+        Ok(fifo) => fifo,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            bail!("cannot start an already running container")
+        }
+        Err(err) => {
+            return Err(err).with_context(|| format!("container {id} does not wait for a start"));
+        }
+    };
+    // In this order: with the name gone first, a `start` that is killed in between would leave a
+    // container that nobody can start.
+    io::Write::write_all(&mut fifo, &[0]).context("cannot start the container")?;
+    fs::remove_file(&path).context("cannot remove the fifo of a started container")?;
+    drop(lock);
     // The init holds the only other descriptor, closed by its exec or its end: then there is no
     // reader any more, and nothing of the runtime is left in the container.
     while let Err(rustix::io::Errno::INTR) =

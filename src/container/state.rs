@@ -226,7 +226,7 @@ impl Container {
         if self.state.cgroup.is_frozen().unwrap_or(false) {
             return Status::Paused;
         }
-        if self.dir.start_fifo().exists() { Status::Created } else { Status::Running }
+        if self.dir.waits_for_start() { Status::Created } else { Status::Running }
     }
 
     /// The `state` command's answer, also given to hooks: the specification's fields

@@ -12,6 +12,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
 use super::id::ContainerId;
 
 /// The directory of all containers.
@@ -143,6 +145,15 @@ impl StateDir {
     #[must_use]
     pub fn start_fifo(&self) -> PathBuf {
         self.path.join("start.fifo")
+    }
+
+    /// Whether the init reads the fifo still. Its name alone says nothing: a `start` that was
+    /// killed may have left it.
+    #[must_use]
+    pub fn waits_for_start(&self) -> bool {
+        // Without a reader that is ENXIO.
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::open(self.start_fifo(), flags, Mode::empty()).is_ok()
     }
 
     /// Reads one of the directory's files whole. `None`: it is not there.

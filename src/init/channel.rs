@@ -4,13 +4,14 @@
 //! side is an end of file. Both sides are the same program image: a message is one letter and,
 //! where needed, a few bytes; nothing is serialised.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
-/// The longest text of an error that crosses the line; more is cut.
+/// The longest text of an error that crosses the line.
 const MAX_TEXT: usize = 3000;
 
 /// What the init says.
@@ -72,13 +73,7 @@ impl Channel {
             FromInit::RunHooks => self.write(b"H"),
             FromInit::SetLimits => self.write(b"M"),
             FromInit::Ready => self.write(b"R"),
-            FromInit::Failed(text) => {
-                let mut end = text.len().min(MAX_TEXT);
-                while !text.is_char_boundary(end) {
-                    end -= 1;
-                }
-                self.write(&[b"E", &text.as_bytes()[..end]].concat())
-            }
+            FromInit::Failed(text) => self.write(&[b"E", shortened(text).as_bytes()].concat()),
             // A number, not the descriptor: the new filter may hold back sendmsg(2) until its
             // agent answers, and the agent is who the descriptor is for. write(2) it cannot.
             FromInit::SeccompListener(fd) => self.write(&numbered(b'L', *fd)),
@@ -157,9 +152,48 @@ impl Channel {
     }
 }
 
+/// A text that is too long loses its middle: what it is about stands at its beginning, the reason
+/// at its end.
+fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_TEXT {
+        return text.into();
+    }
+    const HALF: usize = MAX_TEXT / 2 - 4;
+    let (mut head, mut tail) = (HALF, text.len() - HALF);
+    while !text.is_char_boundary(head) {
+        head -= 1;
+    }
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    let part = |range| text.get(range).unwrap_or_default();
+    format!("{} … {}", part(0..head), part(tail..text.len())).into()
+}
+
 /// A message with a number.
 fn numbered(letter: u8, number: i32) -> [u8; 5] {
     let mut bytes = [letter; 5];
     bytes[1..].copy_from_slice(&number.to_ne_bytes());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_any_length_arrives_with_its_end() {
+        let (ours, theirs) = Channel::pair().expect("pair");
+        for size in [0, 1, MAX_TEXT, MAX_TEXT + 1, 100_000] {
+            let text = format!("{}the reason", "é".repeat(size / 2));
+            theirs.report(&FromInit::Failed(text.clone())).expect("sent");
+            match ours.next().expect("received") {
+                Some(FromInit::Failed(arrived)) => {
+                    assert!(arrived.len() <= MAX_TEXT && arrived.ends_with("the reason"));
+                    assert!(text.len() > MAX_TEXT || arrived == text);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

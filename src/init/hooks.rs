@@ -18,6 +18,8 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags};
 use serde::Serialize;
 
+use crate::sys;
+
 /// How much of a failed hook's output is repeated.
 const OUTPUT_LIMIT: u64 = 2048;
 
@@ -160,6 +162,7 @@ fn run_one(phase: &'static str, hook: &Hook, state: &[u8]) -> Result<(), HookErr
         }
     }
     command.stdin(Stdio::from(stdin)).stdout(Stdio::from(out)).stderr(Stdio::from(err));
+    sys::signal::default_in(&mut command);
     let mut child = command.spawn().map_err(failed)?;
 
     if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > 0)

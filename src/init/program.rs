@@ -1,5 +1,6 @@
 //! The user's program: everything about it that can be decided and checked on the host.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -122,6 +123,7 @@ impl Program {
         if !cwd.is_absolute() {
             return Err(ProgramError::Cwd(cwd));
         }
+        c_string("process.cwd", &cwd.to_string_lossy())?;
         let user = process.user();
         for (field, value) in [("process.user.uid", user.uid()), ("process.user.gid", user.gid())] {
             if value == u32::MAX {
@@ -184,16 +186,19 @@ fn c_string(field: &'static str, value: &str) -> Result<CString, ProgramError> {
 
 /// runc 1.4's rule: order kept, the last of several entries with one name wins.
 fn environment(entries: &[String]) -> Result<Vec<CString>, ProgramError> {
-    let mut kept: Vec<(&str, &str)> = Vec::with_capacity(entries.len());
-    for entry in entries {
+    let mut names = HashSet::with_capacity(entries.len());
+    let mut kept = Vec::with_capacity(entries.len());
+    for entry in entries.iter().rev() {
         let name = match entry.split_once('=') {
             Some((name, _)) if !name.is_empty() => name,
             _ => return Err(ProgramError::Env(entry.clone())),
         };
-        kept.retain(|(earlier, _)| *earlier != name);
-        kept.push((name, entry));
+        if names.insert(name) {
+            kept.push(c_string("process.env", entry)?);
+        }
     }
-    kept.into_iter().map(|(_, entry)| c_string("process.env", entry)).collect()
+    kept.reverse();
+    Ok(kept)
 }
 
 fn rlimits(process: &Process) -> Result<Vec<(Resource, Rlimit)>, ProgramError> {

@@ -82,7 +82,7 @@ impl Init<'_> {
         };
         if self.committed {
             // The command that created the container has ended; what is left is its stderr.
-            eprintln!("{}", log::one_line(&error));
+            log::to_stderr(&log::one_line(&error));
         } else {
             let _ = self.channel.report(&FromInit::Failed(log::one_line(&error)));
         }
