@@ -36,8 +36,8 @@ impl Features {
                 "cgroup": {
                     "v1": true,
                     "v2": true,
-                    "systemd": false,
-                    "systemdUser": false,
+                    "systemd": true,
+                    "systemdUser": true,
                     "rdma": true,
                 },
                 "seccomp": {
