@@ -245,7 +245,12 @@ fn build(
         committed: false,
     };
     let back = namespaces.before_clone()?;
-    let cloned = launch::clone_into(scope.is_none().then_some(&cgroup), namespaces.clone_flags(), ours, || init.run());
+    let cloned = launch::clone_into(
+        scope.is_none().then_some(&cgroup),
+        namespaces.clone_flags(),
+        ours,
+        || init.run(),
+    );
     back.restore()?;
     let (child, in_cgroup, channel) = cloned?;
 

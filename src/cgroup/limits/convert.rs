@@ -71,7 +71,10 @@ pub(in crate::cgroup) fn or_max(limit: i64) -> String {
 ///
 /// # Errors
 /// For other negative numbers.
-pub(in crate::cgroup) fn limit(field: &str, value: Option<i64>) -> Result<Option<i64>, CgroupError> {
+pub(in crate::cgroup) fn limit(
+    field: &str,
+    value: Option<i64>,
+) -> Result<Option<i64>, CgroupError> {
     match value {
         None | Some(0) => Ok(None),
         Some(value) if value >= -1 => Ok(Some(value)),

@@ -124,7 +124,9 @@ mod tests {
             .unwrap();
         assert!(text.contains("\"/dev/char/195:0\"") && text.contains("\"char-136\""), "{text}");
         assert!(text.contains("Text(\"rw\")"), "{text}");
-        assert!(allowed(&[rule(b, Some(8), None)], Mode::V1, 239).unwrap().contains("\"block-sd\""));
+        assert!(
+            allowed(&[rule(b, Some(8), None)], Mode::V1, 239).unwrap().contains("\"block-sd\"")
+        );
         assert!(allowed(&[rule(b, None, None)], Mode::V1, 252).unwrap().contains("\"block-*\""));
         assert_eq!(driver(NAMES, c, 195), Some("nvidia-frontend"));
         assert_eq!(driver(NAMES, c, 8), None);

@@ -19,6 +19,11 @@ const PRIVATE: &str = "/run/systemd/private";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const START: &str = "StartTransientUnit";
+/// There is no such unit (any more).
+pub(super) const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+/// There is no such job (any more).
+const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";
 const BUS: &str = "org.freedesktop.DBus";
 
 /// A property of a unit.
@@ -44,7 +49,6 @@ impl Property {
 #[derive(Debug)]
 pub(super) struct Manager {
     bus: Connection,
-    version: Option<u32>,
 }
 
 impl Manager {
@@ -57,9 +61,7 @@ impl Manager {
         };
         let (address, private) = match instance {
             Instance::System => (system_bus()?, Some(PathBuf::from(PRIVATE))),
-            Instance::User => {
-                (user_bus()?, runtime_dir().map(|dir| dir.join("systemd/private")))
-            }
+            Instance::User => (user_bus()?, runtime_dir().map(|dir| dir.join("systemd/private"))),
         };
         let direct = |first: DbusError| match private {
             Some(path) => Connection::open(&Address::Path(path), identity, deadline)
@@ -75,19 +77,13 @@ impl Manager {
             Err(error @ DbusError::Connect { .. }) => direct(error)?,
             Err(error) => return Err(error),
         };
-        Ok(Self { bus, version: None })
+        Ok(Self { bus })
     }
 
     /// The number at the start of systemd's version, such as 252.
     pub fn version(&mut self) -> Result<u32, DbusError> {
-        if let Some(version) = self.version {
-            return Ok(version);
-        }
-        let text = self.property("Version")?;
-        let version = parse_version(&text)
-            .ok_or(DbusError::Protocol("systemd's version does not start with a number"))?;
-        self.version = Some(version);
-        Ok(version)
+        parse_version(&self.property("Version")?)
+            .ok_or(DbusError::Protocol("systemd's version does not start with a number"))
     }
 
     /// The cgroup of systemd itself, below which its slices are; "" for the root.
@@ -107,18 +103,17 @@ impl Manager {
         properties: Vec<Property>,
     ) -> Result<(), DbusError> {
         let properties = properties.into_iter().map(Property::into_value).collect();
-        let body = vec![
-            Value::text(unit),
+        let rest = vec![
             Value::text("replace"),
             Value::Array("(sv)".to_owned(), properties),
             Value::Array("(sa(sv))".to_owned(), Vec::new()),
         ];
-        self.job("StartTransientUnit", body)
+        self.job(START, unit, rest)
     }
 
     /// Stops a unit; comes back when that is done.
     pub fn stop(&mut self, unit: &str) -> Result<(), DbusError> {
-        self.job("StopUnit", vec![Value::text(unit), Value::text("replace")])
+        self.job("StopUnit", unit, vec![Value::text("replace")])
     }
 
     /// Lets systemd forget a unit that failed.
@@ -133,11 +128,8 @@ impl Manager {
         properties: Vec<Property>,
     ) -> Result<(), DbusError> {
         let properties = properties.into_iter().map(Property::into_value).collect();
-        let body = vec![
-            Value::text(unit),
-            Value::Bool(true),
-            Value::Array("(sv)".to_owned(), properties),
-        ];
+        let body =
+            vec![Value::text(unit), Value::Bool(true), Value::Array("(sv)".to_owned(), properties)];
         self.call("SetUnitProperties", body).map(drop)
     }
 
@@ -149,12 +141,21 @@ impl Manager {
     }
 
     fn property(&mut self, name: &str) -> Result<String, DbusError> {
+        self.property_of(OBJECT, MANAGER, name)
+    }
+
+    fn property_of(
+        &mut self,
+        path: &str,
+        interface: &str,
+        name: &str,
+    ) -> Result<String, DbusError> {
         let call = Call {
             destination: SYSTEMD,
-            path: OBJECT,
+            path,
             interface: "org.freedesktop.DBus.Properties",
             member: "Get",
-            body: vec![Value::text(MANAGER), Value::text(name)],
+            body: vec![Value::text(interface), Value::text(name)],
         };
         let answer = self.bus.call(&call, Deadline::after(TIMEOUT))?;
         let mut body = answer.body("v")?;
@@ -164,30 +165,65 @@ impl Manager {
         }
     }
 
+    /// `active`, `inactive`, `failed` and so on; `None`: there is no such unit.
+    fn active_state(&mut self, unit: &str) -> Result<Option<String>, DbusError> {
+        let object = match self.call("GetUnit", vec![Value::text(unit)]) {
+            Err(err) if err.is(NO_SUCH_UNIT) => return Ok(None),
+            answer => answer?.body("o")?.text()?,
+        };
+        match self.property_of(&object, "org.freedesktop.systemd1.Unit", "ActiveState") {
+            Err(err) if err.is(NO_SUCH_UNIT) || err.is(UNKNOWN_OBJECT) => Ok(None),
+            state => state.map(Some),
+        }
+    }
+
     fn call(&mut self, member: &str, body: Vec<Value>) -> Result<Message, DbusError> {
-        let call =
-            Call { destination: SYSTEMD, path: OBJECT, interface: MANAGER, member, body };
+        let call = Call { destination: SYSTEMD, path: OBJECT, interface: MANAGER, member, body };
         self.bus.call(&call, Deadline::after(TIMEOUT))
     }
 
-    /// A method that starts a job, and the job's end. systemd tells whoever started a job of its
-    /// end; `Subscribe` would tell of all others as well.
-    fn job(&mut self, member: &str, body: Vec<Value>) -> Result<(), DbusError> {
-        let answer = self.call(member, body)?;
-        let job = answer.body("o")?.text()?;
-        let result = self.bus.signal(member, Deadline::after(TIMEOUT), |signal| {
-            let ours = signal.member == "JobRemoved" && signal.interface == MANAGER;
-            ours.then(|| removed(signal)).flatten().and_then(|(path, result)| {
-                (path == job).then_some(result)
-            })
-        })?;
-        match result.as_str() {
-            "done" => Ok(()),
-            _ => Err(DbusError::Answer {
-                name: format!("job result {result:?}"),
-                message: "the unit's job did not succeed; see the journal".to_owned(),
-            }),
+    /// A method that starts a job for a unit, and the job's end. systemd tells whoever started a
+    /// job of its end (`Subscribe` would tell of all others as well); but not when it executes
+    /// itself anew meanwhile, and not always on its private socket: then the job is looked for.
+    fn job(&mut self, member: &str, unit: &str, rest: Vec<Value>) -> Result<(), DbusError> {
+        let mut body = vec![Value::text(unit)];
+        body.extend(rest);
+        let job = self.call(member, body)?.body("o")?.text()?;
+        let deadline = Deadline::after(TIMEOUT);
+        let mut pause = Duration::from_millis(50);
+        while !deadline.is_over() {
+            let wanted = |signal: &Message| {
+                let ours = signal.member == "JobRemoved" && signal.interface == MANAGER;
+                ours.then(|| removed(signal)).flatten().filter(|(path, _)| *path == job)
+            };
+            match self.bus.signal(member, Deadline::after(pause), wanted) {
+                Ok((_, result)) if result == "done" => return Ok(()),
+                Ok((_, result)) => return Err(failed_job(&result)),
+                Err(DbusError::Timeout(_)) => {}
+                Err(err) => return Err(err),
+            }
+            pause = (pause * 2).min(Duration::from_secs(2));
+            match self.property_of(&job, "org.freedesktop.systemd1.Job", "State") {
+                Err(err) if err.is(UNKNOWN_OBJECT) => {}
+                Err(err) => return Err(err),
+                // It waits, or is at work.
+                Ok(_) => continue,
+            }
+            let state = self.active_state(unit)?;
+            let runs = state.as_deref() == Some("active");
+            return match runs == (member == START) {
+                true => Ok(()),
+                false => Err(failed_job(state.as_deref().unwrap_or("gone"))),
+            };
         }
+        Err(DbusError::Timeout(member.to_owned()))
+    }
+}
+
+fn failed_job(result: &str) -> DbusError {
+    DbusError::Answer {
+        name: format!("result: {result}"),
+        message: "the unit's job did not succeed; see the journal".to_owned(),
     }
 }
 
@@ -207,13 +243,8 @@ fn hello(bus: &mut Connection, deadline: Deadline) -> Result<(), DbusError> {
          member='JobRemoved'"
     );
     for (member, body) in [("Hello", Vec::new()), ("AddMatch", vec![Value::Text(rule)])] {
-        let call = Call {
-            destination: BUS,
-            path: "/org/freedesktop/DBus",
-            interface: BUS,
-            member,
-            body,
-        };
+        let call =
+            Call { destination: BUS, path: "/org/freedesktop/DBus", interface: BUS, member, body };
         bus.call(&call, deadline)?;
     }
     Ok(())

@@ -85,15 +85,11 @@ impl Unit {
                 return Err(CgroupError::NoUserSystemd);
             }
             // Its slices are below its own cgroup.
-            let own = unit.manager()?.control_group().map_err(unit.failed("find the place of"))?;
+            let own = unit.ask("find the place of", Manager::control_group)?;
             place = format!("{own}{place}");
         }
         let place = format!("{place}/{}", unit.name);
         Ok((unit, place))
-    }
-
-    fn manager(&self) -> Result<Manager, CgroupError> {
-        Manager::connect(self.instance).map_err(self.failed("reach systemd for"))
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(DbusError) -> CgroupError + use<> {

@@ -11,17 +11,19 @@ use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::dbus::{DbusError, Value};
+use super::dbus::{DbusError, Deadline, Value};
+use super::manager::NO_SUCH_UNIT;
 use super::{Instance, Manager, Property, Unit, devices, limits, unified};
 use crate::cgroup::{Cgroup, CgroupError, DeviceRules, Mode, procs};
 
 /// A unit of this name is there already.
 const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
-/// There is no such unit (any more).
-const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
-/// How often a name that is taken is tried, with waits of 10, 20, 40 … ms: an ended container's
-/// scope stays for a moment.
-const TRIES: u32 = 6;
+/// How long a name that is taken is tried: an ended container's scope stays for a moment.
+const LEFTOVER: Duration = Duration::from_millis(600);
+/// How long systemd may be away while it executes itself anew.
+const ABSENCE: Duration = Duration::from_secs(15);
+/// The waits in between grow up to this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a container's scope starts with.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +46,7 @@ impl Cgroup {
     /// [`CgroupError::UnitExists`]: nothing was changed. Otherwise the unit may be there and is
     /// for [`Cgroup::delete`].
     pub fn adopt(&self, unit: &Unit, pid: i32, new: &NewScope<'_>) -> Result<(), CgroupError> {
-        let mut manager = unit.manager()?;
-        let version = manager.version().map_err(unit.failed("ask systemd's version for"))?;
+        let version = unit.version()?;
         let mut properties = unit.base(self.mode(), pid, new.id);
         properties.extend_from_slice(new.properties);
         let files = new.resources.and_then(|resources| resources.unified().as_ref());
@@ -59,8 +60,7 @@ impl Cgroup {
         // Last, so that no annotation opens what the container's own rules close.
         properties.extend(unit.devices(new.devices, self.mode(), version)?);
 
-        start(&mut manager, unit, &properties)?;
-        self.require_member(unit, pid)?;
+        self.start(unit, pid, &properties)?;
         self.complete(pid, resources.as_deref(), new.devices)
     }
 
@@ -70,13 +70,12 @@ impl Cgroup {
         unit: &Unit,
         resources: &'r LinuxResources,
     ) -> Result<Cow<'r, LinuxResources>, CgroupError> {
-        let mut manager = unit.manager()?;
-        let version = manager.version().map_err(unit.failed("ask systemd's version for"))?;
+        let version = unit.version()?;
         let (properties, resources) = limits::properties(resources, self.mode(), version)?;
         if !properties.is_empty() {
-            manager
-                .set_properties(&unit.name, properties)
-                .map_err(unit.failed("set the limits of"))?;
+            unit.ask("set the limits of", |manager| {
+                manager.set_properties(&unit.name, properties.clone())
+            })?;
         }
         Ok(resources)
     }
@@ -88,8 +87,7 @@ impl Cgroup {
         unit: &Unit,
         rules: &DeviceRules,
     ) -> Result<(), CgroupError> {
-        let mut manager = unit.manager()?;
-        let version = manager.version().map_err(unit.failed("ask systemd's version for"))?;
+        let version = unit.version()?;
         let properties = unit.devices(rules, self.mode(), version)?;
         if properties.is_empty() {
             return Ok(());
@@ -98,11 +96,13 @@ impl Cgroup {
         if freeze {
             self.freeze()?;
         }
-        let set = manager.set_properties(&unit.name, properties);
+        let set = unit.ask("set the device rules of", |manager| {
+            manager.set_properties(&unit.name, properties.clone())
+        });
         if freeze {
             self.thaw()?;
         }
-        set.map_err(unit.failed("set the device rules of"))
+        set
     }
 
     /// Has systemd put a process into the cgroup, for a caller whom the kernel does not let.
@@ -115,9 +115,42 @@ impl Cgroup {
         let mut parts = place.unwrap_or(Path::new("")).components();
         while parts.next().is_some_and(|part| part.as_os_str() != unit.name.as_str()) {}
         let below = parts.as_path().to_string_lossy().into_owned();
-        unit.manager()?
-            .attach(&unit.name, &format!("/{below}"), pid)
-            .map_err(unit.failed(failed))
+        let below = format!("/{below}");
+        unit.ask(failed, |manager| manager.attach(&unit.name, &below, pid))
+    }
+
+    /// Starts the scope. A name that is taken may be what is left of an ended container: systemd
+    /// is told to forget it, and gets a moment.
+    fn start(&self, unit: &Unit, pid: i32, properties: &[Property]) -> Result<(), CgroupError> {
+        let (leftover, absence) = (Deadline::after(LEFTOVER), Deadline::after(ABSENCE));
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let started = Manager::connect(unit.instance).and_then(|mut manager| {
+                let started = manager.start_transient(&unit.name, properties.to_vec());
+                if started.as_ref().is_err_and(|err| err.is(EXISTS)) {
+                    let _ = manager.reset_failed(&unit.name);
+                }
+                started
+            });
+            match started {
+                Ok(()) => return self.require_member(unit, pid),
+                // It went away when it had done it.
+                Err(err)
+                    if (err.is(EXISTS) || err.is_disconnect())
+                        && self.require_member(unit, pid).is_ok() =>
+                {
+                    return Ok(());
+                }
+                Err(err) if err.is(EXISTS) && !leftover.is_over() => {}
+                Err(err) if err.is(EXISTS) => {
+                    return Err(CgroupError::UnitExists { unit: unit.name.clone() });
+                }
+                Err(err) if err.is_disconnect() && !absence.is_over() => {}
+                Err(err) => return Err(unit.failed("start")(err)),
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     /// systemd and gpurun may see different trees, as when one of them is in a container: then
@@ -128,7 +161,7 @@ impl Cgroup {
             hierarchy.is_v2() || hierarchy.controllers.iter().any(|name| name == "name=systemd")
         });
         let Some(dir) = own.map(|hierarchy| hierarchy.dir()) else { return Ok(()) };
-        if procs::of_dir(&dir)?.contains(&pid) {
+        if procs::of_dir(&dir).is_ok_and(|pids| pids.contains(&pid)) {
             return Ok(());
         }
         let there = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -175,36 +208,37 @@ impl Unit {
 
     /// Ends the unit and everything in it. One that is gone already is fine.
     pub(in crate::cgroup) fn stop(&self) -> Result<(), CgroupError> {
-        let mut manager = self.manager()?;
-        match manager.stop(&self.name) {
-            Ok(()) => {}
-            Err(err) if err.is(NO_SUCH_UNIT) => return Ok(()),
-            Err(err) => return Err(self.failed("stop")(err)),
-        }
+        let gone = |done: Result<(), DbusError>| match done {
+            Err(err) if err.is(NO_SUCH_UNIT) => Ok(()),
+            done => done,
+        };
+        self.ask("stop", |manager| gone(manager.stop(&self.name)))?;
         // One that failed, as after the OOM killer, would be kept for somebody to look at.
-        match manager.reset_failed(&self.name) {
-            Err(err) if !err.is(NO_SUCH_UNIT) => Err(self.failed("reset")(err)),
-            _ => Ok(()),
-        }
+        self.ask("reset", |manager| gone(manager.reset_failed(&self.name)))
     }
-}
 
-/// Starts the scope. A name that is taken may be what is left of an ended container: systemd is
-/// told to forget it, and gets a moment.
-fn start(
-    manager: &mut Manager,
-    unit: &Unit,
-    properties: &[Property],
-) -> Result<(), CgroupError> {
-    for attempt in 0..TRIES {
-        match manager.start_transient(&unit.name, properties.to_vec()) {
-            Ok(()) => return Ok(()),
-            Err(err) if err.is(EXISTS) => {
-                let _ = manager.reset_failed(&unit.name);
-                std::thread::sleep(Duration::from_millis(10 << attempt));
+    fn version(&self) -> Result<u32, CgroupError> {
+        self.ask("ask systemd's version for", Manager::version)
+    }
+
+    /// Asks systemd for something that can be asked twice: again where it has gone away in the
+    /// middle, as on daemon-reexec.
+    pub(super) fn ask<T>(
+        &self,
+        action: &'static str,
+        mut request: impl FnMut(&mut Manager) -> Result<T, DbusError>,
+    ) -> Result<T, CgroupError> {
+        let absence = Deadline::after(ABSENCE);
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let answer = Manager::connect(self.instance).and_then(|mut it| request(&mut it));
+            match answer {
+                Err(err) if err.is_disconnect() && !absence.is_over() => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                answer => return answer.map_err(self.failed(action)),
             }
-            Err(err) => return Err(unit.failed("start")(err)),
         }
     }
-    Err(CgroupError::UnitExists { unit: unit.name.clone() })
 }

@@ -36,7 +36,9 @@ pub(super) fn add(list: &mut List, files: &HashMap<String, String>) -> Result<()
                 list.cpu_quota(quota, Some(period));
             }
             "cpuset.cpus" => list.cpu_set("AllowedCPUs", "unified \"cpuset.cpus\"", value)?,
-            "cpuset.mems" => list.cpu_set("AllowedMemoryNodes", "unified \"cpuset.mems\"", value)?,
+            "cpuset.mems" => {
+                list.cpu_set("AllowedMemoryNodes", "unified \"cpuset.mems\"", value)?
+            }
             "memory.high" => list.number("MemoryHigh", or_max()?),
             "memory.low" => list.number("MemoryLow", or_max()?),
             "memory.min" => list.number("MemoryMin", or_max()?),

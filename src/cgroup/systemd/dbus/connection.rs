@@ -24,6 +24,12 @@ impl Deadline {
         Self(Instant::now() + time)
     }
 
+    /// Whether that was before now.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        self.left().is_none()
+    }
+
     /// What is left; `None`: nothing. (A socket takes a time of 0 for "for ever".)
     fn left(self) -> Option<Duration> {
         Some(self.0.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
@@ -82,35 +88,36 @@ impl Connection {
     }
 
     /// SASL with the one mechanism `EXTERNAL`: the kernel tells the other side who we are.
+    ///
+    /// All of it is said at once, as systemd's own client does. A `BEGIN` that waits for the answer
+    /// may be read together with the first call, which systemd's private socket then forgets.
     fn authenticate(
         &mut self,
         address: &Address,
         identity: Identity,
         deadline: Deadline,
     ) -> Result<(), DbusError> {
-        const WHAT: &str = "the authentication";
         let first = match identity {
             // The number's digits in hexadecimal ASCII.
             Identity::User(uid) => {
                 let digits: String =
                     uid.to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
-                format!("\0AUTH EXTERNAL {digits}\r\n")
+                format!("\0AUTH EXTERNAL {digits}\r\nBEGIN\r\n")
             }
-            Identity::Kernel => "\0AUTH EXTERNAL\r\n".to_owned(),
+            Identity::Kernel => "\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n".to_owned(),
         };
-        self.send(first.as_bytes(), WHAT, deadline)?;
+        self.send(first.as_bytes(), "the authentication", deadline)?;
         let mut answer = self.line(deadline)?;
-        if answer == "DATA" {
-            self.send(b"DATA\r\n", WHAT, deadline)?;
+        if identity == Identity::Kernel && answer == "DATA" {
             answer = self.line(deadline)?;
         }
         if !answer.starts_with("OK") {
             return Err(DbusError::Refused { address: address.to_string(), answer });
         }
-        self.send(b"BEGIN\r\n", WHAT, deadline)
+        Ok(())
     }
 
-    /// A line of the authentication. Nothing comes after it until we have answered.
+    /// A line of the authentication. Nothing comes after the last one until we call something.
     fn line(&mut self, deadline: Deadline) -> Result<String, DbusError> {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
@@ -268,6 +275,6 @@ mod tests {
         let error = connection.authenticate(&address, Identity::User(1000), soon()).unwrap_err();
         assert_eq!(error.to_string(), "/bus refuses the caller: REJECTED EXTERNAL");
         let count = peer.read(&mut said).unwrap();
-        assert_eq!(&said[..count], b"\0AUTH EXTERNAL 31303030\r\n");
+        assert_eq!(&said[..count], b"\0AUTH EXTERNAL 31303030\r\nBEGIN\r\n");
     }
 }

@@ -132,11 +132,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, DbusError> {
     let body_length = reader.u32()? as usize;
     reader.u32()?;
     let fields_length = reader.u32()? as usize;
-    let end = reader
-        .position
-        .checked_add(fields_length)
-        .filter(|end| *end <= bytes.len())
-        .ok_or(CUT)?;
+    let end =
+        reader.position.checked_add(fields_length).filter(|end| *end <= bytes.len()).ok_or(CUT)?;
     let mut message = Message {
         kind,
         reply_serial: None,
@@ -250,8 +247,7 @@ impl<'a> Reader<'a> {
         if self.byte()? != 0 {
             return Err(DbusError::Protocol("a text does not end with NUL"));
         }
-        String::from_utf8(text.to_vec())
-            .map_err(|_| DbusError::Protocol("a text is not UTF-8"))
+        String::from_utf8(text.to_vec()).map_err(|_| DbusError::Protocol("a text is not UTF-8"))
     }
 
     /// Passes over a header field that gpurun has no use for.

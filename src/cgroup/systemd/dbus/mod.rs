@@ -81,6 +81,24 @@ pub enum DbusError {
 }
 
 impl DbusError {
+    /// Whether the peer went away in the middle, as systemd does when it executes itself anew; to
+    /// be tried again on a new connection.
+    #[must_use]
+    pub fn is_disconnect(&self) -> bool {
+        match self {
+            Self::Broken(_) => true,
+            Self::Connect { source, .. } => source.kind() == io::ErrorKind::ConnectionRefused,
+            Self::Answer { name, .. } => matches!(
+                name.as_str(),
+                "org.freedesktop.DBus.Error.NoReply"
+                    | "org.freedesktop.DBus.Error.Disconnected"
+                    | "org.freedesktop.DBus.Error.NameHasNoOwner"
+                    | "org.freedesktop.DBus.Error.ServiceUnknown"
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether it is the answer with this error name.
     #[must_use]
     pub fn is(&self, wanted: &str) -> bool {
