@@ -54,6 +54,7 @@ impl Features {
                 "mountExtensions": { "idmap": { "enabled": false } },
                 "netDevices": { "enabled": false },
             },
+            "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
             "annotations": {
                 "io.github.gpurun.version": env!("CARGO_PKG_VERSION"),
             },

@@ -38,8 +38,9 @@ pub enum Entry<'a> {
     Adopt(&'a Cgroup, &'a Unit, NewScope<'a>),
 }
 
-/// Forks into `flags` and, where the kernel can, straight into the container's cgroup. Returns
-/// the child and whether it is in the cgroup already; `None` is a cgroup that is still to be made. `child` runs in the new process and does not
+/// Forks into `flags` and, where the kernel can, straight into the container's cgroup (`None`: it
+/// is still to be made). Returns the child and whether it is in the cgroup already. `child` runs in
+/// the new process and does not
 /// return; the process closes its copy of `ours`: otherwise it would never see the end of its
 /// parent.
 ///
