@@ -40,9 +40,8 @@ pub enum Entry<'a> {
 
 /// Forks into `flags` and, where the kernel can, straight into the container's cgroup (`None`: it
 /// is still to be made). Returns the child and whether it is in the cgroup already. `child` runs in
-/// the new process and does not
-/// return; the process closes its copy of `ours`: otherwise it would never see the end of its
-/// parent.
+/// the new process and does not return; the process closes its copy of `ours`: otherwise it would
+/// never see the end of its parent.
 ///
 /// # Errors
 /// The kernel's, with what they usually mean.

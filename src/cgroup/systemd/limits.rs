@@ -144,7 +144,9 @@ impl List {
         };
         const PERCENT: u128 = 10_000;
         let period = u128::from(period.unwrap_or(PERIOD).max(1));
-        let per_second = (u128::from(limit) * 1_000_000 / period).next_multiple_of(PERCENT);
+        // At least one: 0 would be no quota at all.
+        let share = u128::from(limit) * 1_000_000 / period;
+        let per_second = share.max(1).next_multiple_of(PERCENT);
         self.number("CPUQuotaPerSecUSec", u64::try_from(per_second).unwrap_or(INFINITY));
         let rounded = i64::try_from(per_second * period / 1_000_000).ok()?;
         (Some(rounded) != quota).then_some(rounded)
@@ -255,7 +257,7 @@ mod tests {
         // Absurd numbers do not overflow.
         let mut list = List { version: 252, properties: Vec::new() };
         assert_eq!(list.cpu_quota(Some(i64::MAX), Some(1)), None);
-        assert_eq!(list.cpu_quota(Some(1), Some(u64::MAX)), None);
+        assert!(list.cpu_quota(Some(1), Some(u64::MAX)).is_some_and(|quota| quota > 0));
     }
 
     #[test]
