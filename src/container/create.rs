@@ -13,14 +13,15 @@ use rustix::fs::{CWD, FileType, Mode};
 
 use super::bundle::Bundle;
 use super::id::ContainerId;
-use super::launch::{self, Launch};
+use super::launch::{self, Entry, Launch};
 use super::lock::{Lock, LockError};
 use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
 use super::{console, delete, idmap, start};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
-use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
+use crate::cgroup::systemd::{self, NewScope, Property};
+use crate::cgroup::{Cgroup, CgroupError, ContainerMounts, Driver};
 use crate::gpu;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
 use crate::init::channel::Channel;
@@ -73,6 +74,8 @@ struct Decided {
     seccomp: Option<Filter>,
     namespaces: Namespaces,
     cgroup: Cgroup,
+    /// What the annotations ask of systemd.
+    properties: Vec<Property>,
     devices: DeviceRules,
 }
 
@@ -125,7 +128,8 @@ pub fn create(
 }
 
 fn is_foreign_cgroup(error: &Error) -> bool {
-    matches!(error.downcast_ref(), Some(CgroupError::NotEmpty { .. } | CgroupError::Frozen { .. }))
+    use CgroupError::{Frozen, NotEmpty, UnitExists};
+    matches!(error.downcast_ref(), Some(NotEmpty { .. } | Frozen { .. } | UnitExists { .. }))
 }
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
@@ -159,7 +163,11 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         rules.unwrap_or_default(),
         linux.devices().as_deref().unwrap_or_default(),
     )?;
-    Ok(Decided { plan, program, tuning, seccomp, namespaces, cgroup, devices, bundle })
+    let properties = match (cgroup.driver(), spec.annotations()) {
+        (Driver::Systemd(_), Some(all)) => systemd::properties_of_annotations(all)?,
+        _ => Vec::new(),
+    };
+    Ok(Decided { plan, program, tuning, seccomp, namespaces, cgroup, properties, devices, bundle })
 }
 
 /// The rules that the plan's devices need, for every later `update`.
@@ -194,8 +202,8 @@ fn build(
     mut options: Options,
     lock: &Lock,
 ) -> Result<(Spec, OwnedFd)> {
-    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, devices } =
-        decided;
+    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, .. } = decided;
+    let (devices, properties) = (decided.devices, decided.properties);
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
@@ -205,7 +213,17 @@ fn build(
     let journal = Journal::new(container.dir.journal()?);
 
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    cgroup.create(resources, &devices)?;
+    // systemd makes a cgroup around a process; gpurun has it before there is one.
+    let scope = match cgroup.driver() {
+        Driver::Systemd(unit) if !cgroup.pids()?.is_empty() => {
+            return Err(CgroupError::UnitExists { unit: unit.name.clone() }.into());
+        }
+        Driver::Systemd(unit) => Some((unit, resources)),
+        _ => {
+            cgroup.create(resources, &devices)?;
+            None
+        }
+    };
     // Its being there also says that the cgroup is ours: see `delete`.
     let fifo = make_fifo(&container.dir.start_fifo())?;
 
@@ -239,7 +257,12 @@ fn build(
         committed: false,
     };
     let back = namespaces.before_clone()?;
-    let cloned = launch::clone_into(&cgroup, namespaces.clone_flags(), ours, || init.run());
+    let cloned = launch::clone_into(
+        scope.is_none().then_some(&cgroup),
+        namespaces.clone_flags(),
+        ours,
+        || init.run(),
+    );
     back.restore()?;
     let (child, in_cgroup, channel) = cloned?;
 
@@ -250,7 +273,15 @@ fn build(
         hook_state: &hook_state,
         rlimits: &rlimits,
         oom_score_adj,
-        cgroup: (!in_cgroup).then_some(&cgroup),
+        cgroup: match scope {
+            Some((unit, resources)) => {
+                let properties = &properties;
+                let new = NewScope { id: &id, resources, devices: &devices, properties };
+                Entry::Adopt(&cgroup, unit, new)
+            }
+            None if in_cgroup => Entry::Born,
+            None => Entry::Join(&cgroup),
+        },
         map_ids: namespaces.creates(CloneFlags::CLONE_NEWUSER),
         seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
     };
