@@ -143,6 +143,8 @@ subcommands! {
     List(commands::list::List) = "list",
     /// List the processes of a container
     Ps(commands::ps::Ps) = "ps",
+    /// Print what a container uses, and when it runs out of memory, as JSON lines
+    Events(commands::events::Events) = "events",
     /// Freeze a container
     Pause(commands::pause::Pause) = "pause",
     /// Thaw a container

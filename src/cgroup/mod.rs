@@ -2,8 +2,7 @@
 //!
 //! What belongs here: everything that reads or writes a cgroup filesystem, and the device program
 //! of cgroup v2. What does not: deciding which devices and limits a container gets (the spec and
-//! the GPU plan), statistics as an engine wants them (the `events` command formats them), and
-//! mounting cgroups inside the container (the init, with [`mounts`]'s list).
+//! the GPU plan), and mounting cgroups inside the container (the init, with [`mounts`]'s list).
 //!
 //! | file | holds |
 //! |---|---|
@@ -11,6 +10,8 @@
 //! | `create` | making the directories, controllers, device rules and limits, in this order |
 //! | [`devices`] | the device rules: one model, two writers |
 //! | `limits/` | the OCI resources, one file per controller, both versions side by side |
+//! | [`stats`] | what was used, one file per controller |
+//! | `oom` | being told when memory runs out |
 //! | `procs` | joining, listing and killing |
 //! | `freezer` | freeze and thaw |
 //! | `delete` | removing the directories |
@@ -37,7 +38,9 @@ mod freezer;
 mod limits;
 pub mod locate;
 pub mod mounts;
+mod oom;
 mod procs;
+pub mod stats;
 
 #[cfg(test)]
 mod test_support;
@@ -51,6 +54,8 @@ use serde::{Deserialize, Serialize};
 pub use devices::{DeviceError, DeviceRule, DeviceRules};
 pub use error::CgroupError;
 pub use mounts::{ContainerMounts, V1Mount};
+pub use oom::OomWatch;
+pub use stats::Stats;
 
 /// Which cgroup filesystems the machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod explain;
 pub mod features;
@@ -69,6 +70,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Delete(command) => command.run(&global)?,
         Subcommands::List(command) => command.run(&global)?,
         Subcommands::Ps(command) => command.run(&global)?,
+        Subcommands::Events(command) => command.run(&global)?,
         Subcommands::Pause(command) => command.run(&global)?,
         Subcommands::Resume(command) => command.run(&global)?,
         Subcommands::Update(command) => command.run(&global)?,

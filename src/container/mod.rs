@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod console;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod foreground;
 pub mod id;
