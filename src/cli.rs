@@ -90,6 +90,14 @@ pub enum Rootless {
 #[derive(Debug, Args)]
 pub struct Nothing {}
 
+/// The value of a switch that may be turned off as well as on.
+///
+/// # Errors
+/// Go's words.
+pub fn parse_bool(text: &str) -> Result<bool, &'static str> {
+    go_flags::go_bool(text).ok_or("parse error")
+}
+
 /// Makes [`Subcommands`] and teaches clap about it as its derive macro would, but so that only the
 /// options of the command that is given are built: a container's life is three short processes,
 /// and building all commands' options is work that none of them needs.

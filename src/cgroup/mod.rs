@@ -14,6 +14,7 @@
 //! | `oom` | being told when memory runs out |
 //! | `procs` | joining, listing and killing |
 //! | `freezer` | freeze and thaw |
+//! | `sub` | the cgroups below it that `exec --cgroup` names |
 //! | `delete` | removing the directories |
 //! | [`mounts`] | what the init needs to show the cgroup to the container |
 //! | `file` | reading and writing one file of a cgroup |
@@ -41,13 +42,14 @@ pub mod mounts;
 mod oom;
 mod procs;
 pub mod stats;
+mod sub;
 
 #[cfg(test)]
 mod test_support;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -158,37 +160,5 @@ impl Cgroup {
     #[must_use]
     pub fn exists(&self) -> bool {
         self.process_dir().is_some_and(|dir| dir.is_dir())
-    }
-
-    /// The cgroup of `exec --cgroup`: `sub` relative to the container's in every hierarchy, or,
-    /// as `CONTROLLER[,CONTROLLER]:PATH` on v1, in the named ones. It must exist already.
-    ///
-    /// # Errors
-    /// [`CgroupError::SubCgroup`]: `..` in it, a controller on v2, or an unknown controller.
-    pub fn child(&self, sub: &str) -> Result<Self, CgroupError> {
-        let refuse = |reason: String| CgroupError::SubCgroup { argument: sub.to_owned(), reason };
-        let (only, path) = match sub.split_once(':') {
-            None => (None, sub),
-            Some(_) if self.mode == Mode::V2 => {
-                return Err(refuse("cgroup v2 has no separate controllers".to_owned()));
-            }
-            Some((controllers, path)) => (Some(controllers), path),
-        };
-        let path = locate::relative(Path::new(path)).map_err(refuse)?;
-        for controller in only.into_iter().flat_map(|list| list.split(',')) {
-            if !self.hierarchies.iter().any(|hierarchy| hierarchy.has(controller)) {
-                return Err(refuse(format!("there is no controller {controller:?}")));
-            }
-        }
-        let mut child = self.clone();
-        if path.as_os_str().is_empty() {
-            return Ok(child);
-        }
-        for hierarchy in &mut child.hierarchies {
-            if only.is_none_or(|list| list.split(',').any(|name| hierarchy.has(name))) {
-                hierarchy.path.push(&path);
-            }
-        }
-        Ok(child)
     }
 }

@@ -74,6 +74,7 @@ pub fn normalize(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
             (action, None) if !action.takes_values() => done.push(spelled.into()),
             (_, Some("")) => {}
             (_, Some(value)) => done.push(format!("{spelled}={value}").into()),
+            (_, None) if option.is_require_equals_set() => done.push(spelled.into()),
             (_, None) => match rest.next() {
                 Some(value) if value.is_empty() => {}
                 value => {

@@ -8,6 +8,7 @@ use clap::Args;
 use super::create::Common;
 use crate::cli::Global;
 use crate::container::foreground::Supervisor;
+use crate::container::notify_socket::{self, NotifySocket};
 use crate::container::{console, create, delete, start};
 use crate::log;
 
@@ -44,12 +45,25 @@ impl Run {
         let created = create::create(&store, &id, bundle, options)?;
         let wait = || -> Result<u8> {
             let master = line.map(|line| console::receive_master(line.as_fd())).transpose()?;
+            let notify = match notify_socket::of_environment() {
+                Some(manager) => NotifySocket::bind(&created.container.dir, &manager)?,
+                None => None,
+            };
             for failed in start::start(&created.container)? {
                 log::warn(failed);
             }
-            let Some(supervisor) = supervisor else { return Ok(0) };
             let init = created.container.state.init.context("the container has no init")?;
-            Ok(u8::try_from(supervisor.wait(init.pid, master)?).unwrap_or(u8::MAX))
+            match (supervisor, notify) {
+                (Some(supervisor), notify) => {
+                    let status = supervisor.wait(init.pid, master, notify)?;
+                    Ok(u8::try_from(status).unwrap_or(u8::MAX))
+                }
+                (None, Some(notify)) => {
+                    notify.wait(created.pidfd.as_fd(), init.pid)?;
+                    Ok(0)
+                }
+                (None, None) => Ok(0),
+            }
         };
         let ended = wait();
         if ended.is_ok() && (self.detach || self.keep) {

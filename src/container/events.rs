@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags};
 use serde::Serialize;
 
-use super::process::Liveness;
 use super::state::{Container, Status};
 use crate::cgroup::Stats;
 use crate::log;
@@ -60,13 +58,9 @@ pub fn follow(
     mut emit: impl FnMut(&Event<'_>) -> Result<()>,
 ) -> Result<()> {
     refuse_stopped(container)?;
-    let init = container.state.init.context("the container has no init")?;
-    let raw = Pid::from_raw(init.pid).context("the container has no init")?;
-    let Ok(pidfd) = rustix::process::pidfd_open(raw, PidfdFlags::empty()) else { return Ok(()) };
-    // The descriptor is on whoever has the pid now.
-    if init.liveness() == Liveness::Ended {
+    let Some((_, pidfd)) = container.state.init.and_then(|init| init.open()) else {
         return Ok(());
-    }
+    };
     let mut memory =
         container.state.cgroup.watch_oom().context("cannot watch the container's memory")?;
     let oom = Event { kind: "oom", id: &container.state.id, data: None };

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::termios::{self, OptionalActions, Termios};
 
+use super::notify_socket::NotifySocket;
 use super::process;
 
 /// Blocked signals and their descriptor. Made before the process is, so that neither its end nor
@@ -41,11 +42,17 @@ impl Supervisor {
     }
 
     /// Waits for the process `pid`, a child of ours, and returns its exit status, 128 + n for one
-    /// that signal n ended. `master` is its terminal.
+    /// that signal n ended. `master` is its terminal; `notify` is heard until it has said that it
+    /// is ready.
     ///
     /// # Errors
     /// When waiting itself fails.
-    pub fn wait(self, pid: i32, master: Option<OwnedFd>) -> Result<i32> {
+    pub fn wait(
+        self,
+        pid: i32,
+        master: Option<OwnedFd>,
+        mut notify: Option<NotifySocket>,
+    ) -> Result<i32> {
         let mut terminal = master.map(Terminal::new).transpose()?;
         let mut status = self.reap(pid)?;
         while status.is_none() {
@@ -57,14 +64,19 @@ impl Supervisor {
                     fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
                 }
             }
+            fds.extend(notify.as_ref().map(|n| PollFd::from_borrowed_fd(n.as_fd(), PollFlags::IN)));
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(err) => return Err(err).context("cannot wait for the container"),
             }
             let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+            // The supervisor itself is the main process to whoever waits for it.
+            let own = rustix::process::getpid().as_raw_nonzero().get();
+            notify = notify.filter(|notify| !notify.pass_on(own));
             let ready = |index: usize| ready.get(index).copied().unwrap_or(PollFlags::empty());
             if let Some(terminal) = &mut terminal {
-                terminal.pump(ready(1), ready(2));
+                let stdin = wants.is_some_and(|(_, stdin)| stdin);
+                terminal.pump(ready(1), if stdin { ready(2) } else { PollFlags::empty() });
             }
             while let Ok(Some(info)) = self.signals.read_signal() {
                 self.handle(info.ssi_signo, pid, terminal.as_ref());

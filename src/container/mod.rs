@@ -4,6 +4,7 @@
 //! What runs inside the container belongs to [`crate::init`]; what the user typed and sees, to
 //! [`crate::commands`].
 
+pub mod activation;
 pub mod bundle;
 pub mod console;
 pub mod create;
@@ -16,7 +17,9 @@ pub mod idmap;
 pub mod json;
 pub mod kill;
 pub mod launch;
+pub mod notify_socket;
 pub mod pause;
+pub mod pidfd_socket;
 pub mod process;
 pub mod sealed;
 pub mod start;
