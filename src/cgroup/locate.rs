@@ -88,6 +88,12 @@ pub(super) fn relative(path: &Path) -> Result<PathBuf, String> {
     Ok(inside)
 }
 
+/// Whether the machine has cgroup v2 alone.
+#[must_use]
+pub fn is_unified() -> bool {
+    is_cgroup2(Path::new(CGROUP_ROOT))
+}
+
 fn is_cgroup2(path: &Path) -> bool {
     // The field's type differs between architectures; this one holds them all.
     rustix::fs::statfs(path).is_ok_and(|stat| i128::from(stat.f_type) == CGROUP2_MAGIC)

@@ -102,7 +102,7 @@ impl Create {
         let process = bundle.spec.process().as_ref();
         let terminal = process.and_then(|process| process.terminal()).unwrap_or(false);
         console::check(true, terminal, self.common.console_socket.is_some())?;
-        create::create(&super::store(global), &id, bundle, self.common.options(global))?;
+        create::create(&super::root::store(global)?, &id, bundle, self.common.options(global))?;
         Ok(())
     }
 }

@@ -1,11 +1,11 @@
 //! `gpurun events`.
 
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use super::output;
 use crate::cli::Global;
 use crate::container::events::{self, Event};
 
@@ -47,11 +47,7 @@ impl Events {
 fn print(event: &Event<'_>) -> Result<()> {
     let mut line = serde_json::to_string(event).context("cannot print the event")?;
     line.push('\n');
-    let mut stdout = std::io::stdout();
-    stdout
-        .write_all(line.as_bytes())
-        .and_then(|()| stdout.flush())
-        .context("cannot write to stdout")
+    output::print(&line)
 }
 
 /// A duration as Go writes it: numbers with units, such as `1h30m` or `1.5s`. Negative ones, which

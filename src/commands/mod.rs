@@ -8,8 +8,10 @@ pub mod explain;
 pub mod features;
 pub mod kill;
 pub mod list;
+mod output;
 pub mod pause;
 pub mod ps;
+mod root;
 pub mod run;
 pub mod spec;
 pub mod start;
@@ -17,15 +19,12 @@ pub mod state;
 pub mod update;
 pub mod version;
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Error, Result};
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Global, Subcommands};
 use crate::container::id::ContainerId;
 use crate::container::state::Container;
-use crate::container::store::Store;
 
 /// A failed command and its exit status.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ impl From<Error> for Failure {
 pub fn run(cli: Cli) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     if global.version {
-        version::print();
+        version::print()?;
         return Ok(0);
     }
     let Some(command) = command else {
@@ -77,25 +76,13 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Spec(command) => command.run()?,
         Subcommands::Features(command) => command.run()?,
         Subcommands::Explain(command) => command.run()?,
-        Subcommands::Version(_) => version::print(),
+        Subcommands::Version(_) => version::print()?,
     }
     Ok(0)
-}
-
-/// Where the containers are remembered.
-fn store(global: &Global) -> Store {
-    let root = global.root.clone().unwrap_or_else(|| {
-        let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-        match runtime_dir {
-            Some(dir) if !nix::unistd::geteuid().is_root() => PathBuf::from(dir).join("gpurun"),
-            _ => PathBuf::from("/run/gpurun"),
-        }
-    });
-    Store::new(root)
 }
 
 /// The container that the arguments name.
 fn load(global: &Global, id: &str) -> Result<Container> {
     let id = ContainerId::parse(id)?;
-    Ok(Container::load(&store(global), &id)?)
+    Ok(Container::load(&root::store(global)?, &id)?)
 }

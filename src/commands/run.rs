@@ -35,7 +35,7 @@ impl Run {
     /// It could not be started.
     pub fn run(self, global: &Global) -> Result<u8> {
         let (id, bundle) = self.common.load()?;
-        let store = super::store(global);
+        let store = super::root::store(global)?;
         let mut options = self.common.options(global);
         let supervisor = (!self.detach).then(|| Supervisor::new(!self.no_subreaper)).transpose()?;
         let terminal = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
