@@ -26,7 +26,8 @@ impl Spec {
     /// # Errors
     /// There is one already.
     pub fn run(self) -> Result<()> {
-        let path = self.bundle.join("config.json");
+        let name = PathBuf::from("config.json");
+        let path = if self.bundle.as_os_str() == "." { name } else { self.bundle.join(name) };
         let mut spec = default_spec();
         if crate::cgroup::locate::is_unified() {
             // On v1 a container's view of its cgroups is made of mounts.
