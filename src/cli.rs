@@ -1,19 +1,30 @@
 //! The command line: runc's, with `explain` added.
 
+mod go_flags;
+mod usage;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{
-    ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
-    ValueEnum,
-};
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub use usage::UsageError;
 
 use crate::commands;
 
+/// How help looks: runc's headings.
+const HELP: &str = "NAME:\n   {bin} - {about}\n\nUSAGE:\n   {usage}\n\n{all-args}{after-help}";
+
 /// An OCI container runtime with native GPU support.
 #[derive(Debug, Parser)]
-#[command(name = "gpurun", disable_version_flag = true, disable_help_subcommand = true)]
+#[command(
+    name = "gpurun",
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    args_override_self = true,
+    help_template = HELP
+)]
 pub struct Cli {
     /// Options before the command.
     #[command(flatten)]
@@ -65,16 +76,27 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Rootless {
     /// Yes
+    #[value(aliases = ["1", "t", "T", "TRUE", "True"])]
     True,
     /// No
+    #[value(aliases = ["0", "f", "F", "FALSE", "False"])]
     False,
     /// If not started by root
+    #[value(aliases = ["AUTO", "Auto"])]
     Auto,
 }
 
 /// No arguments.
 #[derive(Debug, Args)]
 pub struct Nothing {}
+
+/// The value of a switch that may be turned off as well as on.
+///
+/// # Errors
+/// Go's words.
+pub fn parse_bool(text: &str) -> Result<bool, &'static str> {
+    go_flags::go_bool(text).ok_or("parse error")
+}
 
 /// Makes [`Subcommands`] and teaches clap about it as its derive macro would, but so that only the
 /// options of the command that is given are built: a container's life is three short processes,
@@ -92,7 +114,11 @@ macro_rules! subcommands {
                 cmd.subcommands([$(
                     Command::new($name).about(concat!($($about),+).trim()).defer(|cmd| {
                         let about = concat!($($about),+).trim();
-                        <$args>::augment_args(cmd).about(about).long_about(None)
+                        <$args>::augment_args(cmd)
+                            .about(about)
+                            .long_about(None)
+                            .args_override_self(true)
+                            .help_template(HELP.replace("{bin}", concat!("gpurun ", $name)))
                     }),
                 )+])
             }
@@ -143,6 +169,8 @@ subcommands! {
     List(commands::list::List) = "list",
     /// List the processes of a container
     Ps(commands::ps::Ps) = "ps",
+    /// Print what a container uses, and when it runs out of memory, as JSON lines
+    Events(commands::events::Events) = "events",
     /// Freeze a container
     Pause(commands::pause::Pause) = "pause",
     /// Thaw a container
@@ -162,84 +190,35 @@ subcommands! {
 }
 
 impl Cli {
-    /// Parses a command line as runc's users write it: also long options with a single dash.
+    /// Parses a command line as runc's users write it.
     ///
     /// # Errors
-    /// clap's, which prints itself.
-    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(double_dashes(args.into_iter().collect()))
+    /// A request for help, or what is wrong.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refused> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let normal = go_flags::normalize(args.clone())
+            .map_err(|message| Refused::Usage(UsageError::new(&args, message)))?;
+        Self::try_parse_from(normal).map_err(|error| match error.use_stderr() {
+            true => Refused::Usage(UsageError::from_clap(&args, &error)),
+            false => Refused::Help(error),
+        })
     }
 }
 
-/// Go's flag parser takes `-bundle` for `--bundle`. Only what stands before the first positional
-/// argument is an option of ours: what follows belongs to the container's program.
-fn double_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
-    // Knowing the options costs time, and engines write two dashes.
-    let may_be_long = |arg: &OsString| {
-        let arg = arg.as_encoded_bytes();
-        arg.len() > 2 && arg[0] == b'-' && arg[1] != b'-'
-    };
-    if !args.iter().skip(1).any(may_be_long) {
-        return args;
-    }
-    let mut program = Cli::command();
-    program.build();
-    let mut command: &Command = &program;
-    let mut index = 1;
-    while index < args.len() {
-        let Some(text) = args[index].to_str().map(str::to_owned) else { return args };
-        index += 1;
-        if text == "--" {
-            return args;
-        }
-        let Some(name) = text.strip_prefix('-').filter(|name| !name.is_empty()) else {
-            match command.find_subcommand(&text) {
-                Some(found) => command = found,
-                None => return args,
-            }
-            continue;
-        };
-        let (name, has_value) = match name.trim_start_matches('-').split_once('=') {
-            Some((name, _)) => (name, true),
-            None => (name.trim_start_matches('-'), false),
-        };
-        let long = command.get_arguments().find(|arg| arg.get_long() == Some(name));
-        if long.is_some() && !text.starts_with("--") {
-            args[index - 1] = OsString::from(format!("-{text}"));
-        }
-        let short =
-            |arg: &&clap::Arg| name.chars().count() == 1 && arg.get_short() == name.chars().next();
-        let option = long.or_else(|| command.get_arguments().find(short));
-        if option.is_some_and(|arg| arg.get_action().takes_values()) && !has_value {
-            index += 1;
-        }
-    }
-    args
+/// Why there is nothing to carry out.
+#[derive(Debug)]
+pub enum Refused {
+    /// Help was asked for; it prints itself.
+    Help(clap::Error),
+    /// The command line cannot be understood.
+    Usage(UsageError),
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
-
-    fn doubled(args: &[&str]) -> Vec<String> {
-        double_dashes(args.iter().map(OsString::from).collect())
-            .into_iter()
-            .map(|arg| arg.into_string().expect("utf-8"))
-            .collect()
-    }
-
-    #[test]
-    fn long_options_with_one_dash_are_understood_up_to_the_containers_own_arguments() {
-        assert_eq!(
-            doubled(&["gpurun", "-root", "/x", "create", "-bundle=b", "-pid-file", "p", "id"]),
-            ["gpurun", "--root", "/x", "create", "--bundle=b", "--pid-file", "p", "id"]
-        );
-        assert_eq!(
-            doubled(&["gpurun", "exec", "-u", "1", "id", "find", "-user", "-tty"]),
-            ["gpurun", "exec", "-u", "1", "id", "find", "-user", "-tty"]
-        );
-        assert_eq!(doubled(&["gpurun", "kill", "id", "-9"]), ["gpurun", "kill", "id", "-9"]);
-    }
 
     #[test]
     fn the_definition_has_no_contradiction() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use gpurun::cli::{Cli, LogFormat};
+use gpurun::cli::{Cli, LogFormat, Refused};
 use gpurun::commands::{self, Failure};
 use gpurun::{container, gpu, log, sys};
 
@@ -17,15 +17,18 @@ fn main() -> ExitCode {
     sys::signal::hear_of_children();
     let cli = match Cli::from_args(args) {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 1 } else { 0 });
+        Err(Refused::Help(help)) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(Refused::Usage(usage)) => {
+            let _ = log::open(usage.log.as_deref(), log_format(usage.log_format), false);
+            log::fatal(&usage.message);
+            eprintln!("{}", usage.hint());
+            return ExitCode::from(usage.status);
         }
     };
-    let format = match cli.global.log_format {
-        LogFormat::Text => log::Format::Text,
-        LogFormat::Json => log::Format::Json,
-    };
+    let format = log_format(cli.global.log_format);
     if let Err(error) = log::open(cli.global.log.as_deref(), format, cli.global.debug) {
         let path = cli.global.log.unwrap_or_default();
         log::to_stderr(&format!("cannot open the log {path:?}: {error}"));
@@ -40,5 +43,12 @@ fn main() -> ExitCode {
             log::fatal(&log::one_line(&failure.error));
             ExitCode::from(failure.status)
         }
+    }
+}
+
+fn log_format(format: LogFormat) -> log::Format {
+    match format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
     }
 }

@@ -79,6 +79,13 @@ impl Terminal {
         format!("{:?}", rustix::termios::tcgetattr(&self.0).expect("get the terminal's modes"))
     }
 
+    /// What /proc says about the descriptor, which may also be of another kind.
+    pub fn info(&self) -> String {
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/self/fdinfo/{}", self.0.as_raw_fd());
+        std::fs::read_to_string(path).expect("fdinfo")
+    }
+
     /// Types `text`.
     pub fn write(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).expect("write to the terminal");

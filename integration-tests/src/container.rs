@@ -225,6 +225,12 @@ impl Container {
         self.wait_until("stopped");
     }
 
+    /// Kills the process, for a container that its attached `run` deletes.
+    #[track_caller]
+    pub fn stop_quietly(&self) {
+        self.kill("KILL").silent();
+    }
+
     /// Waits until `state` shows `status`.
     #[track_caller]
     pub fn wait_until(&self, status: &str) {

@@ -341,3 +341,49 @@ fn a_container_that_has_divided_its_cgroup_can_be_joined() {
     c.stop();
     c.delete(&[]).silent();
 }
+
+#[test]
+fn a_cgroup_below_the_containers_can_be_chosen() {
+    for runtime in Runtime::each() {
+        let c = Container::running(runtime, Config::idle());
+        let controller = if runtime.cgroup == Version::V1 { "pids" } else { "" };
+        let own = cgroup::directory(runtime.cgroup, controller, c.pid()).expect("its cgroup");
+        fs::create_dir(own.join("below")).expect("a cgroup below");
+        let argument = match runtime.cgroup {
+            Version::V1 => "pids:below",
+            Version::V2 => "below",
+        };
+        let output = c.exec_with(&["--cgroup", argument], &["cat", "/proc/self/cgroup"]);
+        let below = |line: &&str| line.ends_with("/below");
+        assert_eq!(output.ok().lines().filter(below).count(), 1, "{output:?}");
+        c.exec_with(&["--cgroup", "/"], &["true"]).ok();
+    }
+}
+
+#[test]
+fn a_cgroup_that_is_elsewhere_or_nowhere_is_refused() {
+    for runtime in Runtime::each() {
+        let c = Container::running(runtime, Config::idle());
+        let refused = |options: &[&str], why: &str| {
+            c.exec_with(options, &["true"]).refused(255, &[why]);
+        };
+        refused(&["--cgroup", "nowhere"], "no such file or directory");
+        if !Runtime::is_gpurun() {
+            continue; // runc 1.1 says less
+        }
+        refused(&["--cgroup", ".."], "bad sub cgroup path");
+        refused(&["--cgroup", "a", "--cgroup", "b"], "missing <controller>: prefix");
+        if runtime.cgroup == Version::V1 {
+            refused(&["--cgroup", "what:/"], "unknown controller what");
+            refused(&["--cgroup", "pids:a", "--cgroup", "pids:b"], "multiple times");
+        }
+    }
+}
+
+#[test]
+fn no_new_privileges_can_be_turned_on_and_off() {
+    let c = Container::idle();
+    assert_eq!(status_field(&c, &["--no-new-privs"], "NoNewPrivs"), "1");
+    assert_eq!(status_field(&c, &["--no-new-privs=false"], "NoNewPrivs"), "0");
+    assert_eq!(status_field(&c, &[], "NoNewPrivs"), "1");
+}

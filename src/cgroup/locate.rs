@@ -105,7 +105,8 @@ pub(super) fn relative(path: &Path) -> Result<PathBuf, String> {
 }
 
 /// Whether the machine has cgroup v2 alone.
-pub(super) fn host_is_v2() -> bool {
+#[must_use]
+pub fn is_unified() -> bool {
     is_cgroup2(Path::new(CGROUP_ROOT))
 }
 
@@ -364,12 +365,26 @@ mod tests {
     #[test]
     fn a_sub_cgroup_stays_below_the_container_s() {
         let cgroup = v1(Some("/box")).unwrap();
-        let dirs = |sub: &str| cgroup.child(sub).map(|child| dirs(&child));
+        let several = |subs: &[&str]| cgroup.child(subs).map(|child| dirs(&child));
+        let dirs = |sub: &str| several(&[sub]);
         assert_eq!(dirs("/").unwrap()[2], "/sys/fs/cgroup/devices/box");
         assert_eq!(dirs("sub").unwrap()[3], "/sys/fs/cgroup/unified/box/sub");
         let only = dirs("cpu:sub").unwrap();
         assert_eq!(only[1], "/sys/fs/cgroup/cpu,cpuacct/box/sub");
         assert_eq!(only[2], "/sys/fs/cgroup/devices/box");
-        assert!(dirs("../x").is_err() && dirs("nothing:x").is_err());
+        let both = several(&["cpu,cpuacct:a", "devices:b"]).unwrap();
+        assert_eq!(
+            both[1..3],
+            ["/sys/fs/cgroup/cpu,cpuacct/box/a", "/sys/fs/cgroup/devices/box/b"]
+        );
+        let refused = |subs: &[&str], why: &str| {
+            let error = several(subs).unwrap_err().to_string();
+            assert!(error.contains(why), "{subs:?}: {error}");
+        };
+        refused(&["../x"], "bad sub cgroup path");
+        refused(&["nothing:x"], "unknown controller nothing");
+        refused(&[":x"], "empty <controller> prefix");
+        refused(&["a", "b"], "missing <controller>: prefix");
+        refused(&["cpu:a", "cpu:b"], "controller cpu specified multiple times");
     }
 }

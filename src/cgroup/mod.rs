@@ -2,8 +2,7 @@
 //!
 //! What belongs here: everything that reads or writes a cgroup filesystem, and the device program
 //! of cgroup v2. What does not: deciding which devices and limits a container gets (the spec and
-//! the GPU plan), statistics as an engine wants them (the `events` command formats them), and
-//! mounting cgroups inside the container (the init, with [`mounts`]'s list).
+//! the GPU plan), and mounting cgroups inside the container (the init, with [`mounts`]'s list).
 //!
 //! | file | holds |
 //! |---|---|
@@ -12,8 +11,11 @@
 //! | [`systemd`] | the other driver: systemd makes the directories, as a scope |
 //! | [`devices`] | the device rules: one model, two writers |
 //! | `limits/` | the OCI resources, one file per controller, both versions side by side |
+//! | [`stats`] | what was used, one file per controller |
+//! | `oom` | being told when memory runs out |
 //! | `procs` | joining, listing and killing |
 //! | `freezer` | freeze and thaw |
+//! | `sub` | the cgroups below it that `exec --cgroup` names |
 //! | `delete` | removing the directories |
 //! | [`mounts`] | what the init needs to show the cgroup to the container |
 //! | `file` | reading and writing one file of a cgroup |
@@ -38,7 +40,10 @@ mod freezer;
 mod limits;
 pub mod locate;
 pub mod mounts;
+mod oom;
 mod procs;
+pub mod stats;
+mod sub;
 pub mod systemd;
 
 #[cfg(test)]
@@ -46,13 +51,15 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use devices::{DeviceError, DeviceRule, DeviceRules};
 pub use error::CgroupError;
 pub use mounts::{ContainerMounts, V1Mount};
+pub use oom::OomWatch;
+pub use stats::Stats;
 
 /// Which cgroup filesystems the machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,37 +164,5 @@ impl Cgroup {
     #[must_use]
     pub fn exists(&self) -> bool {
         self.process_dir().is_some_and(|dir| dir.is_dir())
-    }
-
-    /// The cgroup of `exec --cgroup`: `sub` relative to the container's in every hierarchy, or,
-    /// as `CONTROLLER[,CONTROLLER]:PATH` on v1, in the named ones. It must exist already.
-    ///
-    /// # Errors
-    /// [`CgroupError::SubCgroup`]: `..` in it, a controller on v2, or an unknown controller.
-    pub fn child(&self, sub: &str) -> Result<Self, CgroupError> {
-        let refuse = |reason: String| CgroupError::SubCgroup { argument: sub.to_owned(), reason };
-        let (only, path) = match sub.split_once(':') {
-            None => (None, sub),
-            Some(_) if self.mode == Mode::V2 => {
-                return Err(refuse("cgroup v2 has no separate controllers".to_owned()));
-            }
-            Some((controllers, path)) => (Some(controllers), path),
-        };
-        let path = locate::relative(Path::new(path)).map_err(refuse)?;
-        for controller in only.into_iter().flat_map(|list| list.split(',')) {
-            if !self.hierarchies.iter().any(|hierarchy| hierarchy.has(controller)) {
-                return Err(refuse(format!("there is no controller {controller:?}")));
-            }
-        }
-        let mut child = self.clone();
-        if path.as_os_str().is_empty() {
-            return Ok(child);
-        }
-        for hierarchy in &mut child.hierarchies {
-            if only.is_none_or(|list| list.split(',').any(|name| hierarchy.has(name))) {
-                hierarchy.path.push(&path);
-            }
-        }
-        Ok(child)
     }
 }

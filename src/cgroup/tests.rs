@@ -196,7 +196,7 @@ fn a_signal_reaches_every_process_of_the_cgroup_and_of_its_children() {
         if !create(&world.0, &DeviceRules::allow_all()) {
             continue;
         }
-        let sub = world.0.child("sub").unwrap();
+        let sub = world.0.child(&["sub"]).unwrap();
         for hierarchy in sub.hierarchies() {
             // As a container with its own cgroup mount would.
             std::fs::create_dir(hierarchy.dir()).unwrap();
@@ -266,7 +266,7 @@ fn a_cgroup_that_is_lived_in_or_frozen_is_refused_and_stays() {
 fn a_failed_create_leaves_nothing_behind() {
     let bad: LinuxResources = serde_json::from_str(r#"{"pids":{"limit":-7}}"#).unwrap();
     for world in worlds("failed") {
-        let nested = world.0.child("a/b").unwrap();
+        let nested = world.0.child(&["a/b"]).unwrap();
         nested.create(Some(&bad), &DeviceRules::deny_all()).unwrap_err();
         let left: Vec<PathBuf> = world
             .0

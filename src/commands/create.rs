@@ -7,10 +7,12 @@ use clap::Args;
 use oci_spec::runtime::{Capability, Spec};
 
 use crate::cli::Global;
+use crate::container::activation::Activation;
 use crate::container::bundle::Bundle;
 use crate::container::console;
 use crate::container::create::{self, Options};
 use crate::container::id::ContainerId;
+use crate::container::notify_socket;
 use crate::container::sealed;
 use crate::init::sequence::shares_pid_namespace;
 
@@ -23,6 +25,9 @@ pub struct Common {
     /// A unix socket that gets the terminal's master
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
+    /// A unix socket that gets a pidfd of the init
+    #[arg(long, value_name = "PATH")]
+    pub pidfd_socket: Option<PathBuf>,
     /// A file that gets the init's pid
     #[arg(long, value_name = "PATH")]
     pub pid_file: Option<PathBuf>,
@@ -32,7 +37,7 @@ pub struct Common {
     /// Keep the caller's session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
-    /// How many descriptors after stderr the container keeps
+    /// How many descriptors after stderr (and after those of LISTEN_FDS) the container keeps
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
     /// The container's id
@@ -43,14 +48,18 @@ impl Common {
     /// The options in the words of [`create`].
     #[must_use]
     pub fn options(&self, global: &Global) -> Options {
+        let activation = Activation::from_environment();
         Options {
             console_socket: self.console_socket.clone(),
             console: None,
             pid_file: self.pid_file.clone(),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
-            preserve_fds: self.preserve_fds,
+            preserve_fds: self.preserve_fds.saturating_add(activation.count),
             systemd_cgroup: global.systemd_cgroup,
+            pidfd_socket: self.pidfd_socket.clone(),
+            notify: notify_socket::of_environment().is_some(),
+            environment: activation.environment(),
         }
     }
 
@@ -93,7 +102,7 @@ impl Create {
         let process = bundle.spec.process().as_ref();
         let terminal = process.and_then(|process| process.terminal()).unwrap_or(false);
         console::check(true, terminal, self.common.console_socket.is_some())?;
-        create::create(&super::store(global), &id, bundle, self.common.options(global))?;
+        create::create(&super::root::store(global)?, &id, bundle, self.common.options(global))?;
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ impl Delete {
     /// It runs, or does not exist.
     pub fn run(self, global: &Global) -> Result<()> {
         let id = ContainerId::parse(&self.id)?;
-        for left in delete::delete(&super::store(global), &id, self.force)? {
+        for left in delete::delete(&super::root::store(global)?, &id, self.force)? {
             log::warn(log::one_line(&left));
         }
         Ok(())

@@ -54,17 +54,21 @@ pub struct Exec {
     #[arg(long, value_name = "PROFILE")]
     apparmor: Option<String>,
     /// No new privileges
-    #[arg(long)]
-    no_new_privs: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "BOOL", value_parser = crate::cli::parse_bool)]
+    no_new_privs: Option<bool>,
     /// Add a capability
     #[arg(short, long = "cap", value_name = "CAP_NAME")]
     cap: Vec<String>,
+    /// A unix socket that gets a pidfd of the process
+    #[arg(long, value_name = "PATH")]
+    pidfd_socket: Option<PathBuf>,
     /// How many descriptors after stderr the process keeps
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
-    /// Run in this cgroup below the container's
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<String>,
+    /// Run in this cgroup below the container's, which must exist
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    cgroup: Vec<String>,
     /// Also into a paused container
     #[arg(long)]
     ignore_paused: bool,
@@ -98,7 +102,8 @@ impl Exec {
             pid_file: self.pid_file,
             preserve_fds: self.preserve_fds,
             ignore_paused: self.ignore_paused,
-            sub_cgroup: self.cgroup,
+            sub_cgroups: self.cgroup,
+            pidfd_socket: self.pidfd_socket,
         };
         let supervisor = (!self.detach).then(|| Supervisor::new(false)).transpose()?;
         let terminal = process.terminal().unwrap_or(false);
@@ -114,12 +119,12 @@ impl Exec {
         let child = exec::exec(&container, &spec, &process, options)?;
         let Some(supervisor) = supervisor else { return Ok(0) };
         let terminal = line.map(|line| Terminal::receive(line.as_fd())).transpose()?;
-        Ok(u8::try_from(supervisor.wait(child.pid, terminal)?).unwrap_or(u8::MAX))
+        Ok(u8::try_from(supervisor.wait(child.pid, terminal, None)?).unwrap_or(u8::MAX))
     }
 
     fn changes(&self) -> Result<Changes> {
         if self.args.is_empty() {
-            bail!("process args cannot be empty: name a program, or a file with --process");
+            bail!("exec args cannot be empty: name a program, or a file with --process");
         }
         Ok(Changes {
             args: self.args.clone(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::output;
 use crate::container::bundle::Bundle;
 use crate::gpu;
 
@@ -33,7 +34,6 @@ impl Explain {
             (Some(decision), true) => gpu::explain::json(decision)?,
             (Some(decision), false) => gpu::explain::table(decision),
         };
-        println!("{}", text.trim_end());
-        Ok(())
+        output::print(&format!("{}\n", text.trim_end()))
     }
 }

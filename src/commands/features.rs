@@ -5,11 +5,31 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
+use super::output;
 use crate::init::rootfs;
 use crate::seccomp::support;
 
 /// The newest version of the specification whose fields are understood.
 pub const OCI_VERSION_MAX: &str = "1.3.0";
+
+/// The runc whose commands and fields this is to be compared with. runc's own documentation of
+/// the annotation asks other runtimes for it.
+const COMPATIBLE_RUNC: &str = "1.4.3";
+
+/// The modes of linux.memoryPolicy.
+const MEMORY_POLICY_MODES: [&str; 7] = [
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+/// The flags of linux.memoryPolicy.
+const MEMORY_POLICY_FLAGS: [&str; 3] =
+    ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
 /// Print what this runtime can do as JSON.
 #[derive(Debug, Args)]
@@ -51,15 +71,22 @@ impl Features {
                 "apparmor": { "enabled": true },
                 "selinux": { "enabled": true },
                 "intelRdt": { "enabled": false },
+                "memoryPolicy": {
+                    "modes": MEMORY_POLICY_MODES,
+                    "flags": MEMORY_POLICY_FLAGS,
+                },
                 "mountExtensions": { "idmap": { "enabled": false } },
                 "netDevices": { "enabled": false },
             },
             "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
             "annotations": {
                 "io.github.gpurun.version": env!("CARGO_PKG_VERSION"),
+                "org.opencontainers.runc.version": COMPATIBLE_RUNC,
             },
+            // None of a container's annotations changes what gpurun does.
+            "potentiallyUnsafeConfigAnnotations": [],
         });
-        println!("{}", serde_json::to_string_pretty(&features).context("cannot print features")?);
-        Ok(())
+        let text = serde_json::to_string_pretty(&features).context("cannot print features")?;
+        output::print(&format!("{text}\n"))
     }
 }

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
+use super::output;
 use crate::cli::Global;
 use crate::container::state::{Container, Report};
-use crate::log;
 
 /// How the list looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,29 +33,31 @@ impl List {
     /// # Errors
     /// The state root cannot be read.
     pub fn run(self, global: &Global) -> Result<()> {
-        let store = super::store(global);
+        let store = super::root::store(global)?;
         let mut entries = Vec::new();
         for id in store.ids()? {
             match Container::load(&store, &id) {
                 Ok(container) => entries.push(container.report(container.status())),
-                Err(error) => log::warn(error),
+                // stderr is ours here, and a missing line would be a riddle.
+                Err(error) => eprintln!("load container {id}: {error}"),
             }
         }
         if self.quiet {
-            entries.iter().for_each(|entry| println!("{}", entry.id));
-            return Ok(());
+            let ids: String = entries.iter().map(|entry| format!("{}\n", entry.id)).collect();
+            return output::print(&ids);
         }
         match self.format {
-            Format::Table => print_table(&entries),
+            Format::Table => output::print(&table(&entries)),
             Format::Json => {
-                println!("{}", serde_json::to_string(&entries).context("cannot print the list")?);
+                let text = serde_json::to_string(&entries).context("cannot print the list")?;
+                output::print(&format!("{text}\n"))
             }
         }
-        Ok(())
     }
 }
 
-fn print_table(entries: &[Report]) {
+fn table(entries: &[Report]) -> String {
+    let mut text = String::new();
     let heading = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let rows: Vec<[String; 6]> = entries
         .iter()
@@ -79,6 +81,8 @@ fn print_table(entries: &[Report]) {
         .collect();
     for row in [&heading].into_iter().chain(&rows) {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        println!("{}", cells.collect::<String>().trim_end());
+        text.push_str(cells.collect::<String>().trim_end());
+        text.push('\n');
     }
+    text
 }

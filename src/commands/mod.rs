@@ -2,7 +2,7 @@
 
 /// In the commands below this hides std's macro, which panics when stdout does not take the text.
 macro_rules! print {
-    ($($text:tt)*) => { $crate::commands::output::print(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::commands::output::print_or_end(format_args!($($text)*)) };
 }
 
 /// As `print!`, with a line end.
@@ -13,6 +13,7 @@ macro_rules! println {
 pub mod cdi;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod explain;
 pub mod features;
@@ -21,6 +22,7 @@ pub mod list;
 mod output;
 pub mod pause;
 pub mod ps;
+mod root;
 pub mod run;
 pub mod spec;
 pub mod start;
@@ -28,15 +30,12 @@ pub mod state;
 pub mod update;
 pub mod version;
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Error, Result};
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Global, Subcommands};
 use crate::container::id::ContainerId;
 use crate::container::state::Container;
-use crate::container::store::Store;
 
 /// A failed command and its exit status.
 #[derive(Debug)]
@@ -60,7 +59,7 @@ impl From<Error> for Failure {
 pub fn run(cli: Cli) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     if global.version {
-        version::print();
+        version::print()?;
         return Ok(0);
     }
     let Some(command) = command else {
@@ -81,6 +80,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Delete(command) => command.run(&global)?,
         Subcommands::List(command) => command.run(&global)?,
         Subcommands::Ps(command) => command.run(&global)?,
+        Subcommands::Events(command) => command.run(&global)?,
         Subcommands::Pause(command) => command.run(&global)?,
         Subcommands::Resume(command) => command.run(&global)?,
         Subcommands::Update(command) => command.run(&global)?,
@@ -88,25 +88,13 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Features(command) => command.run()?,
         Subcommands::Explain(command) => command.run()?,
         Subcommands::Cdi(command) => command.run()?,
-        Subcommands::Version(_) => version::print(),
+        Subcommands::Version(_) => version::print()?,
     }
     Ok(0)
-}
-
-/// Where the containers are remembered.
-fn store(global: &Global) -> Store {
-    let root = global.root.clone().unwrap_or_else(|| {
-        let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-        match runtime_dir {
-            Some(dir) if !nix::unistd::geteuid().is_root() => PathBuf::from(dir).join("gpurun"),
-            _ => PathBuf::from("/run/gpurun"),
-        }
-    });
-    Store::new(root)
 }
 
 /// The container that the arguments name.
 fn load(global: &Global, id: &str) -> Result<Container> {
     let id = ContainerId::parse(id)?;
-    Ok(Container::load(&store(global), &id)?)
+    Ok(Container::load(&root::store(global)?, &id)?)
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::list::Format;
+use super::output;
 use crate::cli::Global;
 
 /// List the processes of a container.
@@ -29,19 +30,18 @@ impl Ps {
     pub fn run(self, global: &Global) -> Result<()> {
         let pids = super::load(global, &self.id)?.state.cgroup.pids()?;
         if self.format == Format::Json {
-            println!("{}", serde_json::to_string(&pids).context("cannot print the pids")?);
-            return Ok(());
+            let text = serde_json::to_string(&pids).context("cannot print the pids")?;
+            return output::print(&format!("{text}\n"));
         }
         let options = if self.options.is_empty() { vec!["-ef".to_owned()] } else { self.options };
-        let output = Command::new("ps")
+        let table = Command::new("ps")
             .args(&options)
             .output()
             .context("cannot run ps(1): install procps, or use --format json")?;
-        if !output.status.success() {
-            bail!("ps: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+        if !table.status.success() {
+            bail!("ps: {}", String::from_utf8_lossy(&table.stderr).trim_end());
         }
-        print!("{}", lines_of(&String::from_utf8_lossy(&output.stdout), &pids)?);
-        Ok(())
+        output::print(&lines_of(&String::from_utf8_lossy(&table.stdout), &pids)?)
     }
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use super::create::Common;
 use crate::cli::Global;
 use crate::container::foreground::Supervisor;
+use crate::container::notify_socket::{self, NotifySocket};
 use crate::container::terminal::Terminal;
 use crate::container::{console, create, delete, start};
 use crate::log;
@@ -35,7 +36,7 @@ impl Run {
     /// It could not be started.
     pub fn run(self, global: &Global) -> Result<u8> {
         let (id, bundle) = self.common.load()?;
-        let store = super::store(global);
+        let store = super::root::store(global)?;
         let mut options = self.common.options(global);
         let supervisor = (!self.detach).then(|| Supervisor::new(!self.no_subreaper)).transpose()?;
         let terminal = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
@@ -46,12 +47,25 @@ impl Run {
         let wait = || -> Result<u8> {
             // Before the program can ask for its terminal's size.
             let terminal = line.map(|line| Terminal::receive(line.as_fd())).transpose()?;
+            let notify = match notify_socket::of_environment() {
+                Some(manager) => NotifySocket::bind(&created.container.dir, &manager)?,
+                None => None,
+            };
             for failed in start::start(&created.container)? {
                 log::warn(failed);
             }
-            let Some(supervisor) = supervisor else { return Ok(0) };
             let init = created.container.state.init.context("the container has no init")?;
-            Ok(u8::try_from(supervisor.wait(init.pid, terminal)?).unwrap_or(u8::MAX))
+            match (supervisor, notify) {
+                (Some(supervisor), notify) => {
+                    let status = supervisor.wait(init.pid, terminal, notify)?;
+                    Ok(u8::try_from(status).unwrap_or(u8::MAX))
+                }
+                (None, Some(notify)) => {
+                    notify.wait(created.pidfd.as_fd(), init.pid)?;
+                    Ok(0)
+                }
+                (None, None) => Ok(0),
+            }
         };
         let ended = wait();
         if ended.is_ok() && (self.detach || self.keep) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// Write a config.json to start from.
@@ -25,8 +26,15 @@ impl Spec {
     /// # Errors
     /// There is one already.
     pub fn run(self) -> Result<()> {
-        let path = self.bundle.join("config.json");
+        let name = PathBuf::from("config.json");
+        let path = if self.bundle.as_os_str() == "." { name } else { self.bundle.join(name) };
         let mut spec = default_spec();
+        if crate::cgroup::locate::is_unified() {
+            // On v1 a container's view of its cgroups is made of mounts.
+            if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
+                namespaces.push(json!({ "type": "cgroup" }));
+            }
+        }
         if self.rootless {
             make_rootless(&mut spec);
         }
@@ -36,8 +44,12 @@ impl Spec {
             }
             other => other.with_context(|| format!("cannot create {}", path.display()))?,
         };
-        let text = serde_json::to_string_pretty(&spec).context("cannot write the spec")?;
-        writeln!(file, "{text}").with_context(|| format!("cannot write {}", path.display()))
+        let mut text = Vec::new();
+        // Tabs, as in the files that runc writes.
+        let format = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut writer = serde_json::Serializer::with_formatter(&mut text, format);
+        spec.serialize(&mut writer).context("cannot write the spec")?;
+        file.write_all(&text).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -93,7 +105,7 @@ fn default_spec() -> Value {
             "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
             "namespaces": [
                 { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" },
-                { "type": "mount" }, { "type": "cgroup" },
+                { "type": "mount" },
             ],
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::output;
 use crate::cli::Global;
 
 /// Print the state of a container as JSON.
@@ -20,7 +21,7 @@ impl State {
     pub fn run(self, global: &Global) -> Result<()> {
         let container = super::load(global, &self.id)?;
         let report = container.report(container.status());
-        println!("{}", serde_json::to_string_pretty(&report).context("cannot print the state")?);
-        Ok(())
+        let text = serde_json::to_string_pretty(&report).context("cannot print the state")?;
+        output::print(&format!("{text}\n"))
     }
 }

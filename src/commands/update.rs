@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use crate::cli::Global;
 use crate::container::{json, update};
+use crate::log;
 
 /// The largest resources file that is read.
 const RESOURCES_LIMIT: u64 = 1 << 20;
@@ -58,14 +59,20 @@ pub struct Update {
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = parse_bytes)]
     memory_swap: Option<i64>,
     /// Without effect: the kernel has dropped it
-    #[arg(long, value_name = "BYTES", hide = true)]
-    kernel_memory: Option<String>,
+    #[arg(long, value_name = "BYTES", hide = true, allow_hyphen_values = true, value_parser = parse_bytes)]
+    kernel_memory: Option<i64>,
     /// Without effect: the kernel has dropped it
-    #[arg(long, value_name = "BYTES", hide = true)]
-    kernel_memory_tcp: Option<String>,
+    #[arg(long, value_name = "BYTES", hide = true, allow_hyphen_values = true, value_parser = parse_bytes)]
+    kernel_memory_tcp: Option<i64>,
     /// How many processes, -1 for no limit
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// Intel RDT: cache allocation, where the container has linux.intelRdt
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+    /// Intel RDT: memory bandwidth, where the container has linux.intelRdt
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
     /// The container's id
     id: String,
 }
@@ -77,6 +84,13 @@ impl Update {
     /// The container has ended, or a limit is refused.
     pub fn run(self, global: &Global) -> Result<()> {
         let mut container = super::load(global, &self.id)?;
+        let schemas = [
+            ("--l3-cache-schema", self.l3_cache_schema.is_some()),
+            ("--mem-bw-schema", self.mem_bw_schema.is_some()),
+        ];
+        if let Some((flag, _)) = schemas.iter().find(|(_, given)| *given) {
+            bail!("{flag}: updating a non-existent Intel RDT configuration is not supported");
+        }
         let resources = match &self.resources {
             Some(file) => read_resources(file)?,
             None => self.limits(),
@@ -95,6 +109,9 @@ impl Update {
             .set_cpus(self.cpuset_cpus)
             .set_mems(self.cpuset_mems)
             .set_idle(self.cpu_idle);
+        if self.kernel_memory.is_some() || self.kernel_memory_tcp.is_some() {
+            log::warn("Kernel memory settings are ignored and will be removed");
+        }
         let mut memory = LinuxMemory::default();
         memory
             .set_limit(self.memory)
@@ -129,23 +146,41 @@ fn read_resources(file: &Path) -> Result<LinuxResources> {
         .with_context(|| format!("{name} is not a linux.resources object of an OCI spec"))
 }
 
-/// Bytes with an optional binary unit, as `docker update` writes them.
+/// Bytes with an optional binary unit, as `docker update` writes them: `512m`, `1.5 GiB`. -1 is no
+/// limit.
 fn parse_bytes(text: &str) -> Result<i64, String> {
+    bytes(text).ok_or_else(|| format!("{text:?} is not a number of bytes"))
+}
+
+fn bytes(text: &str) -> Option<i64> {
+    if text == "-1" {
+        return Some(-1);
+    }
     let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(['b', 'i']);
-    let (digits, shift) = match digits.chars().last() {
-        Some('k') => (&digits[..digits.len() - 1], 10),
-        Some('m') => (&digits[..digits.len() - 1], 20),
-        Some('g') => (&digits[..digits.len() - 1], 30),
-        Some('t') => (&digits[..digits.len() - 1], 40),
-        _ => (digits, 0),
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match lower.strip_prefix(digits)? {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
+        _ => return None,
     };
-    digits
-        .parse::<i64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .filter(|bytes| *bytes >= -1)
-        .ok_or_else(|| format!("{text:?} is not a number of bytes"))
+    let digits = digits.strip_suffix(' ').unwrap_or(digits);
+    let Some((whole, fraction)) = digits.split_once('.') else {
+        return digits
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| digits.parse::<i64>().ok())??
+            .checked_mul(1 << shift);
+    };
+    if [whole, fraction].iter().any(|part| !part.bytes().all(|b| b.is_ascii_digit())) {
+        return None;
+    }
+    let number = digits.parse::<f64>().ok()? * (1_i64 << shift) as f64;
+    // Beyond this a double has no whole numbers any more, and no machine has memory.
+    (number < 9e15).then_some(number as i64)
 }
 
 #[cfg(test)]
@@ -154,12 +189,32 @@ mod tests {
 
     #[test]
     fn bytes_may_have_a_unit() {
-        for (text, bytes) in
-            [("0", 0), ("-1", -1), ("512m", 512 << 20), ("1GiB", 1 << 30), ("2kb", 2048)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("-1", -1),
+            ("512m", 512 << 20),
+            ("1GiB", 1 << 30),
+            ("2kb", 2048),
+            ("1.5k", 1536),
+            ("7 b", 7),
+            ("1p", 1 << 50),
+        ] {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }
-        for bad in ["", "m", "-2", "1x", "99999999999t", "1.5g"] {
+        for bad in [
+            "",
+            "m",
+            "-2",
+            "1x",
+            "99999999999t",
+            "1.5.2g",
+            "1i",
+            "1bb",
+            ".",
+            "1e3",
+            "-1.5g",
+            "9999999p",
+        ] {
             assert!(parse_bytes(bad).is_err(), "{bad:?}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,11 @@ use super::bundle::Bundle;
 use super::id::ContainerId;
 use super::launch::{self, Entry, Launch};
 use super::lock::{Lock, LockError};
+use super::pidfd_socket::PidfdSocket;
 use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
-use super::{console, delete, idmap, start};
+use super::{console, delete, idmap, notify_socket, start};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::systemd::{self, NewScope, Property};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts, Driver};
@@ -51,6 +52,12 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Have systemd make the cgroup.
     pub systemd_cgroup: bool,
+    /// The socket that gets a pidfd of the init.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Whether the container gets a socket to tell a service manager that it is ready.
+    pub notify: bool,
+    /// Environment of the program that is the caller's and not the spec's: `exec` does not see it.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// A container that waits for `start`.
@@ -86,9 +93,13 @@ struct Decided {
 pub fn create(
     store: &Store,
     id: &ContainerId,
-    bundle: Bundle,
-    options: Options,
+    mut bundle: Bundle,
+    mut options: Options,
 ) -> Result<Created> {
+    if options.notify {
+        notify_socket::add_mount(&mut bundle.spec, &store.path_of(id));
+        options.environment.push(notify_socket::environment());
+    }
     let decided = decide(id, bundle, &options)?;
     let dir = store.claim(id)?;
     let lock = Lock::take(&dir)
@@ -143,7 +154,10 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     }
     let spec = &bundle.spec;
     let process = spec.process().as_ref().context("the spec has no process")?;
-    let program = Program::new(process)?;
+    let mut program = Program::new(process)?;
+    for (name, value) in &options.environment {
+        program.set_env(name, value)?;
+    }
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
     let tuning = Tuning::new(process, linux)?;
     let namespaces = Namespaces::new(
@@ -208,9 +222,13 @@ fn build(
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
     };
+    let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
     container.save()?;
     let journal = Journal::new(container.dir.journal()?);
+    if options.notify {
+        notify_socket::make_directory(&container.dir)?;
+    }
 
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     // systemd makes a cgroup around a process; gpurun has it before there is one.
@@ -291,6 +309,9 @@ fn build(
         ProcessId::of(ready.child.pid).context("the container's init ended while it was set up")?,
     );
     container.save_spec(&bundle.spec)?;
+    if let Some(socket) = &pidfd_socket {
+        socket.send(ready.child.pidfd.as_fd(), PidfdSocket::INIT)?;
+    }
     if let Some(path) = &options.pid_file {
         write_pid_file(path, ready.child.pid)?;
     }

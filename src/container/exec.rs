@@ -1,7 +1,7 @@
 //! `exec`: another process in a running container.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::create::{compile_seccomp, write_pid_file};
 use super::launch::{self, Child, Entry, Launch};
+use super::pidfd_socket::PidfdSocket;
 use super::process::Liveness;
 use super::state::{Container, Status};
 use super::{console, start};
@@ -33,8 +34,10 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Join even if the container is paused; the process then waits with it.
     pub ignore_paused: bool,
-    /// A cgroup below the container's.
-    pub sub_cgroup: Option<String>,
+    /// Cgroups below the container's, as [`Cgroup::child`](crate::cgroup::Cgroup::child) takes them.
+    pub sub_cgroups: Vec<String>,
+    /// The socket that gets a pidfd of the process.
+    pub pidfd_socket: Option<PathBuf>,
 }
 
 /// How the process differs from the container's own.
@@ -58,8 +61,8 @@ pub struct Changes {
     pub apparmor: Option<String>,
     /// Another SELinux label.
     pub selinux: Option<String>,
-    /// Without new privileges, whatever the container has.
-    pub no_new_privs: bool,
+    /// With or without new privileges, whatever the container has.
+    pub no_new_privs: Option<bool>,
 }
 
 /// The container's own process with `changes`.
@@ -98,8 +101,8 @@ pub fn process_of(spec: &Spec, changes: Changes) -> Result<Process> {
     if changes.selinux.is_some() {
         process.set_selinux_label(changes.selinux);
     }
-    if changes.no_new_privs {
-        process.set_no_new_privileges(Some(true));
+    if changes.no_new_privs.is_some() {
+        process.set_no_new_privileges(changes.no_new_privs);
     }
     Ok(process)
 }
@@ -170,7 +173,7 @@ pub fn exec(
         Status::Created | Status::Running => {}
         Status::Paused if options.ignore_paused => {}
         Status::Paused => {
-            bail!("cannot exec in a paused container: resume it first, or use --ignore-paused")
+            bail!("cannot exec in a paused container (use --ignore-paused to override)")
         }
         Status::Stopped | Status::Creating => bail!("cannot exec in a stopped container"),
     }
@@ -190,10 +193,8 @@ pub fn exec(
     };
     let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let filter = profile.map(compile_seccomp).transpose()?;
-    let cgroup = match &options.sub_cgroup {
-        Some(name) => container.state.cgroup.child(name)?,
-        None => container.state.cgroup.clone(),
-    };
+    let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
+    let cgroup = container.state.cgroup.child(&options.sub_cgroups)?;
     let (ours, theirs) = Channel::pair().context("cannot make the line to the process")?;
     let namespaces = foreign_namespaces(init.pid)?;
     let (rlimits, oom_score_adj) = (program.rlimits.clone(), program.oom_score_adj);
@@ -222,7 +223,7 @@ pub fn exec(
 
     let joined = match in_cgroup {
         true => None,
-        false if options.sub_cgroup.is_none() => Some(cgroup.where_process_is(init.pid)?),
+        false if options.sub_cgroups.is_empty() => Some(cgroup.where_process_is(init.pid)?),
         false => Some(cgroup),
     };
     let hook_state = start::hook_state(container);
@@ -238,6 +239,9 @@ pub fn exec(
         seccomp: profile,
     };
     let ready = launch.until_ready()?;
+    if let Some(socket) = &pidfd_socket {
+        socket.send(ready.child.pidfd.as_fd(), PidfdSocket::EXEC)?;
+    }
     if let Some(path) = &options.pid_file {
         write_pid_file(path, ready.child.pid)?;
     }

@@ -1,12 +1,15 @@
 //! Staying with an attached process: signals go to it, its terminal to ours, and its exit status
 //! becomes ours.
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::WaitOptions;
 
+use super::notify_socket::NotifySocket;
 use super::process;
 use super::terminal::{Ready, Terminal};
 
@@ -39,11 +42,19 @@ impl Supervisor {
     }
 
     /// Waits for the process `pid`, a child of ours, until it has ended and its output is shown,
-    /// and returns its exit status, 128 + n for one that signal n ended.
+    /// and returns its exit status, 128 + n for one that signal n ended. `notify` is heard until
+    /// it has said that it is ready.
     ///
     /// # Errors
     /// When waiting itself fails.
-    pub fn wait(self, pid: i32, mut terminal: Option<Terminal>) -> Result<i32> {
+    pub fn wait(
+        self,
+        pid: i32,
+        mut terminal: Option<Terminal>,
+        mut notify: Option<NotifySocket>,
+    ) -> Result<i32> {
+        // The supervisor itself is the main process to whoever waits for it.
+        let own = rustix::process::getpid().as_raw_pid();
         let mut ended = reap(pid)?;
         loop {
             if let Some(status) = ended
@@ -51,7 +62,8 @@ impl Supervisor {
             {
                 return Ok(status);
             }
-            let ready = self.poll(terminal.as_ref(), ended.is_some())?;
+            let ready = self.poll(terminal.as_ref(), notify.as_ref(), ended.is_some())?;
+            notify = notify.filter(|notify| !notify.pass_on(own));
             if let Some(terminal) = &mut terminal {
                 terminal.pump(ready);
             }
@@ -69,7 +81,12 @@ impl Supervisor {
     }
 
     /// Sleeps until there is something to do; of a process that has ended only the output is left.
-    fn poll(&self, terminal: Option<&Terminal>, ended: bool) -> Result<Ready> {
+    fn poll(
+        &self,
+        terminal: Option<&Terminal>,
+        notify: Option<&NotifySocket>,
+        ended: bool,
+    ) -> Result<Ready> {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         let mut wants = terminal.map_or(Ready::NOTHING, Terminal::wants);
         let mut timeout = None;
@@ -90,6 +107,7 @@ impl Supervisor {
                 }
             }
         }
+        fds.extend(notify.map(|notify| PollFd::from_borrowed_fd(notify.as_fd(), PollFlags::IN)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(err) => return Err(err).context("cannot wait for the container"),

@@ -4,10 +4,12 @@
 //! What runs inside the container belongs to [`crate::init`]; what the user typed and sees, to
 //! [`crate::commands`].
 
+pub mod activation;
 pub mod bundle;
 pub mod console;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod foreground;
 pub mod id;
@@ -16,7 +18,9 @@ pub mod json;
 pub mod kill;
 pub mod launch;
 pub mod lock;
+pub mod notify_socket;
 pub mod pause;
+pub mod pidfd_socket;
 pub mod process;
 pub mod sealed;
 pub mod start;

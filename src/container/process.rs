@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::sys::signal;
 use nix::unistd::Pid;
+use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 
 /// A process by pid and start time; two different processes never share both.
@@ -43,6 +45,15 @@ impl ProcessId {
             }
             _ => Liveness::Ended,
         }
+    }
+
+    /// A descriptor on it, with its pid. `None`: it has ended.
+    #[must_use]
+    pub fn open(&self) -> Option<(i32, OwnedFd)> {
+        let pid = rustix::process::Pid::from_raw(self.pid)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // The descriptor is on whoever has the pid now.
+        (self.liveness() == Liveness::Alive).then_some((self.pid, pidfd))
     }
 
     /// Sends a signal (0: only asks). A process that has ended is `ESRCH`.

@@ -22,7 +22,7 @@ pub fn start(container: &Container) -> Result<Vec<hooks::HookError>> {
         Status::Created => {}
         Status::Running => bail!("cannot start an already running container"),
         Status::Stopped => bail!("cannot start a container that has stopped"),
-        Status::Paused => bail!("cannot start a paused container: resume it first"),
+        Status::Paused => bail!("cannot start a container in the paused state: resume it first"),
         Status::Creating => {
             bail!("cannot start container {id}: its creation has not finished")
         }

@@ -5,6 +5,7 @@
 //!         config.json   the spec with the plan's additions, for exec and update
 //!         created       what had to be created in the rootfs (see `init::journal`)
 //!         start.fifo    there until the container is started
+//!         notify/       the container's side of NOTIFY_SOCKET (see `notify_socket`)
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -92,6 +93,12 @@ impl Store {
             _ => failed("create the state directory", &path)(err),
         })?;
         Ok(StateDir { path })
+    }
+
+    /// Where the directory of container `id` is, or would be.
+    #[must_use]
+    pub fn path_of(&self, id: &ContainerId) -> PathBuf {
+        self.root.join(id.as_str())
     }
 
     /// The directory of an existing container.

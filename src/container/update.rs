@@ -1,25 +1,62 @@
 //! `update`: other limits for a container that runs.
 
-use anyhow::{Result, bail};
-use oci_spec::runtime::LinuxResources;
+use anyhow::{Context, Result, bail};
+use oci_spec::runtime::{LinuxMemory, LinuxResources, Spec};
+use serde_json::Value;
 
 use super::state::{Container, Status};
 use crate::cgroup::devices::DeviceRules;
 
-/// Applies `resources` to the container's cgroup. Device rules in them replace those of the spec;
-/// what the container's GPUs need is kept in any case, and the change is one step.
+/// Applies `resources` to the container's cgroup, and remembers them: a later change starts from
+/// them. Device rules in them replace those of the spec; what the container's GPUs need is kept in
+/// any case, and the change is one step.
 ///
 /// # Errors
-/// The container has ended, or a limit is refused.
+/// The container has ended, or a limit is refused. Then the limits are as before, as far as the
+/// spec had any.
 pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<()> {
     if matches!(container.status(), Status::Stopped | Status::Creating) {
         bail!("container not running");
     }
-    container.state.cgroup.set(resources)?;
+    let mut spec = container.spec()?;
+    let before = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+    let mut resources = resources.clone();
+    if let Some(memory) = resources.memory_mut() {
+        complete(memory, before.as_ref().and_then(|before| before.memory().as_ref()));
+    }
+    if let Err(error) = container.state.cgroup.set(&resources) {
+        if let Some(before) = &before {
+            // What was refused first is what the caller needs to hear.
+            let _ = container.state.cgroup.set(before);
+        }
+        return Err(error.into());
+    }
+    set_devices(container, &spec, &resources)?;
+    remember(&mut spec, &resources)?;
+    container.save_spec(&spec)?;
+    Ok(())
+}
+
+/// Swap is counted together with memory, so one of the two alone is a change of the other as well:
+/// what is not given is what it was.
+fn complete(memory: &mut LinuxMemory, before: Option<&LinuxMemory>) {
+    let given = |value: Option<i64>| value.filter(|value| *value != 0);
+    let Some(before) = before else { return };
+    match (given(memory.limit()), given(memory.swap())) {
+        (Some(limit), None) if limit != -1 => {
+            memory.set_swap(given(before.swap()));
+        }
+        (None, Some(swap)) if swap != -1 => {
+            memory.set_limit(given(before.limit()));
+        }
+        _ => {}
+    }
+}
+
+fn set_devices(container: &mut Container, spec: &Spec, resources: &LinuxResources) -> Result<()> {
     let Some(rules) = resources.devices().as_deref().filter(|rules| !rules.is_empty()) else {
         return Ok(());
     };
-    let spec = container.spec()?;
     let nodes = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref());
     let mut wanted = DeviceRules::for_container(rules, nodes.unwrap_or_default())?;
     wanted.allow_each(&container.state.gpu_rules)?;
@@ -29,4 +66,74 @@ pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<(
         container.save()?;
     }
     Ok(())
+}
+
+/// Puts what was given into the spec's resources. The rules of devices are not kept there but in
+/// the state, where the GPUs' are among them.
+fn remember(spec: &mut Spec, resources: &LinuxResources) -> Result<()> {
+    let mut given = serde_json::to_value(resources).context("cannot remember the limits")?;
+    if let Some(fields) = given.as_object_mut() {
+        fields.remove("devices");
+    }
+    let Some(linux) = spec.linux_mut() else { return Ok(()) };
+    let mut all = serde_json::to_value(linux.resources()).context("cannot remember the limits")?;
+    merge(&mut all, given);
+    linux.set_resources(serde_json::from_value(all).context("cannot remember the limits")?);
+    Ok(())
+}
+
+/// Objects are merged field by field; anything else replaces what was there, except for null.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (_, Value::Null) => {}
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resources(json: Value) -> LinuxResources {
+        serde_json::from_value(json).expect("resources")
+    }
+
+    #[test]
+    fn what_is_not_given_stays_as_it_was() {
+        let mut spec = Spec::default();
+        let linux = spec.linux_mut().as_mut().expect("linux");
+        linux.set_resources(Some(resources(serde_json::json!(
+            {"cpu": {"shares": 5, "quota": 7}, "pids": {"limit": 3},
+             "devices": [{"allow": false, "access": "rwm"}]}))));
+        let given = serde_json::json!({"cpu": {"quota": 9}, "memory": {"limit": 1},
+                                       "devices": [{"allow": true}]});
+        remember(&mut spec, &resources(given)).expect("merged");
+        let now = serde_json::to_value(spec.linux().as_ref().expect("linux").resources());
+        let now = now.expect("json");
+        assert_eq!(now["cpu"], serde_json::json!({"shares": 5, "quota": 9}));
+        assert_eq!((&now["pids"]["limit"], &now["memory"]["limit"]), (&3.into(), &1.into()));
+        assert_eq!(now["devices"][0]["allow"], false);
+    }
+
+    #[test]
+    fn memory_and_swap_complete_each_other() {
+        let memory = |json: Value| -> LinuxMemory { serde_json::from_value(json).expect("memory") };
+        let before = memory(serde_json::json!({"limit": 10, "swap": 30}));
+        for (given, limit, swap) in [
+            (serde_json::json!({"limit": 20}), Some(20), Some(30)),
+            (serde_json::json!({"swap": 40}), Some(10), Some(40)),
+            (serde_json::json!({"limit": -1}), Some(-1), None),
+            (serde_json::json!({"swap": -1}), None, Some(-1)),
+            (serde_json::json!({"reservation": 5}), None, None),
+        ] {
+            let mut now = memory(given);
+            complete(&mut now, Some(&before));
+            assert_eq!((now.limit(), now.swap()), (limit, swap));
+        }
+    }
 }

@@ -159,6 +159,18 @@ impl Program {
         })
     }
 
+    /// Sets an environment variable, which then comes last.
+    ///
+    /// # Errors
+    /// A NUL byte in it.
+    pub fn set_env(&mut self, name: &str, value: &str) -> Result<(), ProgramError> {
+        let entry = c_string("process.env", &format!("{name}={value}"))?;
+        let start = format!("{name}=");
+        self.env.retain(|entry| !entry.as_bytes().starts_with(start.as_bytes()));
+        self.env.push(entry);
+        Ok(())
+    }
+
     /// The value of an environment variable.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&[u8]> {

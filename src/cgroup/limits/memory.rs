@@ -54,11 +54,11 @@ fn set_v1(knobs: &Knobs, memory: &LinuxMemory, wanted: &Wanted) -> Result<(), Cg
             let now = knobs.read_u64(LIMIT)?;
             // Upwards the outer limit goes first, downwards the inner one.
             if u64::try_from(both).is_ok_and(|both| both <= now) {
-                knobs.write(LIMIT, &limit.to_string())?;
+                knobs.write(LIMIT, &limit.to_string()).map_err(|err| explain(knobs, limit, err))?;
                 knobs.write(BOTH, &both.to_string())?;
             } else {
                 knobs.write(BOTH, &both.to_string())?;
-                knobs.write(LIMIT, &limit.to_string())?;
+                knobs.write(LIMIT, &limit.to_string()).map_err(|err| explain(knobs, limit, err))?;
             }
         }
         (Some(limit), None) => {

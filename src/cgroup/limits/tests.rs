@@ -213,7 +213,7 @@ fn a_v1_cpuset_has_its_parent_s_cpus_or_the_asked_ones() {
         println!("skipped: no v1 cpuset controller");
         return;
     };
-    let nested = real.0.child("a/b").unwrap();
+    let nested = real.0.child(&["a/b"]).unwrap();
     nested.create(Some(&resources(r#"{"cpu":{"cpus":"0"}}"#)), &DeviceRules::allow_all()).unwrap();
     let read = |path: &str| fs::read_to_string(dir.join(path)).unwrap();
     assert_eq!(read("a/b/cpuset.cpus"), "0\n");

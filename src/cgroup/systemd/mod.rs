@@ -81,7 +81,7 @@ impl Unit {
         let mut place = name::expand_slice(&slice).unwrap_or_default();
         let unit = Self { name: unit, slice, instance };
         if instance == Instance::User {
-            if !locate::host_is_v2() {
+            if !locate::is_unified() {
                 return Err(CgroupError::NoUserSystemd);
             }
             // Its slices are below its own cgroup.
