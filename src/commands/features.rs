@@ -51,7 +51,7 @@ impl Features {
                 "apparmor": { "enabled": true },
                 "selinux": { "enabled": true },
                 "intelRdt": { "enabled": false },
-                "mountExtensions": { "idmap": { "enabled": false } },
+                "mountExtensions": { "idmap": { "enabled": true } },
                 "netDevices": { "enabled": false },
             },
             "annotations": {

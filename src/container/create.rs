@@ -17,7 +17,7 @@ use super::launch::{self, Launch};
 use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
-use super::{console, delete, idmap, start};
+use super::{console, delete, idmap, mount_sources, start};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
 use crate::gpu;
@@ -139,7 +139,8 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         linux.namespaces().as_deref().unwrap_or_default(),
         idmap::time_offsets(linux.time_offsets().as_ref())?,
     )?;
-    rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default())?;
+    let userns = namespaces.has(CloneFlags::CLONE_NEWUSER);
+    rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default(), userns)?;
     if let Some(sysctls) = linux.sysctl() {
         let list = linux.namespaces().as_deref().unwrap_or_default();
         rootfs::validate_sysctls(sysctls.keys(), SysctlNamespaces::of(list))?;
@@ -205,6 +206,8 @@ fn build(
     let rlimits = program.rlimits.clone();
     let oom_score_adj = program.oom_score_adj;
     let cgroups = cgroup_view(cgroup.mounts_for_container());
+    let rootless = !nix::unistd::geteuid().is_root();
+    let sources = mount_sources::open(&bundle.spec, &bundle.path, &namespaces, rootless)?;
     let id = container.state.id.clone();
     let init = Init {
         id: &id,
@@ -217,6 +220,7 @@ fn build(
         plan: plan.as_ref(),
         seccomp: seccomp.as_ref(),
         cgroups: &cgroups,
+        sources: &sources,
         console,
         fifo: &fifo,
         journal,
@@ -226,7 +230,7 @@ fn build(
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         visible: shares_pid_namespace(&bundle.spec),
-        rootless: !nix::unistd::geteuid().is_root(),
+        rootless,
         committed: false,
     };
     let back = namespaces.before_clone()?;

@@ -48,6 +48,8 @@ pub struct Init<'a> {
     pub seccomp: Option<&'a Filter>,
     /// The container's cgroups, for mounts of type `cgroup`.
     pub cgroups: &'a CgroupView,
+    /// Sources of bind mounts that the parent has opened.
+    pub sources: &'a [Option<OwnedFd>],
     /// Where the terminal's master goes.
     pub console: Option<OwnedFd>,
     /// The fifo that says "start".
@@ -217,6 +219,7 @@ impl Init<'_> {
             cgroups: self.cgroups,
             userns: self.namespaces.has(CloneFlags::CLONE_NEWUSER),
             cgroupns: self.namespaces.has(CloneFlags::CLONE_NEWCGROUP),
+            sources: self.sources,
         };
         let mounts = list(self.spec.mounts().as_deref());
         let writable = rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
