@@ -9,7 +9,7 @@ use libcontainer::validator::Validator;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
 
-use super::json;
+use super::lenient;
 
 /// The largest config.json that is read: some hundred times what an engine writes.
 const CONFIG_LIMIT: u64 = 16 << 20;
@@ -107,7 +107,7 @@ fn read_spec(path: &Path) -> Result<Spec, BundleError> {
         Ok(bytes)
     };
     let bytes = read().map_err(|source| BundleError::Read { path: path.to_owned(), source })?;
-    json::object(&bytes)
+    lenient::spec(&bytes)
         .map_err(|err| BundleError::Parse { path: path.to_owned(), reason: err.to_string() })
 }
 

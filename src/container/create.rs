@@ -22,6 +22,7 @@ use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
 use crate::gpu;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
+use crate::init::affinity::ExecAffinity;
 use crate::init::channel::Channel;
 use crate::init::journal::Journal;
 use crate::init::namespaces::Namespaces;
@@ -135,6 +136,8 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     let program = Program::new(process)?;
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
     let tuning = Tuning::new(process, linux)?;
+    // For every later exec: what is wrong with it is said now.
+    ExecAffinity::new(process.exec_cpu_affinity().as_ref())?;
     let namespaces = Namespaces::new(
         linux.namespaces().as_deref().unwrap_or_default(),
         idmap::time_offsets(linux.time_offsets().as_ref())?,

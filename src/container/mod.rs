@@ -15,6 +15,7 @@ pub mod idmap;
 pub mod json;
 pub mod kill;
 pub mod launch;
+pub mod lenient;
 pub mod mount_sources;
 pub mod pause;
 pub mod process;
