@@ -52,7 +52,7 @@ impl Features {
                 "selinux": { "enabled": true },
                 "intelRdt": { "enabled": false },
                 "mountExtensions": { "idmap": { "enabled": true } },
-                "netDevices": { "enabled": false },
+                "netDevices": { "enabled": true },
             },
             "annotations": {
                 "io.github.gpurun.version": env!("CARGO_PKG_VERSION"),

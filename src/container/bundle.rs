@@ -133,10 +133,7 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
     let Some(linux) = spec.linux() else {
         return invalid("linux is missing: a container needs linux.namespaces".to_owned());
     };
-    for (field, present) in [
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|all| !all.is_empty())),
-    ] {
+    for (field, present) in [("linux.intelRdt", linux.intel_rdt().is_some())] {
         if present {
             return invalid(format!("{field} is not supported by this version of gpurun"));
         }

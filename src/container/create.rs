@@ -17,7 +17,7 @@ use super::launch::{self, Launch};
 use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
-use super::{console, delete, idmap, mount_sources, start};
+use super::{console, delete, idmap, mount_sources, net_devices, start};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
 use crate::gpu;
@@ -147,6 +147,10 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     if let Some(sysctls) = linux.sysctl() {
         let list = linux.namespaces().as_deref().unwrap_or_default();
         rootfs::validate_sysctls(sysctls.keys(), SysctlNamespaces::of(list))?;
+    }
+    if let Some(devices) = linux.net_devices() {
+        let rootless = !nix::unistd::geteuid().is_root();
+        net_devices::validate(devices, namespaces.has(CloneFlags::CLONE_NEWNET), rootless)?;
     }
     let seccomp = linux.seccomp().as_ref().map(compile_seccomp).transpose()?;
     let cgroup =

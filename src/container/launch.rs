@@ -10,7 +10,7 @@ use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, WaitOptions, pidfd_getfd,
 };
 
-use super::idmap;
+use super::{idmap, net_devices};
 use crate::cgroup::Cgroup;
 use crate::init::channel::{Channel, FromInit, FromParent};
 use crate::init::hooks::{self, HookState};
@@ -129,6 +129,13 @@ impl Launch<'_> {
             let message = self.channel.next().context("cannot hear the container's init")?;
             match message {
                 Some(FromInit::Pid(pid)) => self.follow(pid)?,
+                Some(FromInit::MoveNetDevices) => {
+                    let linux = self.spec.linux().as_ref();
+                    if let Some(devices) = linux.and_then(|linux| linux.net_devices().as_ref()) {
+                        net_devices::move_into(devices, self.child.pid)?;
+                    }
+                    self.channel.tell(FromParent::Done).context("the init has gone")?;
+                }
                 Some(FromInit::RunHooks) => {
                     self.run_host_hooks()?;
                     self.channel.tell(FromParent::Done).context("the init has gone")?;

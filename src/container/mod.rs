@@ -17,6 +17,7 @@ pub mod kill;
 pub mod launch;
 pub mod lenient;
 pub mod mount_sources;
+pub mod net_devices;
 pub mod pause;
 pub mod process;
 pub mod sealed;

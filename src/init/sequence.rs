@@ -111,6 +111,7 @@ impl Init<'_> {
         self.tuning.apply()?;
         self.set_names()?;
         self.loopback()?;
+        self.receive_net_devices()?;
 
         let (root, writable) = self.build_rootfs()?;
         self.change_root(&root)?;
@@ -205,6 +206,17 @@ impl Init<'_> {
             Err(rustix::io::Errno::AFNOSUPPORT) => Ok(()),
             Err(err) => Err(err).context("cannot turn the loopback interface on"),
         }
+    }
+
+    /// Interfaces of the host come from the parent, who may move them.
+    fn receive_net_devices(&self) -> Result<()> {
+        let linux = self.spec.linux().as_ref();
+        let devices = linux.and_then(|linux| linux.net_devices().as_ref());
+        if devices.is_none_or(|devices| devices.is_empty()) {
+            return Ok(());
+        }
+        self.channel.report(&FromInit::MoveNetDevices)?;
+        self.channel.wait_for(FromParent::Done).context("the parent gave up")
     }
 
     /// Everything that the container will see, built at its place on the host. Also returns the
