@@ -50,7 +50,7 @@ impl Features {
                 },
                 "apparmor": { "enabled": true },
                 "selinux": { "enabled": true },
-                "intelRdt": { "enabled": false },
+                "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
                 "mountExtensions": { "idmap": { "enabled": true } },
                 "netDevices": { "enabled": true },
             },

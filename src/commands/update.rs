@@ -66,6 +66,12 @@ pub struct Update {
     /// How many processes, -1 for no limit
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// The schema of the L3 cache (Intel RDT/CAT)
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+    /// The schema of the memory bandwidth (Intel RDT/MBA)
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
     /// The container's id
     id: String,
 }
@@ -77,6 +83,10 @@ impl Update {
     /// The container has ended, or a limit is refused.
     pub fn run(self, global: &Global) -> Result<()> {
         let mut container = super::load(global, &self.id)?;
+        let (l3, memory) = (self.l3_cache_schema.as_deref(), self.mem_bw_schema.as_deref());
+        if [l3, memory].into_iter().flatten().any(|schema| !schema.is_empty()) {
+            update::update_rdt(&container, l3, memory)?;
+        }
         let resources = match &self.resources {
             Some(file) => read_resources(file)?,
             None => self.limits(),

@@ -133,11 +133,6 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
     let Some(linux) = spec.linux() else {
         return invalid("linux is missing: a container needs linux.namespaces".to_owned());
     };
-    for (field, present) in [("linux.intelRdt", linux.intel_rdt().is_some())] {
-        if present {
-            return invalid(format!("{field} is not supported by this version of gpurun"));
-        }
-    }
     for (field, paths) in [
         ("linux.maskedPaths", linux.masked_paths()),
         ("linux.readonlyPaths", linux.readonly_paths()),

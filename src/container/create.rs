@@ -15,6 +15,7 @@ use super::bundle::Bundle;
 use super::id::ContainerId;
 use super::launch::{self, Launch};
 use super::process::ProcessId;
+use super::resctrl::Resctrl;
 use super::state::{Container, State};
 use super::store::Store;
 use super::{console, delete, idmap, mount_sources, net_devices, start};
@@ -74,6 +75,7 @@ struct Decided {
     namespaces: Namespaces,
     cgroup: Cgroup,
     devices: DeviceRules,
+    resctrl: Option<Resctrl>,
 }
 
 /// Creates the container `id` from `bundle`.
@@ -97,6 +99,7 @@ pub fn create(
         decided.devices.clone(),
     );
     let mut container = Container { dir, state };
+    container.state.resctrl = decided.resctrl.clone();
     container.state.no_new_keyring = options.no_new_keyring;
     container.state.gpu_rules = gpu_rules(decided.plan.as_ref())?;
     match build(&mut container, decided, options) {
@@ -160,7 +163,9 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         rules.unwrap_or_default(),
         linux.devices().as_deref().unwrap_or_default(),
     )?;
-    Ok(Decided { plan, program, tuning, seccomp, namespaces, cgroup, devices, bundle })
+    let rdt = linux.intel_rdt().as_ref();
+    let resctrl = rdt.map(|rdt| Resctrl::decide(id.as_str(), rdt)).transpose()?;
+    Ok(Decided { plan, program, tuning, seccomp, namespaces, cgroup, devices, resctrl, bundle })
 }
 
 /// The rules that the plan's devices need, for every later `update`.
@@ -194,8 +199,17 @@ fn build(
     decided: Decided,
     mut options: Options,
 ) -> Result<(Spec, OwnedFd)> {
-    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, devices } =
-        decided;
+    let Decided {
+        mut bundle,
+        plan,
+        program,
+        tuning,
+        seccomp,
+        namespaces,
+        cgroup,
+        devices,
+        resctrl,
+    } = decided;
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
@@ -207,6 +221,10 @@ fn build(
 
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     cgroup.create(resources, &devices)?;
+    let rdt = bundle.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    if let (Some(resctrl), Some(rdt)) = (&resctrl, rdt) {
+        resctrl.create(rdt)?;
+    }
 
     let hook_state = start::hook_state(container);
     let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
@@ -253,6 +271,7 @@ fn build(
         rlimits: &rlimits,
         oom_score_adj,
         cgroup: (!in_cgroup).then_some(&cgroup),
+        resctrl: resctrl.as_ref(),
         map_ids: namespaces.creates(CloneFlags::CLONE_NEWUSER),
         seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
     };

@@ -75,6 +75,9 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
 pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<Error>> {
     kill_init(container)?;
     container.state.cgroup.delete().context("cannot remove the container's cgroup")?;
+    if let Some(resctrl) = &container.state.resctrl {
+        resctrl.remove()?;
+    }
     let left = restore_rootfs(store, container).err();
     container.dir.remove()?;
     Ok(left.into_iter().collect())

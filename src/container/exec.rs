@@ -248,6 +248,7 @@ pub fn exec(
         rlimits: &rlimits,
         oom_score_adj,
         cgroup: joined.as_ref(),
+        resctrl: container.state.resctrl.as_ref(),
         map_ids: false,
         seccomp: profile,
     };

@@ -10,6 +10,7 @@ use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, WaitOptions, pidfd_getfd,
 };
 
+use super::resctrl::Resctrl;
 use super::{idmap, net_devices};
 use crate::cgroup::Cgroup;
 use crate::init::channel::{Channel, FromInit, FromParent};
@@ -76,6 +77,8 @@ pub struct Launch<'a> {
     pub oom_score_adj: Option<i32>,
     /// The cgroup, if the child is not born in it.
     pub cgroup: Option<&'a Cgroup>,
+    /// The resctrl group, if there is one.
+    pub resctrl: Option<&'a Resctrl>,
     /// Whether a new user namespace waits for its maps.
     pub map_ids: bool,
     /// The profile, for its listener.
@@ -114,6 +117,9 @@ impl Launch<'_> {
     fn talk(&mut self) -> Result<()> {
         if let Some(cgroup) = self.cgroup {
             cgroup.join(self.child.pid)?;
+        }
+        if let Some(resctrl) = self.resctrl {
+            resctrl.join(self.child.pid)?;
         }
         if self.map_ids
             && let Some(linux) = self.spec.linux()

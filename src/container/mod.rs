@@ -20,6 +20,7 @@ pub mod mount_sources;
 pub mod net_devices;
 pub mod pause;
 pub mod process;
+pub mod resctrl;
 pub mod sealed;
 pub mod start;
 pub mod state;

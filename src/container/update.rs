@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use oci_spec::runtime::LinuxResources;
 
+use super::resctrl::ResctrlError;
 use super::state::{Container, Status};
 use crate::cgroup::devices::DeviceRules;
 
@@ -29,4 +30,16 @@ pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<(
         container.save()?;
     }
     Ok(())
+}
+
+/// Other schemata for the container's resctrl group: `L3:…` and `MB:…`.
+///
+/// # Errors
+/// The container has ended or has no such group, or the kernel refuses.
+pub fn update_rdt(container: &Container, l3: Option<&str>, memory: Option<&str>) -> Result<()> {
+    if matches!(container.status(), Status::Stopped | Status::Creating) {
+        bail!("container not running");
+    }
+    let resctrl = container.state.resctrl.as_ref().ok_or(ResctrlError::NotConfigured)?;
+    Ok(resctrl.update(l3, memory)?)
 }
