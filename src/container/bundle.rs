@@ -121,15 +121,7 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
     if spec.process().is_none() {
         return invalid("process is missing: there is no program to run".to_owned());
     }
-    for (field, present) in [
-        ("vm", spec.vm().is_some()),
-        ("windows", spec.windows().is_some()),
-        ("solaris", spec.solaris().is_some()),
-    ] {
-        if present {
-            return invalid(format!("{field} is for another platform: this is a Linux runtime"));
-        }
-    }
+    // Sections for other platforms are theirs: ignored, as runc does.
     let Some(linux) = spec.linux() else {
         return invalid("linux is missing: a container needs linux.namespaces".to_owned());
     };

@@ -22,6 +22,10 @@ const SCHEDULER_FLAGS: [(&str, &str); 2] = [
 /// What is wrong with it, with line and column.
 pub fn spec<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     read(bytes, |document| {
+        // Whatever is in them, they are for other runtimes.
+        for platform in ["freebsd", "solaris", "vm", "windows", "zos"] {
+            document.remove(platform);
+        }
         if let Some(process) = member(document, "process") {
             mend_process(process);
         }

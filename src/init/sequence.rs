@@ -106,7 +106,7 @@ impl Init<'_> {
         self.become_container_root()?;
         rustix::process::setsid().context("cannot start a session")?;
         if !self.no_new_keyring {
-            join_session_keyring(self.id);
+            join_session_keyring(self.id, self.program.selinux.as_deref())?;
         }
         self.tuning.apply()?;
         self.set_names()?;

@@ -74,6 +74,12 @@ fn invalidity(mount: &Mount, userns: bool) -> Option<String> {
     if options.copy_up && fstype != "tmpfs" {
         return Some("tmpcopyup is for mounts of type tmpfs; remove it".to_owned());
     }
+    if let Some(option) = options.data.first().filter(|_| bind && !options.remount) {
+        // The kernel would take no notice of it.
+        return Some(format!(
+            "bind mounts cannot have any filesystem-specific options applied; remove {option:?}"
+        ));
+    }
     let no_source = mount.source().as_ref().is_none_or(|source| source.as_os_str().is_empty());
     if bind && !options.remount && no_source {
         return Some("a bind mount needs a source".to_owned());
@@ -245,6 +251,8 @@ mod tests {
         assert!(
             refusal(r#"{"destination":"/x","type":"tmpfs","options":["idmap"]}"#).contains("bind")
         );
+        let data = r#"{"destination":"/x","source":"/y","options":["rbind","size=5"]}"#;
+        assert!(refusal(data).contains("size=5"));
         let half = r#"{"destination":"/x","source":"/y","options":["bind"],
             "gidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#;
         assert!(refusal(half).contains("both"));
