@@ -14,7 +14,7 @@ use super::resctrl::Resctrl;
 use super::{idmap, net_devices};
 use crate::cgroup::Cgroup;
 use crate::init::channel::{Channel, FromInit, FromParent};
-use crate::init::hooks::{self, HookState};
+use crate::init::hooks::{self, HookState, Surroundings};
 use crate::seccomp::notify;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
 
@@ -197,8 +197,11 @@ impl Launch<'_> {
         let state = self.hook_state.document(ContainerState::Creating, Some(self.child.pid));
         #[allow(deprecated, reason = "prestart is what Docker still uses")]
         let prestart = all.prestart().as_deref().unwrap_or_default();
-        hooks::run("prestart", prestart, &state)?;
-        hooks::run("createRuntime", all.create_runtime().as_deref().unwrap_or_default(), &state)?;
+        let bundle = Some(self.hook_state.bundle.as_path());
+        let in_bundle = Surroundings { directory: bundle, ..Surroundings::default() };
+        hooks::run("prestart", prestart, &state, &in_bundle)?;
+        let create_runtime = all.create_runtime().as_deref().unwrap_or_default();
+        hooks::run("createRuntime", create_runtime, &state, &in_bundle)?;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
 use super::handover::{change_into, join_session_keyring, reset_signals};
-use super::hooks::{self, HookState};
+use super::hooks::{self, HookState, Surroundings};
 use super::journal::Journal;
 use super::namespaces::Namespaces;
 use super::program::Program;
@@ -262,7 +262,9 @@ impl Init<'_> {
             self.channel.wait_for(FromParent::Done).context("the parent gave up")?;
         }
         let here = hooks.and_then(|hooks| hooks.create_container().as_deref());
-        hooks::run("createContainer", list(here), &self.hook_state.creating_here())?;
+        let in_rootfs = Surroundings { directory: Some(self.rootfs), ..Surroundings::default() };
+        let state = self.hook_state.creating_here();
+        hooks::run("createContainer", list(here), &state, &in_rootfs)?;
         rootfs::pivot(root, self.no_pivot)?;
         Ok(())
     }
@@ -284,7 +286,9 @@ impl Init<'_> {
         wait_for_start(self.fifo.as_fd()).context("cannot wait for start")?;
         let hooks = self.spec.hooks().as_ref();
         let at_start = hooks.and_then(|hooks| hooks.start_container().as_deref());
-        hooks::run("startContainer", list(at_start), &self.hook_state.created_here())?;
+        let as_program = Surroundings { directory: None, env: &self.program.env };
+        let state = self.hook_state.created_here();
+        hooks::run("startContainer", list(at_start), &state, &as_program)?;
         reset_signals()?;
         Err(executable::exec(&path, &self.program).into())
     }
