@@ -132,7 +132,7 @@ pub fn inherit(spec: &Spec, process: &mut Process) -> Result<()> {
         process.set_scheduler(own.scheduler().clone());
     }
     if process.io_priority().is_none() {
-        process.set_io_priority(own.io_priority().clone());
+        process.set_io_priority(*own.io_priority());
     }
     if process.exec_cpu_affinity().is_none() {
         process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());

@@ -12,13 +12,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxIntelRdt;
-use rustix::fs::statfs;
+use rustix::fs::{FsWord, statfs};
 use serde::{Deserialize, Serialize};
 
 /// Where resctrl is usually mounted.
 const USUAL_PLACE: &str = "/sys/fs/resctrl";
 /// `RDTGROUP_SUPER_MAGIC` of linux/magic.h.
-const RESCTRL_MAGIC: i64 = 0x0765_5821;
+const RESCTRL_MAGIC: FsWord = 0x0765_5821;
 
 /// The group of one container, as the state file remembers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,7 +291,7 @@ fn allocations<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<(&'a str, &
 /// The mount point of resctrl.
 fn mounted_at() -> Option<PathBuf> {
     match statfs(USUAL_PLACE) {
-        Ok(stat) if stat.f_type as i64 == RESCTRL_MAGIC => return Some(USUAL_PLACE.into()),
+        Ok(stat) if stat.f_type == RESCTRL_MAGIC => return Some(USUAL_PLACE.into()),
         // A kernel without resctrl has no such directory.
         Err(_) => return None,
         Ok(_) => {}

@@ -264,7 +264,9 @@ mod tests {
         let good = hook(serde_json::json!({
             "path": "/bin/sh", "args": ["sh", "-c", check], "env": ["A=1", "PATH=/usr/bin:/bin"]
         }));
-        run("prestart", &[good], &state.document(ContainerState::Creating, Some(7))).expect("hook");
+        let around = Surroundings::default();
+        run("prestart", &[good], &state.document(ContainerState::Creating, Some(7)), &around)
+            .expect("hook");
     }
 
     #[test]
@@ -273,12 +275,16 @@ mod tests {
         let bad = hook(serde_json::json!({
             "path": "/bin/sh", "args": ["sh", "-c", "echo broken >&2; exit 3"]
         }));
-        let text = run("prestart", &[bad], &state).expect_err("fails").to_string();
+        let around = Surroundings::default();
+        let text = run("prestart", &[bad], &state, &around).expect_err("fails").to_string();
         assert!(text.contains("broken") && text.contains('3'), "{text}");
         let slow =
             hook(serde_json::json!({"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}));
-        assert!(matches!(run("prestart", &[slow], &state), Err(HookError::Timeout { .. })));
+        assert!(matches!(
+            run("prestart", &[slow], &state, &around),
+            Err(HookError::Timeout { .. })
+        ));
         let none = hook(serde_json::json!({"path": "/nonexistent"}));
-        assert!(matches!(run("prestart", &[none], &state), Err(HookError::Io { .. })));
+        assert!(matches!(run("prestart", &[none], &state, &around), Err(HookError::Io { .. })));
     }
 }
