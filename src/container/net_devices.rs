@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libcontainer::network::NetworkError;
 use libcontainer::network::address::AddressClient;
+use libcontainer::network::cidr::CidrAddress;
 use libcontainer::network::link::LinkClient;
 use libcontainer::network::network_device::{
     dev_change_net_namespace, setup_addresses_in_network_namespace,
@@ -140,13 +141,14 @@ pub fn move_into(
             .map_err(|err| fails("find the way back from the container's network for", err))?;
         let namespace = File::open(format!("/proc/{pid}/ns/net"))
             .map_err(|err| fails("open the container's network namespace for", err))?;
-        if index_of(device).map_err(|err| fails("look for", err))?.is_none() {
-            return Err(NetDeviceError::Missing(device.clone()));
-        }
+        let index = index_of(device).map_err(|err| fails("look for", err))?;
+        let index = index.ok_or_else(|| NetDeviceError::Missing(device.clone()))?;
+        // Now: the move turns it off, and with that the kernel forgets the IPv6 addresses.
+        let addresses = addresses_of(device, index)?;
         let name = inside(&namespace, &home, device, || free_name(device, new_name(device, spec)))?;
         let mut renamed = spec.clone();
         renamed.set_name(Some(name.clone()));
-        let addresses = dev_change_net_namespace(device, namespace.as_raw_fd(), &renamed)
+        dev_change_net_namespace(device, namespace.as_raw_fd(), &renamed)
             .map_err(|err| netlink("move", device, &err))?;
         inside(&namespace, &home, device, || {
             let index = index_of(&name).map_err(|err| fails("find the moved", err))?;
@@ -160,6 +162,18 @@ pub fn move_into(
         })?;
     }
     Ok(())
+}
+
+/// The addresses that move along: permanent ones with global scope.
+fn addresses_of(device: &str, index: u32) -> Result<Vec<CidrAddress>, NetDeviceError> {
+    let failed = |err: NetworkError| netlink("list the addresses of", device, &err);
+    let mut client = AddressClient::new(create_network_client()).map_err(failed)?;
+    let all = client.get_by_index(index).map_err(failed)?;
+    let moves = all.iter().filter(|address| {
+        u8::from(address.header.scope) == libc::RT_SCOPE_UNIVERSE
+            && u32::from(address.header.flags.bits()) & libc::IFA_F_PERMANENT != 0
+    });
+    Ok(moves.map(CidrAddress::from).collect())
 }
 
 /// Runs `then` in another network namespace: the sockets that it makes belong there.
