@@ -71,6 +71,18 @@ fn a_device_that_is_the_image_s_already_may_be_listed() {
 }
 
 #[test]
+fn a_device_may_be_listed_twice_and_u_is_a_character_device() {
+    gpurun_only!("runc 1.1 lets the first one win");
+    let devices = json!([
+        {"path": "/dev/plain", "type": "u", "major": 1, "minor": 5, "fileMode": 0o600},
+        {"path": "/dev/plain", "type": "u", "major": 1, "minor": 5, "fileMode": 0o600}
+    ]);
+    let script = "stat -c '%F %t:%T %a' /dev/plain";
+    let expected = "character special file 1:5 600";
+    assert_eq!(run(script, |c| c.set("/linux/devices", devices)), expected);
+}
+
+#[test]
 fn an_unusable_device_is_refused() {
     gpurun_only!("runc 1.1 takes some of them");
     for bad in [

@@ -226,3 +226,32 @@ fn a_hook_path_has_to_be_absolute() {
     c.create().refused(1, &["hook"]);
     c.assert_gone();
 }
+
+#[test]
+fn each_kind_starts_in_the_directory_of_its_time() {
+    let c = Container::native(Config::idle());
+    let directory = |kind: &str| format!("pwd > {}; true", text(&c.path(kind)));
+    let mut config = Config::sh("cat /tmp/started").set("/process/cwd", "/var".into());
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        config = config.hook(kind, shell(&directory(kind)));
+    }
+    config = config.hook("startContainer", shell("pwd > /tmp/started"));
+    c.configure(config);
+    assert_eq!(c.run().ok(), "/var");
+    let seen = |kind: &str| fs::read_to_string(c.path(kind)).unwrap().trim().to_owned();
+    assert_eq!(seen("prestart"), text(&c.bundle()));
+    assert_eq!(seen("createRuntime"), text(&c.bundle()));
+    assert_eq!(seen("createContainer"), text(&c.rootfs()));
+}
+
+#[test]
+fn a_start_container_hook_without_an_environment_has_the_programs() {
+    gpurun_only!("runc 1.1 gives it none");
+    let script = "echo $OF_PROGRAM > /tmp/seen";
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+    let own = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo own:$OF_PROGRAM >> /tmp/seen"],
+                     "env": ["PATH=/bin"]});
+    let config = Config::sh("cat /tmp/seen").push("/process/env", "OF_PROGRAM=yes".into());
+    let c = Container::native(config.hook("startContainer", hook).hook("startContainer", own));
+    assert_eq!(c.run().ok(), "yes\nown:");
+}

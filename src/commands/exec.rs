@@ -12,7 +12,7 @@ use crate::cli::Global;
 use crate::container::exec::{self, Changes, Options};
 use crate::container::foreground::Supervisor;
 use crate::container::terminal::{self, Terminal};
-use crate::container::{console, json, sealed};
+use crate::container::{console, json, lenient, sealed};
 
 /// The largest process file that is read.
 const PROCESS_LIMIT: u64 = 4 << 20;
@@ -148,7 +148,7 @@ fn size_of(window: Winsize) -> Option<Box> {
 fn read_process(file: &Path) -> Result<Process> {
     let bytes = json::read(file, PROCESS_LIMIT)
         .with_context(|| format!("cannot read {}", file.display()))?;
-    json::object(&bytes)
+    lenient::process(&bytes)
         .with_context(|| format!("{} is not a process of an OCI spec", file.display()))
 }
 

@@ -70,21 +70,19 @@ impl Features {
                 },
                 "apparmor": { "enabled": true },
                 "selinux": { "enabled": true },
-                "intelRdt": { "enabled": false },
+                "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
                 "memoryPolicy": {
                     "modes": MEMORY_POLICY_MODES,
                     "flags": MEMORY_POLICY_FLAGS,
                 },
-                "mountExtensions": { "idmap": { "enabled": false } },
-                "netDevices": { "enabled": false },
+                "mountExtensions": { "idmap": { "enabled": true } },
+                "netDevices": { "enabled": true },
             },
-            "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
+            "potentiallyUnsafeConfigAnnotations": ["cdi.k8s.io/", "org.systemd.property."],
             "annotations": {
                 "io.github.gpurun.version": env!("CARGO_PKG_VERSION"),
                 "org.opencontainers.runc.version": COMPATIBLE_RUNC,
             },
-            // None of a container's annotations changes what gpurun does.
-            "potentiallyUnsafeConfigAnnotations": [],
         });
         let text = serde_json::to_string_pretty(&features).context("cannot print features")?;
         output::print(&format!("{text}\n"))

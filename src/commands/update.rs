@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
@@ -67,10 +67,10 @@ pub struct Update {
     /// How many processes, -1 for no limit
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
-    /// Intel RDT: cache allocation, where the container has linux.intelRdt
+    /// The schema of the L3 cache (Intel RDT/CAT)
     #[arg(long, value_name = "SCHEMA")]
     l3_cache_schema: Option<String>,
-    /// Intel RDT: memory bandwidth, where the container has linux.intelRdt
+    /// The schema of the memory bandwidth (Intel RDT/MBA)
     #[arg(long, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
     /// The container's id
@@ -84,12 +84,9 @@ impl Update {
     /// The container has ended, or a limit is refused.
     pub fn run(self, global: &Global) -> Result<()> {
         let mut container = super::load(global, &self.id)?;
-        let schemas = [
-            ("--l3-cache-schema", self.l3_cache_schema.is_some()),
-            ("--mem-bw-schema", self.mem_bw_schema.is_some()),
-        ];
-        if let Some((flag, _)) = schemas.iter().find(|(_, given)| *given) {
-            bail!("{flag}: updating a non-existent Intel RDT configuration is not supported");
+        let (l3, memory) = (self.l3_cache_schema.as_deref(), self.mem_bw_schema.as_deref());
+        if [l3, memory].into_iter().flatten().any(|schema| !schema.is_empty()) {
+            update::update_rdt(&container, l3, memory)?;
         }
         let resources = match &self.resources {
             Some(file) => read_resources(file)?,

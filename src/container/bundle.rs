@@ -9,7 +9,7 @@ use libcontainer::validator::Validator;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
 
-use super::json;
+use super::lenient;
 
 /// The largest config.json that is read: some hundred times what an engine writes.
 const CONFIG_LIMIT: u64 = 16 << 20;
@@ -108,7 +108,7 @@ fn read_spec(path: &Path) -> Result<Spec, BundleError> {
         Ok(bytes)
     };
     let bytes = read().map_err(|source| BundleError::Read { path: path.to_owned(), source })?;
-    json::object(&bytes)
+    lenient::spec(&bytes)
         .map_err(|err| BundleError::Parse { path: path.to_owned(), reason: err.to_string() })
 }
 
@@ -136,26 +136,10 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
     if let Some(priority) = priority.map(|io| io.priority()).filter(|n| !(0..=7).contains(n)) {
         return invalid(format!("process.ioPriority.priority {priority} is outside 0..7"));
     }
-    for (field, present) in [
-        ("vm", spec.vm().is_some()),
-        ("windows", spec.windows().is_some()),
-        ("solaris", spec.solaris().is_some()),
-    ] {
-        if present {
-            return invalid(format!("{field} is for another platform: this is a Linux runtime"));
-        }
-    }
+    // Sections for other platforms are theirs: ignored, as runc does.
     let Some(linux) = spec.linux() else {
         return invalid("linux is missing: a container needs linux.namespaces".to_owned());
     };
-    for (field, present) in [
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|all| !all.is_empty())),
-    ] {
-        if present {
-            return invalid(format!("{field} is not supported by this version of gpurun"));
-        }
-    }
     for (field, paths) in [
         ("linux.maskedPaths", linux.masked_paths()),
         ("linux.readonlyPaths", linux.readonly_paths()),

@@ -17,14 +17,16 @@ use super::launch::{self, Entry, Launch};
 use super::lock::{Lock, LockError};
 use super::pidfd_socket::PidfdSocket;
 use super::process::ProcessId;
+use super::resctrl::Resctrl;
 use super::state::{Container, State};
 use super::store::Store;
-use super::{console, delete, idmap, notify_socket, start};
+use super::{console, delete, idmap, mount_sources, net_devices, notify_socket, start};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::systemd::{self, NewScope, Property};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts, Driver};
 use crate::gpu;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
+use crate::init::affinity::ExecAffinity;
 use crate::init::channel::Channel;
 use crate::init::journal::Journal;
 use crate::init::namespaces::Namespaces;
@@ -84,6 +86,7 @@ struct Decided {
     /// What the annotations ask of systemd.
     properties: Vec<Property>,
     devices: DeviceRules,
+    resctrl: Option<Resctrl>,
 }
 
 /// Creates the container `id` from `bundle`.
@@ -113,6 +116,7 @@ pub fn create(
         decided.devices.clone(),
     );
     let mut container = Container { dir, state };
+    container.state.resctrl = decided.resctrl.clone();
     container.state.no_new_keyring = options.no_new_keyring;
     container.state.gpu_rules = gpu_rules(decided.plan.as_ref())?;
     match build(&mut container, decided, options, &lock) {
@@ -160,14 +164,21 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     }
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
     let tuning = Tuning::new(process, linux)?;
+    // For every later exec: what is wrong with it is said now.
+    ExecAffinity::new(process.exec_cpu_affinity().as_ref())?;
     let namespaces = Namespaces::new(
         linux.namespaces().as_deref().unwrap_or_default(),
         idmap::time_offsets(linux.time_offsets().as_ref())?,
     )?;
-    rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default())?;
+    let userns = namespaces.has(CloneFlags::CLONE_NEWUSER);
+    rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default(), userns)?;
     if let Some(sysctls) = linux.sysctl() {
         let list = linux.namespaces().as_deref().unwrap_or_default();
         rootfs::validate_sysctls(sysctls.keys(), SysctlNamespaces::of(list))?;
+    }
+    if let Some(devices) = linux.net_devices() {
+        let rootless = !nix::unistd::geteuid().is_root();
+        net_devices::validate(devices, namespaces.has(CloneFlags::CLONE_NEWNET), rootless)?;
     }
     let seccomp = linux.seccomp().as_ref().map(compile_seccomp).transpose()?;
     let cgroup =
@@ -181,7 +192,20 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         (Driver::Systemd(_), Some(all)) => systemd::properties_of_annotations(all)?,
         _ => Vec::new(),
     };
-    Ok(Decided { plan, program, tuning, seccomp, namespaces, cgroup, properties, devices, bundle })
+    let rdt = linux.intel_rdt().as_ref();
+    let resctrl = rdt.map(|rdt| Resctrl::decide(id.as_str(), rdt)).transpose()?;
+    Ok(Decided {
+        plan,
+        program,
+        tuning,
+        seccomp,
+        namespaces,
+        cgroup,
+        properties,
+        devices,
+        resctrl,
+        bundle,
+    })
 }
 
 /// The rules that the plan's devices need, for every later `update`.
@@ -217,7 +241,7 @@ fn build(
     lock: &Lock,
 ) -> Result<(Spec, OwnedFd)> {
     let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, .. } = decided;
-    let (devices, properties) = (decided.devices, decided.properties);
+    let (devices, properties, resctrl) = (decided.devices, decided.properties, decided.resctrl);
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
@@ -244,12 +268,18 @@ fn build(
     };
     // Its being there also says that the cgroup is ours: see `delete`.
     let fifo = make_fifo(&container.dir.start_fifo())?;
+    let rdt = bundle.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    if let (Some(resctrl), Some(rdt)) = (&resctrl, rdt) {
+        resctrl.create(rdt)?;
+    }
 
     let hook_state = start::hook_state(container);
     let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
     let rlimits = program.rlimits.clone();
     let oom_score_adj = program.oom_score_adj;
     let cgroups = cgroup_view(cgroup.mounts_for_container());
+    let rootless = !nix::unistd::geteuid().is_root();
+    let sources = mount_sources::open(&bundle.spec, &bundle.path, &namespaces, rootless)?;
     let id = container.state.id.clone();
     let init = Init {
         id: &id,
@@ -262,6 +292,7 @@ fn build(
         plan: plan.as_ref(),
         seccomp: seccomp.as_ref(),
         cgroups: &cgroups,
+        sources: &sources,
         console,
         fifo: &fifo,
         journal,
@@ -271,7 +302,7 @@ fn build(
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         visible: shares_pid_namespace(&bundle.spec),
-        rootless: !nix::unistd::geteuid().is_root(),
+        rootless,
         committed: false,
     };
     let back = namespaces.before_clone()?;
@@ -300,6 +331,7 @@ fn build(
             None if in_cgroup => Entry::Born,
             None => Entry::Join(&cgroup),
         },
+        resctrl: resctrl.as_ref(),
         map_ids: namespaces.creates(CloneFlags::CLONE_NEWUSER),
         seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
     };

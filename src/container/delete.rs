@@ -92,6 +92,9 @@ pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<
     } else if cgroup.pids()?.is_empty() {
         cgroup.delete().context("cannot remove the container's cgroup")?;
     }
+    if let Some(resctrl) = &container.state.resctrl {
+        resctrl.remove()?;
+    }
     let left = restore_rootfs(store, container).err();
     container.dir.remove()?;
     Ok(left.into_iter().collect())

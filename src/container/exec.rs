@@ -15,6 +15,7 @@ use super::pidfd_socket::PidfdSocket;
 use super::process::Liveness;
 use super::state::{Container, Status};
 use super::{console, start};
+use crate::init::affinity::{self, ExecAffinity};
 use crate::init::channel::Channel;
 use crate::init::namespaces::NEWTIME;
 use crate::init::program::Program;
@@ -130,6 +131,15 @@ pub fn inherit(spec: &Spec, process: &mut Process) -> Result<()> {
     if process.rlimits().as_deref().unwrap_or_default().is_empty() {
         process.set_rlimits(own.rlimits().clone());
     }
+    if process.scheduler().is_none() {
+        process.set_scheduler(own.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*own.io_priority());
+    }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
+    }
     if process.user().umask().is_none() {
         process.user_mut().set_umask(own.user().umask());
     }
@@ -187,6 +197,7 @@ pub fn exec(
     }
 
     let program = Program::new(process)?;
+    let affinity = ExecAffinity::new(process.exec_cpu_affinity().as_ref())?;
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
@@ -201,7 +212,7 @@ pub fn exec(
     let linux = spec.linux().as_ref().context("the container's spec has no linux section")?;
     let tenant = Tenant {
         program,
-        tuning: Tuning::joining(process, linux)?,
+        tuning: Tuning::joining(process, linux)?.on(affinity.last),
         init: &init_fd,
         namespaces: namespaces - CloneFlags::CLONE_NEWPID,
         keyring_of: (!container.state.no_new_keyring).then_some(&container.state.id),
@@ -216,10 +227,13 @@ pub fn exec(
         sched::setns(&init_fd, CloneFlags::CLONE_NEWPID)
             .context("cannot join the container's pid namespace")?;
     }
-    let cloned = launch::clone_into(Some(&cgroup), CloneFlags::empty(), ours, || tenant.run());
+    let cloned = affinity::started_on(affinity.initial.as_ref(), || {
+        launch::clone_into(Some(&cgroup), CloneFlags::empty(), ours, || tenant.run())
+    })
+    .context("cannot set process.execCPUAffinity.initial");
     sched::setns(&own, CloneFlags::CLONE_NEWPID)
         .context("cannot return to our own pid namespace")?;
-    let (child, in_cgroup, channel) = cloned?;
+    let (child, in_cgroup, channel) = cloned??;
 
     let joined = match in_cgroup {
         true => None,
@@ -235,6 +249,7 @@ pub fn exec(
         rlimits: &rlimits,
         oom_score_adj,
         cgroup: joined.as_ref().map_or(Entry::Born, Entry::Join),
+        resctrl: container.state.resctrl.as_ref(),
         map_ids: false,
         seccomp: profile,
     };

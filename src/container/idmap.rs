@@ -3,9 +3,14 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxTimeOffset};
+use rustix::process::Signal;
+
+use crate::sys::clone::{CloneArgs, Forked, clone3};
 
 /// Maps that the kernel or the machine does not accept.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +34,9 @@ pub enum IdMapError {
          (size 1)"
     )]
     Unprivileged(u32),
+    /// No user namespace for a mount's maps.
+    #[error("cannot make a user namespace for the id maps of a mount: {0}")]
+    Namespace(io::Error),
     /// A clock that cannot be shifted.
     #[error("linux.timeOffsets: {0:?} is not a clock with an offset: use monotonic or boottime")]
     Clock(String),
@@ -72,6 +80,33 @@ fn put(pid: i32, file: &'static str, map: String) -> Result<(), IdMapError> {
         map,
         source,
     })
+}
+
+/// A user namespace with these maps and nobody in it, as id-mapped mounts take it.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd, IdMapError> {
+    let args = CloneArgs { flags: u64::from(libc::CLONE_NEWUSER.cast_unsigned()), cgroup: None };
+    let (pid, pidfd) = match clone3(&args).map_err(IdMapError::Namespace)? {
+        Forked::Child => wait_to_be_killed(),
+        Forked::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let opened = write(pid, uids, gids).and_then(|()| {
+        let file = File::open(format!("/proc/{pid}/ns/user")).map_err(IdMapError::Namespace)?;
+        Ok(OwnedFd::from(file))
+    });
+    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    super::launch::reap(pid);
+    opened
+}
+
+/// The process that keeps a namespace alive until there is a descriptor on it.
+fn wait_to_be_killed() -> ! {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    loop {
+        nix::unistd::pause();
+    }
 }
 
 /// The lines for `/proc/PID/timens_offsets`

@@ -10,11 +10,12 @@ use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, WaitOptions, pidfd_getfd,
 };
 
-use super::idmap;
+use super::resctrl::Resctrl;
+use super::{idmap, net_devices};
 use crate::cgroup::systemd::{NewScope, Unit};
 use crate::cgroup::{Cgroup, Driver};
 use crate::init::channel::{Channel, FromInit, FromParent};
-use crate::init::hooks::{self, HookState};
+use crate::init::hooks::{self, HookState, Surroundings};
 use crate::seccomp::notify;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
 
@@ -96,6 +97,8 @@ pub struct Launch<'a> {
     pub oom_score_adj: Option<i32>,
     /// How the child gets into its cgroup.
     pub cgroup: Entry<'a>,
+    /// The resctrl group, if there is one.
+    pub resctrl: Option<&'a Resctrl>,
     /// Whether a new user namespace waits for its maps.
     pub map_ids: bool,
     /// The profile, for its listener.
@@ -137,6 +140,9 @@ impl Launch<'_> {
             Entry::Join(cgroup) => cgroup.join(self.child.pid)?,
             Entry::Adopt(cgroup, unit, scope) => cgroup.adopt(unit, self.child.pid, scope)?,
         }
+        if let Some(resctrl) = self.resctrl {
+            resctrl.join(self.child.pid)?;
+        }
         if self.map_ids
             && let Some(linux) = self.spec.linux()
         {
@@ -151,6 +157,13 @@ impl Launch<'_> {
             let message = self.channel.next().context("cannot hear the container's init")?;
             match message {
                 Some(FromInit::Pid(pid)) => self.follow(pid)?,
+                Some(FromInit::MoveNetDevices) => {
+                    let linux = self.spec.linux().as_ref();
+                    if let Some(devices) = linux.and_then(|linux| linux.net_devices().as_ref()) {
+                        net_devices::move_into(devices, self.child.pid)?;
+                    }
+                    self.channel.tell(FromParent::Done).context("the init has gone")?;
+                }
                 Some(FromInit::RunHooks) => {
                     self.run_host_hooks()?;
                     self.channel.tell(FromParent::Done).context("the init has gone")?;
@@ -210,8 +223,11 @@ impl Launch<'_> {
         let state = self.hook_state.document(ContainerState::Creating, Some(self.child.pid));
         #[allow(deprecated, reason = "prestart is what Docker still uses")]
         let prestart = all.prestart().as_deref().unwrap_or_default();
-        hooks::run("prestart", prestart, &state)?;
-        hooks::run("createRuntime", all.create_runtime().as_deref().unwrap_or_default(), &state)?;
+        let bundle = Some(self.hook_state.bundle.as_path());
+        let in_bundle = Surroundings { directory: bundle, ..Surroundings::default() };
+        hooks::run("prestart", prestart, &state, &in_bundle)?;
+        let create_runtime = all.create_runtime().as_deref().unwrap_or_default();
+        hooks::run("createRuntime", create_runtime, &state, &in_bundle)?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::ContainerId;
 use super::process::{Liveness, ProcessId};
+use super::resctrl::Resctrl;
 use super::store::{StateDir, Store, StoreError};
 use crate::cgroup::Cgroup;
 use crate::cgroup::devices::{DeviceRule, DeviceRules};
@@ -44,6 +45,9 @@ pub struct State {
     /// Those of the rules that its GPUs need; no `update` takes them away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu_rules: Vec<DeviceRule>,
+    /// Its group in the resctrl filesystem (`linux.intelRdt`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<Resctrl>,
     /// Whether it has a pid namespace of its own, so that all its processes end with the init.
     pub own_pid_namespace: bool,
     /// Whether there are poststart or poststop hooks in the spec.
@@ -152,6 +156,7 @@ impl State {
             cgroup,
             devices,
             gpu_rules: Vec::new(),
+            resctrl: None,
             own_pid_namespace,
             no_new_keyring: false,
             has_late_hooks: spec.hooks().as_ref().is_some_and(|hooks| {

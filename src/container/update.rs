@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxMemory, LinuxResources, Spec};
 use serde_json::Value;
 
+use super::resctrl::ResctrlError;
 use super::state::{Container, Status};
 use crate::cgroup::devices::DeviceRules;
 
@@ -93,6 +94,18 @@ fn merge(into: &mut Value, from: Value) {
         }
         (into, from) => *into = from,
     }
+}
+
+/// Other schemata for the container's resctrl group: `L3:…` and `MB:…`.
+///
+/// # Errors
+/// The container has ended or has no such group, or the kernel refuses.
+pub fn update_rdt(container: &Container, l3: Option<&str>, memory: Option<&str>) -> Result<()> {
+    if matches!(container.status(), Status::Stopped | Status::Creating) {
+        bail!("container not running");
+    }
+    let resctrl = container.state.resctrl.as_ref().ok_or(ResctrlError::NotConfigured)?;
+    Ok(resctrl.update(l3, memory)?)
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ const MAX_TEXT: usize = 3000;
 pub enum FromInit {
     /// The process that will be the init, where an intermediate process had to make it.
     Pid(i32),
+    /// The namespaces are there: time for the host's interfaces that move into the network.
+    MoveNetDevices,
     /// The mounts are there, the root is not yet changed: time for prestart and createRuntime.
     RunHooks,
     /// The init's descriptor of a seccomp listener, to fetch and hand on.
@@ -70,6 +72,7 @@ impl Channel {
     pub fn report(&self, message: &FromInit) -> io::Result<()> {
         match message {
             FromInit::Pid(pid) => self.write(&numbered(b'P', *pid)),
+            FromInit::MoveNetDevices => self.write(b"N"),
             FromInit::RunHooks => self.write(b"H"),
             FromInit::SetLimits => self.write(b"M"),
             FromInit::Ready => self.write(b"R"),
@@ -99,6 +102,7 @@ impl Channel {
         let Some((letter, rest)) = bytes[..received].split_first() else { return Ok(None) };
         Ok(Some(match letter {
             b'P' => FromInit::Pid(number(rest)?),
+            b'N' => FromInit::MoveNetDevices,
             b'H' => FromInit::RunHooks,
             b'M' => FromInit::SetLimits,
             b'R' => FromInit::Ready,

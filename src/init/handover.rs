@@ -67,10 +67,18 @@ pub(super) fn change_into(
 
 /// Keys of the caller are none of the container's business. A kernel or a policy without keyrings
 /// has none to leak.
-pub(super) fn join_session_keyring(id: &str) {
+/// With SELinux it has the program's label, so that the program can use it.
+pub(super) fn join_session_keyring(id: &str, selinux: Option<&str>) -> Result<()> {
+    if let Some(label) = selinux {
+        user::label_keys(label)?;
+    }
     if let Ok(name) = CString::new(format!("_ses.{id}")) {
         let _ = sys::keyring::join_session_keyring(&name);
     }
+    if selinux.is_some() {
+        user::label_keys("")?;
+    }
+    Ok(())
 }
 
 /// The program starts as if nobody had touched its signals.

@@ -1,14 +1,15 @@
 //! Running the spec's hooks.
 //!
 //! A hook gets the container's state on stdin and nothing else of ours: its environment is what
-//! the spec gives it, its working directory is `/`, no descriptor of the runtime is open in it
-//! (CVE-2025-23266 came from hooks that inherited more). runtime-spec, config.md, "POSIX-platform
-//! Hooks".
+//! the spec gives it, no descriptor of the runtime is open in it (CVE-2025-23266 came from hooks
+//! that inherited more). It starts where runc's start: [`Surroundings`]. runtime-spec, config.md,
+//! "POSIX-platform Hooks".
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -116,28 +117,56 @@ fn own_pid() -> Option<i32> {
     i32::try_from(std::process::id()).ok()
 }
 
+/// Where the hooks of a phase start. By default in `/`, with the environment of the spec's hook.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The working directory; `None` is that of the calling process.
+    pub directory: Option<&'a Path>,
+    /// The environment of a hook that has none.
+    pub env: &'a [CString],
+}
+
+impl Default for Surroundings<'_> {
+    fn default() -> Self {
+        Self { directory: Some(Path::new("/")), env: &[] }
+    }
+}
+
 /// Runs the hooks of one phase in order, each with `state` on stdin, up to the first that fails.
 ///
 /// # Errors
 /// The first failure.
-pub fn run(phase: &'static str, hooks: &[Hook], state: &impl Serialize) -> Result<(), HookError> {
+pub fn run(
+    phase: &'static str,
+    hooks: &[Hook],
+    state: &impl Serialize,
+    surroundings: &Surroundings<'_>,
+) -> Result<(), HookError> {
     if hooks.is_empty() {
         return Ok(());
     }
     let json = serde_json::to_vec(state).map_err(HookError::State)?;
-    hooks.iter().try_for_each(|hook| run_one(phase, hook, &json))
+    hooks.iter().try_for_each(|hook| run_one(phase, hook, &json, surroundings))
 }
 
 /// As [`run`], for phases whose failures do not stop anything: all hooks run, and the failures
 /// are returned.
 pub fn run_all(phase: &'static str, hooks: &[Hook], state: &impl Serialize) -> Vec<HookError> {
     match serde_json::to_vec(state) {
-        Ok(json) => hooks.iter().filter_map(|hook| run_one(phase, hook, &json).err()).collect(),
+        Ok(json) => {
+            let around = Surroundings::default();
+            hooks.iter().filter_map(|hook| run_one(phase, hook, &json, &around).err()).collect()
+        }
         Err(err) => vec![HookError::State(err)],
     }
 }
 
-fn run_one(phase: &'static str, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
+fn run_one(
+    phase: &'static str,
+    hook: &Hook,
+    state: &[u8],
+    surroundings: &Surroundings<'_>,
+) -> Result<(), HookError> {
     let path = hook.path().clone();
     if !path.is_absolute() {
         return Err(HookError::Relative { phase, path });
@@ -155,8 +184,14 @@ fn run_one(phase: &'static str, hook: &Hook, state: &[u8]) -> Result<(), HookErr
         use std::os::unix::process::CommandExt;
         command.arg0(name).args(rest);
     }
-    command.env_clear().current_dir("/");
-    for entry in hook.env().as_deref().unwrap_or_default() {
+    command.env_clear();
+    if let Some(directory) = surroundings.directory {
+        command.current_dir(directory);
+    }
+    let own = hook.env().as_deref().unwrap_or_default();
+    let default = surroundings.env.iter().filter_map(|entry| entry.to_str().ok());
+    let default = default.filter(|_| own.is_empty());
+    for entry in own.iter().map(String::as_str).chain(default) {
         if let Some((name, value)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) {
             command.env(name, value);
         }
@@ -232,7 +267,9 @@ mod tests {
         let good = hook(serde_json::json!({
             "path": "/bin/sh", "args": ["sh", "-c", check], "env": ["A=1", "PATH=/usr/bin:/bin"]
         }));
-        run("prestart", &[good], &state.document(ContainerState::Creating, Some(7))).expect("hook");
+        let around = Surroundings::default();
+        run("prestart", &[good], &state.document(ContainerState::Creating, Some(7)), &around)
+            .expect("hook");
     }
 
     #[test]
@@ -241,12 +278,16 @@ mod tests {
         let bad = hook(serde_json::json!({
             "path": "/bin/sh", "args": ["sh", "-c", "echo broken >&2; exit 3"]
         }));
-        let text = run("prestart", &[bad], &state).expect_err("fails").to_string();
+        let around = Surroundings::default();
+        let text = run("prestart", &[bad], &state, &around).expect_err("fails").to_string();
         assert!(text.contains("broken") && text.contains('3'), "{text}");
         let slow =
             hook(serde_json::json!({"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}));
-        assert!(matches!(run("prestart", &[slow], &state), Err(HookError::Timeout { .. })));
+        assert!(matches!(
+            run("prestart", &[slow], &state, &around),
+            Err(HookError::Timeout { .. })
+        ));
         let none = hook(serde_json::json!({"path": "/nonexistent"}));
-        assert!(matches!(run("prestart", &[none], &state), Err(HookError::Io { .. })));
+        assert!(matches!(run("prestart", &[none], &state, &around), Err(HookError::Io { .. })));
     }
 }

@@ -6,6 +6,7 @@
 //! parent over a [`channel`]. Whatever can be decided or checked on the host was decided before
 //! the clone and arrives as plain data.
 
+pub mod affinity;
 pub mod channel;
 pub mod console;
 pub mod executable;

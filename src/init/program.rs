@@ -103,9 +103,6 @@ pub enum ProgramError {
     /// Outside the kernel's range.
     #[error("process.oomScoreAdj {0} is outside -1000..1000")]
     OomScore(i32),
-    /// A part of the spec that this version cannot do.
-    #[error("{0} is not supported by this version of gpurun: remove it from the spec")]
-    Unsupported(&'static str),
 }
 
 impl Program {
@@ -114,7 +111,6 @@ impl Program {
     /// # Errors
     /// Names the field that cannot be used.
     pub fn new(process: &Process) -> Result<Self, ProgramError> {
-        refuse_unsupported(process)?;
         let args = process.args().as_deref().unwrap_or_default();
         if args.is_empty() {
             return Err(ProgramError::NoArgs);
@@ -177,18 +173,6 @@ impl Program {
         self.env
             .iter()
             .find_map(|entry| entry.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-    }
-}
-
-/// What would otherwise be read and forgotten.
-fn refuse_unsupported(process: &Process) -> Result<(), ProgramError> {
-    let fields = [
-        ("process.scheduler", process.scheduler().is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ];
-    match fields.iter().find(|(_, present)| *present) {
-        Some((field, _)) => Err(ProgramError::Unsupported(field)),
-        None => Ok(()),
     }
 }
 

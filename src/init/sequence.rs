@@ -11,7 +11,7 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
 use super::handover::{change_into, join_session_keyring, reset_signals};
-use super::hooks::{self, HookState};
+use super::hooks::{self, HookState, Surroundings};
 use super::journal::Journal;
 use super::namespaces::Namespaces;
 use super::program::Program;
@@ -48,6 +48,8 @@ pub struct Init<'a> {
     pub seccomp: Option<&'a Filter>,
     /// The container's cgroups, for mounts of type `cgroup`.
     pub cgroups: &'a CgroupView,
+    /// Sources of bind mounts that the parent has opened.
+    pub sources: &'a [Option<OwnedFd>],
     /// Where the terminal's master goes.
     pub console: Option<OwnedFd>,
     /// The fifo that says "start".
@@ -104,11 +106,12 @@ impl Init<'_> {
         self.become_container_root()?;
         rustix::process::setsid().context("cannot start a session")?;
         if !self.no_new_keyring {
-            join_session_keyring(self.id);
+            join_session_keyring(self.id, self.program.selinux.as_deref())?;
         }
         self.tuning.apply()?;
         self.set_names()?;
         self.loopback()?;
+        self.receive_net_devices()?;
 
         let (root, writable) = self.build_rootfs()?;
         self.change_root(&root)?;
@@ -205,6 +208,17 @@ impl Init<'_> {
         }
     }
 
+    /// Interfaces of the host come from the parent, who may move them.
+    fn receive_net_devices(&self) -> Result<()> {
+        let linux = self.spec.linux().as_ref();
+        let devices = linux.and_then(|linux| linux.net_devices().as_ref());
+        if devices.is_none_or(|devices| devices.is_empty()) {
+            return Ok(());
+        }
+        self.channel.report(&FromInit::MoveNetDevices)?;
+        self.channel.wait_for(FromParent::Done).context("the parent gave up")
+    }
+
     /// Everything that the container will see, built at its place on the host. Also returns the
     /// mounts that become read-only when nothing has to be created in them any more.
     fn build_rootfs(&mut self) -> Result<(Root, Vec<DeferredReadonly>)> {
@@ -217,6 +231,7 @@ impl Init<'_> {
             cgroups: self.cgroups,
             userns: self.namespaces.has(CloneFlags::CLONE_NEWUSER),
             cgroupns: self.namespaces.has(CloneFlags::CLONE_NEWCGROUP),
+            sources: self.sources,
         };
         let mounts = list(self.spec.mounts().as_deref());
         let writable = rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
@@ -247,7 +262,9 @@ impl Init<'_> {
             self.channel.wait_for(FromParent::Done).context("the parent gave up")?;
         }
         let here = hooks.and_then(|hooks| hooks.create_container().as_deref());
-        hooks::run("createContainer", list(here), &self.hook_state.creating_here())?;
+        let in_rootfs = Surroundings { directory: Some(self.rootfs), ..Surroundings::default() };
+        let state = self.hook_state.creating_here();
+        hooks::run("createContainer", list(here), &state, &in_rootfs)?;
         rootfs::pivot(root, self.no_pivot)?;
         Ok(())
     }
@@ -269,7 +286,9 @@ impl Init<'_> {
         wait_for_start(self.fifo.as_fd()).context("cannot wait for start")?;
         let hooks = self.spec.hooks().as_ref();
         let at_start = hooks.and_then(|hooks| hooks.start_container().as_deref());
-        hooks::run("startContainer", list(at_start), &self.hook_state.created_here())?;
+        let as_program = Surroundings { directory: None, env: &self.program.env };
+        let state = self.hook_state.created_here();
+        hooks::run("startContainer", list(at_start), &state, &as_program)?;
         reset_signals()?;
         Err(executable::exec(&path, &self.program).into())
     }

@@ -73,7 +73,7 @@ impl Tenant<'_> {
         }
         rustix::process::setsid().context("cannot start a session")?;
         if let Some(id) = self.keyring_of {
-            join_session_keyring(id);
+            join_session_keyring(id, self.program.selinux.as_deref())?;
         }
         self.tuning.apply()?;
         let root = Root::open("/".as_ref()).context("cannot open the container's root")?;

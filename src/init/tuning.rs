@@ -1,22 +1,32 @@
-//! How the kernel schedules and places the program: I/O priority, NUMA memory policy, personality.
+//! How the kernel schedules and places the program: CPUs, scheduler, I/O priority, NUMA memory
+//! policy, personality.
 //!
-//! The calls are libcontainer's; here is what of the spec they can express.
+//! Most of the calls are libcontainer's; here is what of the spec they can express.
 
 use libcontainer::config::PersonalityDomain;
 use libcontainer::process::memory_policy;
 use libcontainer::syscall::Syscall;
 use libcontainer::syscall::linux::LinuxSyscall;
 use oci_spec::runtime::{
-    IOPriorityClass, Linux, LinuxMemoryPolicy, LinuxPersonalityDomain, Process,
+    IOPriorityClass, Linux, LinuxMemoryPolicy, LinuxPersonalityDomain, LinuxSchedulerFlag,
+    LinuxSchedulerPolicy, Process, Scheduler,
 };
+
+use super::affinity::Affinity;
+use crate::log;
+use crate::sys::sched::{self, SchedAttr};
 
 /// The highest NUMA node that a kernel can have (`MAX_NUMNODES`), so that a policy for node four
 /// billion does not become a bitmap of that size.
 const MAX_NODE: u64 = 1023;
 
 /// A checked part of the spec.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tuning {
+    affinity: Affinity,
+    scheduler: Option<SchedAttr>,
+    /// Whether the container has a cpuset, for the explanation of an error.
+    cpuset: bool,
     io_priority: Option<(i64, i64)>,
     memory_policy: Option<LinuxMemoryPolicy>,
     linux32: Option<bool>,
@@ -28,9 +38,9 @@ pub enum TuningError {
     /// Levels go from 0 to 7.
     #[error("process.ioPriority.priority {0} is outside 0..7")]
     IoPriority(i64),
-    /// No flag is defined.
-    #[error("linux.personality.flags are not supported: the specification defines none")]
-    PersonalityFlags,
+    /// Values of the scheduler that do not go together.
+    #[error("process.scheduler: {0}")]
+    Scheduler(String),
     /// A node that no kernel has.
     #[error("linux.memoryPolicy.nodes {0:?}: there is no node above {MAX_NODE}")]
     Node(String),
@@ -65,6 +75,7 @@ impl Tuning {
     /// # Errors
     /// A value that cannot be set.
     pub fn joining(process: &Process, linux: &Linux) -> Result<Self, TuningError> {
+        let scheduler = process.scheduler().as_ref().map(sched_attr).transpose()?;
         let io_priority = process.io_priority().as_ref().map(|priority| {
             let class = match priority.class() {
                 IOPriorityClass::IoprioClassRt => 1,
@@ -76,22 +87,56 @@ impl Tuning {
         if let Some((_, level)) = io_priority.filter(|(_, level)| !(0..=7).contains(level)) {
             return Err(TuningError::IoPriority(level));
         }
-        let linux32 = match linux.personality() {
-            Some(personality) if personality.flags().iter().flatten().next().is_some() => {
-                return Err(TuningError::PersonalityFlags);
+        let linux32 = linux.personality().as_ref().map(|personality| {
+            let flags = personality.flags().as_deref().unwrap_or_default();
+            if !flags.is_empty() {
+                // As runc: the specification defines no flag.
+                log::warn(format!("ignoring unsupported personality flags: {flags:?}"));
             }
-            Some(personality) => Some(personality.domain() == LinuxPersonalityDomain::PerLinux32),
-            None => None,
-        };
-        Ok(Self { io_priority, memory_policy: None, linux32 })
+            personality.domain() == LinuxPersonalityDomain::PerLinux32
+        });
+        let cpu = linux.resources().as_ref().and_then(|resources| resources.cpu().as_ref());
+        let cpuset = cpu.and_then(|cpu| cpu.cpus().as_ref()).is_some_and(|cpus| !cpus.is_empty());
+        let affinity = Affinity::All;
+        Ok(Self { affinity, scheduler, cpuset, io_priority, memory_policy: None, linux32 })
     }
 
-    /// Sets all of it for the calling process, while that still has its rights.
+    /// The same, on other CPUs than all of the cpuset.
+    #[must_use]
+    pub fn on(self, affinity: Affinity) -> Self {
+        Self { affinity, ..self }
+    }
+
+    /// Sets all of it for the calling process, while that still has its rights. It must be in its
+    /// cgroup.
     ///
     /// # Errors
     /// The kernel's.
     pub fn apply(&self) -> Result<(), TuningError> {
         let refused = |field, reason: String| TuningError::Refused { field, reason };
+        match self.affinity.apply() {
+            // As runc: a default that cannot be had is no reason to fail.
+            Err(err) if self.affinity == Affinity::All => log::warn(format!(
+                "cannot reset the CPU affinity: {err}; the container may keep the runtime's"
+            )),
+            done => {
+                done.map_err(|err| refused("process.execCPUAffinity.final", err.to_string()))?;
+            }
+        }
+        if let Some(attr) = &self.scheduler {
+            sched::set_scheduler(attr).map_err(|err| {
+                let eperm = err.raw_os_error() == Some(libc::EPERM);
+                let why = if eperm && self.cpuset {
+                    "; process scheduler can't be used together with AllowedCPUs"
+                } else if eperm {
+                    "; real-time policies need CAP_SYS_NICE on the host, and on cgroup v1 \
+                     linux.resources.cpu.realtimeRuntime"
+                } else {
+                    ""
+                };
+                refused("process.scheduler", format!("{err}{why}"))
+            })?;
+        }
         if let Some((class, level)) = self.io_priority {
             LinuxSyscall
                 .set_io_priority(class, level)
@@ -112,6 +157,57 @@ impl Tuning {
     }
 }
 
+/// The kernel's form of `process.scheduler`, checked by the rules of sched_setattr(2).
+fn sched_attr(spec: &Scheduler) -> Result<SchedAttr, TuningError> {
+    use LinuxSchedulerPolicy as Policy;
+    let invalid = |text: String| Err(TuningError::Scheduler(text));
+    let policy = spec.policy();
+    let (nice, priority) = (spec.nice().unwrap_or(0), spec.priority().unwrap_or(0));
+    let times = [spec.runtime(), spec.deadline(), spec.period()].map(|time| time.unwrap_or(0));
+    if matches!(policy, Policy::SchedOther | Policy::SchedBatch) && !(-20..=19).contains(&nice) {
+        return invalid(format!(
+            "invalid scheduler.nice: {nice} when scheduler.policy is {policy}"
+        ));
+    }
+    if priority != 0 && !matches!(policy, Policy::SchedFifo | Policy::SchedRr) {
+        return invalid(
+            "scheduler.priority can only be specified for SchedFIFO or SchedRR policy".to_owned(),
+        );
+    }
+    if *policy != Policy::SchedDeadline && times != [0; 3] {
+        return invalid(
+            "scheduler runtime/deadline/period can only be specified for SchedDeadline policy"
+                .to_owned(),
+        );
+    }
+    let Ok(priority) = u32::try_from(priority) else {
+        return invalid(format!("scheduler.priority {priority} is negative"));
+    };
+    let flags = spec.flags().iter().flatten().fold(0, |flags, flag| {
+        flags
+            | match flag {
+                LinuxSchedulerFlag::SchedResetOnFork => 0x01,
+                LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
+                LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
+                LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
+                LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
+                LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
+                LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
+            }
+    });
+    let policy = match policy {
+        Policy::SchedOther => 0,
+        Policy::SchedFifo => 1,
+        Policy::SchedRr => 2,
+        Policy::SchedBatch => 3,
+        Policy::SchedIso => 4,
+        Policy::SchedIdle => 5,
+        Policy::SchedDeadline => 6,
+    };
+    let [runtime, deadline, period] = times;
+    Ok(SchedAttr { policy, flags, nice, priority, runtime, deadline, period, ..Default::default() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +226,15 @@ mod tests {
         let nodes =
             serde_json::json!({"memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0-4294967295"}});
         assert!(matches!(tuning(serde_json::json!({}), nodes), Err(TuningError::Node(_))));
-        let flags = serde_json::json!({"personality": {"domain": "LINUX32", "flags": ["X"]}});
-        assert!(matches!(tuning(serde_json::json!({}), flags), Err(TuningError::PersonalityFlags)));
+        for (scheduler, word) in [
+            (serde_json::json!({"policy": "SCHED_OTHER", "nice": 20}), "nice"),
+            (serde_json::json!({"policy": "SCHED_BATCH", "priority": 1}), "priority"),
+            (serde_json::json!({"policy": "SCHED_RR", "priority": -1}), "negative"),
+            (serde_json::json!({"policy": "SCHED_FIFO", "period": 1}), "SchedDeadline"),
+        ] {
+            let process = serde_json::json!({"scheduler": scheduler});
+            let refused = tuning(process, serde_json::json!({})).expect_err("refused").to_string();
+            assert!(refused.contains(word), "{refused}");
+        }
     }
 }

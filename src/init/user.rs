@@ -261,22 +261,35 @@ pub fn label_exec(program: &Program) -> Result<(), UserError> {
         })?;
     }
     if let Some(label) = &program.selinux {
-        write_exec_label(label).map_err(|source| UserError::Label {
-            lsm: "SELinux",
-            label: label.clone(),
-            source,
-        })?;
+        write_label("exec", label)?;
     }
     Ok(())
 }
 
+/// The SELinux label of the keys that this process makes from here on; an empty one is its own.
+///
+/// # Errors
+/// No SELinux, and what a policy refuses.
+pub fn label_keys(label: &str) -> Result<(), UserError> {
+    write_label("keycreate", label)
+}
+
+fn write_label(attribute: &str, label: &str) -> Result<(), UserError> {
+    write_attribute(attribute, label).map_err(|source| UserError::Label {
+        lsm: "SELinux",
+        label: label.to_owned(),
+        source,
+    })
+}
+
 /// Through a proc of our own: the container's /proc may be anything.
-fn write_exec_label(label: &str) -> io::Result<()> {
+fn write_attribute(attribute: &str, label: &str) -> io::Result<()> {
     let fs = mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     mount::fsconfig_create(fs.as_fd())?;
     let flags = FsMountFlags::FSMOUNT_CLOEXEC;
     let proc = mount::fsmount(fs.as_fd(), flags, MountAttrFlags::empty())?;
     let open = OFlags::WRONLY | OFlags::CLOEXEC;
-    let attr = rustix::fs::openat(&proc, "thread-self/attr/exec", open, Mode::empty())?;
+    let path = format!("thread-self/attr/{attribute}");
+    let attr = rustix::fs::openat(&proc, path, open, Mode::empty())?;
     File::from(attr).write_all(label.as_bytes())
 }

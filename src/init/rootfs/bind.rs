@@ -1,11 +1,12 @@
 //! Bind mounts: a part of the host's tree, shown in the container.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libc::{
     MOUNT_ATTR__ATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
 };
+use oci_spec::runtime::Mount;
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
@@ -21,18 +22,41 @@ const PLAIN: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MO
 
 /// Mounts a bind mount of the spec.
 pub fn mount(one: &mut OneMount<'_>) -> Result<OwnedFd, Cause> {
-    let source = match one.spec.source() {
-        Some(source) if !source.as_os_str().is_empty() => one.context.bundle.join(source),
-        _ => return Err(Cause::NoSource),
-    };
-    from_host(one, &source, one.options.recursive_bind)
+    let source = source_path(one.spec, one.context.bundle)?;
+    let opened = one.source.map(OwnedFd::try_clone).transpose();
+    match opened.map_err(Cause::system("keep the source open"))? {
+        Some(tree) => place(one, tree, &source),
+        None => from_host(one, &source, one.options.recursive_bind),
+    }
+}
+
+/// Where on the host the source of a bind mount is.
+pub fn source_path(mount: &Mount, bundle: &Path) -> Result<PathBuf, Cause> {
+    match mount.source() {
+        Some(source) if !source.as_os_str().is_empty() => Ok(bundle.join(source)),
+        _ => Err(Cause::NoSource),
+    }
 }
 
 /// Shows the host's `source` at the destination of `one`, with the attributes of `one`.
 pub fn from_host(one: &mut OneMount<'_>, source: &Path, recursive: bool) -> Result<OwnedFd, Cause> {
-    let unopened = |err: Reason| Cause::Source { path: source.to_owned(), reason: err };
-    let tree = detached::clone_path(source, recursive).map_err(|err| unopened(err.into()))?;
-    let stat = fstat(&tree).map_err(|err| unopened(err.into()))?;
+    let tree = open(source, recursive)?;
+    place(one, tree, source)
+}
+
+/// A detached copy of what is mounted at the host's `source`.
+pub fn open(source: &Path, recursive: bool) -> Result<OwnedFd, Cause> {
+    detached::clone_path(source, recursive).map_err(|err| unopened(source, err.into()))
+}
+
+fn unopened(source: &Path, reason: Reason) -> Cause {
+    Cause::Source { path: source.to_owned(), reason }
+}
+
+/// Puts `tree`, which came from `source`, at the destination of `one`, with the attributes of
+/// `one`.
+fn place(one: &mut OneMount<'_>, tree: OwnedFd, source: &Path) -> Result<OwnedFd, Cause> {
+    let stat = fstat(&tree).map_err(|err| unopened(source, err.into()))?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
 
     let dest = one.spec.destination();

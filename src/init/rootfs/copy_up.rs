@@ -7,9 +7,11 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chownat, fchmod,
-    fchown, fstat, futimens, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, mknodat,
+    openat, readlinkat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -18,6 +20,9 @@ use super::mounts::Cause;
 
 /// Deeper trees than this are refused: each level holds two descriptors.
 const DEEPEST: usize = 64;
+
+/// The most that the kernel lets a list of attributes, or one of them, be (`XATTR_LIST_MAX`).
+const LONGEST_ATTRIBUTES: usize = 64 << 10;
 
 /// Copies what is in the directory `from` into the directory `into`.
 pub fn copy(from: BorrowedFd<'_>, into: BorrowedFd<'_>) -> Result<(), Cause> {
@@ -46,7 +51,7 @@ fn directory(from: &OwnedFd, into: BorrowedFd<'_>, depth: usize) -> Result<(), R
                 let source = openat(from, &name, flags, Mode::empty())?;
                 let copy = openat(into, &name, flags, Mode::empty())?;
                 directory(&source, copy.as_fd(), deeper)?;
-                finish(&copy, &stat)?;
+                finish(&source, &copy, &stat)?;
             }
             FileType::RegularFile => regular(from, into, &name)?,
             FileType::Symlink => {
@@ -81,14 +86,46 @@ fn regular(from: &OwnedFd, into: BorrowedFd<'_>, name: &CString) -> Result<(), R
     let copy = openat(into, name, flags, Mode::RUSR)?;
     let (mut source, mut copy) = (File::from(source), File::from(copy));
     std::io::copy(&mut source, &mut copy)?;
-    finish(&OwnedFd::from(copy), &stat)
+    finish(&OwnedFd::from(source), &OwnedFd::from(copy), &stat)
 }
 
-/// Gives an open copy its owner, mode and times.
-fn finish(copy: &OwnedFd, stat: &Stat) -> Result<(), Reason> {
+/// Gives an open copy of `source` its owner, mode, extended attributes and times.
+fn finish(source: &OwnedFd, copy: &OwnedFd, stat: &Stat) -> Result<(), Reason> {
     fchown(copy, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     fchmod(copy, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    attributes(source, copy)?;
     Ok(futimens(copy, &times(stat))?)
+}
+
+/// Copies what programs notice: users' attributes, capabilities of files, access lists. Those of
+/// an overlay are none of the copy's. What the tmpfs or a user namespace cannot hold is left out.
+fn attributes(source: &OwnedFd, copy: &OwnedFd) -> Result<(), Reason> {
+    let mut names = Vec::with_capacity(LONGEST_ATTRIBUTES);
+    match flistxattr(source, spare_capacity(&mut names)) {
+        Ok(_) => {}
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        Err(err) => return Err(err.into()),
+    }
+    for name in names.split(|byte| *byte == 0) {
+        let wanted = name.starts_with(b"user.")
+            || name == b"security.capability"
+            || name.starts_with(b"system.posix_acl_");
+        if !wanted {
+            continue;
+        }
+        let mut value = Vec::with_capacity(LONGEST_ATTRIBUTES);
+        match fgetxattr(source, name, spare_capacity(&mut value)) {
+            Ok(_) => {}
+            // Gone since it was listed.
+            Err(Errno::NODATA) => continue,
+            Err(err) => return Err(err.into()),
+        }
+        match fsetxattr(copy, name, &value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Ok(())
 }
 
 /// As [`finish`] for what is not opened; the copy is in a tmpfs that nobody else sees.

@@ -3,7 +3,8 @@
 //! Here belongs what mounts, creates device nodes, masks, pivots or writes sysctls; the order of
 //! the steps does not: that is the init's sequence. The steps, in the order in which they can run:
 //! [`prepare_root`], [`mount_all`], [`create_devices`], [`pivot`], [`finish`] and [`write_sysctls`].
-//! [`validate_mounts`] and [`validate_sysctls`] run on the host before anything exists.
+//! [`validate_mounts`] and [`validate_sysctls`] run on the host before anything exists,
+//! [`open_sources`] just before the clone.
 //!
 //! Every mount is made detached (`fsmount`, `open_tree`), gets its attributes while nobody can see
 //! it, and is attached to a *descriptor* of its mount point. No path inside the rootfs is resolved
@@ -23,6 +24,7 @@ mod no_pivot;
 mod options;
 mod pivot;
 mod prepare;
+mod sources;
 mod stdio;
 mod sysctl;
 mod target;
@@ -36,9 +38,10 @@ pub use devices::{DeviceError, create_devices, needs_dev};
 pub use error::Reason;
 pub use finish::{Finish, FinishError, finish};
 pub use mounts::{Cause, DeferredReadonly, MountContext, MountError, mount_all};
-pub use options::MountOptions;
+pub use options::{IdMapping, MountOptions};
 pub use pivot::{PivotError, pivot};
 pub use prepare::{PrepareError, Propagation, prepare_root};
+pub use sources::{SourcesWanted, open_sources};
 pub use sysctl::{SysctlError, write_sysctls};
 pub use validate::{
     InvalidMount, InvalidSysctl, SysctlNamespaces, validate_mounts, validate_sysctls,

@@ -29,6 +29,9 @@ pub struct MountContext<'a> {
     pub userns: bool,
     /// Whether the container is in a cgroup namespace of its own.
     pub cgroupns: bool,
+    /// Sources of bind mounts that the host side has opened already, by the mount's number: those
+    /// that the container's root could not open or change itself. May be shorter than the list.
+    pub sources: &'a [Option<OwnedFd>],
 }
 
 /// Why a mount of the spec failed, and which.
@@ -41,6 +44,13 @@ pub struct MountError {
     pub dest: PathBuf,
     /// What went wrong.
     pub cause: Cause,
+}
+
+impl MountError {
+    pub(super) fn new(mount: &Mount, cause: Cause) -> Self {
+        let src = mount.source().clone().unwrap_or_default();
+        Self { src, dest: mount.destination().clone(), cause }
+    }
 }
 
 /// What went wrong with one mount.
@@ -79,6 +89,16 @@ pub enum Cause {
     NotOrdinaryDirectory {
         /// `proc` or `sysfs`.
         fstype: String,
+    },
+    /// The kernel does not map the ids of this mount.
+    #[error("failed to set MOUNT_ATTR_IDMAP on {path:?}: {reason}{hint}")]
+    IdMap {
+        /// The source on the host.
+        path: PathBuf,
+        /// The kernel's answer.
+        reason: Reason,
+        /// What it usually means; may be empty.
+        hint: &'static str,
     },
     /// The source has flags that its owner locked and the options ask to clear.
     #[error("cannot change flags that are locked on the source; drop {option} from the options")]
@@ -119,21 +139,16 @@ pub fn mount_all(
 ) -> Result<Vec<DeferredReadonly>, MountError> {
     let _umask = NoUmask::set();
     let mut deferred = Vec::new();
-    for mount in mounts {
+    for (number, mount) in mounts.iter().enumerate() {
         let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
-        let mut one = OneMount { root, spec: mount, options, context, journal };
+        let source = context.sources.get(number).and_then(Option::as_ref);
+        let mut one = OneMount { root, spec: mount, options, source, context, journal };
         match one.mount() {
             Ok(Some(made)) => {
                 deferred.push(DeferredReadonly { dest: mount.destination().clone(), mount: made });
             }
             Ok(None) => {}
-            Err(cause) => {
-                return Err(MountError {
-                    src: mount.source().clone().unwrap_or_default(),
-                    dest: mount.destination().clone(),
-                    cause,
-                });
-            }
+            Err(cause) => return Err(MountError::new(mount, cause)),
         }
     }
     Ok(deferred)
@@ -148,6 +163,8 @@ pub struct OneMount<'a> {
     pub spec: &'a Mount,
     /// Its options.
     pub options: MountOptions<'a>,
+    /// Its source, where the host side has opened it.
+    pub source: Option<&'a OwnedFd>,
     /// The rest of the container.
     pub context: &'a MountContext<'a>,
     /// Where created mount points are noted.

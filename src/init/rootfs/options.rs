@@ -12,6 +12,8 @@ use libc::{
     MS_UNBINDABLE,
 };
 
+use oci_spec::runtime::{LinuxIdMapping, Mount};
+
 /// `MOUNT_ATTR_*` bits that were asked to be on and off.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attrs {
@@ -63,10 +65,33 @@ pub struct MountOptions<'a> {
     pub superblock: u64,
     /// Propagation types to apply in this order: `MS_*` and whether to all below it.
     pub propagation: Vec<(u64, bool)>,
-    /// `idmap` or `ridmap`.
-    pub idmap: Option<&'a str>,
+    /// `idmap` (false) or `ridmap` (true: also what is mounted below).
+    pub idmap: Option<bool>,
     /// Parameters of the filesystem.
     pub data: Vec<&'a str>,
+}
+
+/// How the owners of an id-mapped mount are shown (runtime-spec, config.md, "POSIX-platform
+/// Mounts"): as `container_id` on the filesystem, as `host_id` outside of user namespaces.
+#[derive(Debug, Clone, Copy)]
+pub struct IdMapping<'a> {
+    /// The map of users; empty with `gids`: that of the container's user namespace.
+    pub uids: &'a [LinuxIdMapping],
+    /// The map of groups.
+    pub gids: &'a [LinuxIdMapping],
+    /// Whether it is for all that is mounted below as well.
+    pub recursive: bool,
+}
+
+impl<'a> IdMapping<'a> {
+    /// That of a mount, where it is an id-mapped one: by an option, or because it has maps.
+    #[must_use]
+    pub fn of(mount: &'a Mount, options: &MountOptions<'_>) -> Option<Self> {
+        let uids = mount.uid_mappings().as_deref().unwrap_or_default();
+        let gids = mount.gid_mappings().as_deref().unwrap_or_default();
+        let asked = options.idmap.is_some() || !uids.is_empty() || !gids.is_empty();
+        asked.then(|| Self { uids, gids, recursive: options.idmap == Some(true) })
+    }
 }
 
 /// What one option does.
@@ -76,7 +101,7 @@ enum Effect {
     Bind { recursive: bool },
     Remount,
     CopyUp,
-    Idmap,
+    Idmap { recursive: bool },
     Set(u64),
     Clear(u64),
     Atime(u64),
@@ -133,7 +158,7 @@ const TABLE: &[(&str, Effect)] = {
         ("rnosymfollow", SetBelow(MOUNT_ATTR_NOSYMFOLLOW)),
         ("rsymfollow", ClearBelow(MOUNT_ATTR_NOSYMFOLLOW)),
         ("tmpcopyup", CopyUp),
-        ("idmap", Idmap), ("ridmap", Idmap),
+        ("idmap", Idmap { recursive: false }), ("ridmap", Idmap { recursive: true }),
     ]
 };
 
@@ -144,7 +169,7 @@ impl<'a> MountOptions<'a> {
         let mut parsed = Self::default();
         for option in options {
             match TABLE.iter().find(|(name, _)| name == option) {
-                Some((_, effect)) => parsed.apply(*effect, option),
+                Some((_, effect)) => parsed.apply(*effect),
                 None => parsed.data.push(option),
             }
         }
@@ -159,7 +184,7 @@ impl<'a> MountOptions<'a> {
         names
     }
 
-    fn apply(&mut self, effect: Effect, name: &'a str) {
+    fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Nothing => {}
             Effect::Bind { recursive } => {
@@ -168,7 +193,7 @@ impl<'a> MountOptions<'a> {
             }
             Effect::Remount => self.remount = true,
             Effect::CopyUp => self.copy_up = true,
-            Effect::Idmap => self.idmap = Some(name),
+            Effect::Idmap { recursive } => self.idmap = Some(recursive),
             Effect::Set(bits) => self.attrs.set(bits),
             Effect::Clear(bits) => self.attrs.clear(bits),
             Effect::Atime(mode) => self.attrs.atime(mode),

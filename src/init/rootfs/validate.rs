@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount};
 
-use super::options::MountOptions;
+use super::options::{IdMapping, MountOptions};
 use super::{sysctl, target};
 
 /// A mount that cannot be made, and why.
@@ -18,19 +18,20 @@ pub struct InvalidMount {
     pub what: String,
 }
 
-/// Looks for mounts that no kernel can make.
+/// Looks for mounts that no kernel can make. `userns` says that the container is in a user
+/// namespace of its own, whose id maps an id-mapped mount without its own then takes.
 ///
 /// # Errors
 /// The first of them.
-pub fn validate_mounts(mounts: &[Mount]) -> Result<(), InvalidMount> {
+pub fn validate_mounts(mounts: &[Mount], userns: bool) -> Result<(), InvalidMount> {
     for mount in mounts {
-        invalidity(mount)
+        invalidity(mount, userns)
             .map_or(Ok(()), |what| Err(InvalidMount { dest: mount.destination().clone(), what }))?;
     }
     Ok(())
 }
 
-fn invalidity(mount: &Mount) -> Option<String> {
+fn invalidity(mount: &Mount, userns: bool) -> Option<String> {
     let dest = mount.destination();
     let list = mount.options().as_deref().unwrap_or_default();
     let options = MountOptions::parse(list);
@@ -51,12 +52,33 @@ fn invalidity(mount: &Mount) -> Option<String> {
     {
         return Some("a NUL byte in a path or option".to_owned());
     }
-    let mapped = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
-    if let Some(option) = options.idmap.or(mapped.then_some("uidMappings")) {
-        return Some(format!("{option}: id-mapped mounts are not supported; remove it"));
+    let ids = IdMapping::of(mount, &options);
+    if ids.is_some() && (!bind || options.remount) {
+        return Some("id-mapped mounts are only supported for bind mounts".to_owned());
+    }
+    match ids {
+        Some(ids) if ids.uids.is_empty() != ids.gids.is_empty() => {
+            return Some(
+                "id-mapped mounts need both uidMappings and gidMappings, or neither".to_owned(),
+            );
+        }
+        Some(ids) if ids.uids.is_empty() && !userns => {
+            return Some(
+                "id-mapped mounts must have both uidMappings and gidMappings specified: the \
+                 container has no user namespace whose maps they could take"
+                    .to_owned(),
+            );
+        }
+        _ => {}
     }
     if options.copy_up && fstype != "tmpfs" {
         return Some("tmpcopyup is for mounts of type tmpfs; remove it".to_owned());
+    }
+    if let Some(option) = options.data.first().filter(|_| bind && !options.remount) {
+        // The kernel would take no notice of it.
+        return Some(format!(
+            "bind mounts cannot have any filesystem-specific options applied; remove {option:?}"
+        ));
     }
     let no_source = mount.source().as_ref().is_none_or(|source| source.as_os_str().is_empty());
     if bind && !options.remount && no_source {
@@ -213,7 +235,7 @@ mod tests {
     }
 
     fn refusal(json: &str) -> String {
-        validate_mounts(&[mount(json)]).expect_err("a refusal").to_string()
+        validate_mounts(&[mount(json)], false).expect_err("a refusal").to_string()
     }
 
     #[test]
@@ -224,8 +246,16 @@ mod tests {
         );
         assert!(
             refusal(r#"{"destination":"/x","source":"/y","options":["bind","idmap"]}"#)
-                .contains("idmap")
+                .contains("uidMappings")
         );
+        assert!(
+            refusal(r#"{"destination":"/x","type":"tmpfs","options":["idmap"]}"#).contains("bind")
+        );
+        let data = r#"{"destination":"/x","source":"/y","options":["rbind","size=5"]}"#;
+        assert!(refusal(data).contains("size=5"));
+        let half = r#"{"destination":"/x","source":"/y","options":["bind"],
+            "gidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#;
+        assert!(refusal(half).contains("both"));
         assert!(refusal(r#"{"destination":"/x","source":"/y"}"#).contains("type"));
     }
 
@@ -236,6 +266,6 @@ mod tests {
             mount(r#"{"destination":"/x","source":"y","options":["rbind","rro"]}"#),
             mount(r#"{"destination":"/t","type":"tmpfs","options":["tmpcopyup"]}"#),
         ];
-        assert_eq!(validate_mounts(&mounts), Ok(()));
+        assert_eq!(validate_mounts(&mounts, false), Ok(()));
     }
 }

@@ -95,6 +95,7 @@ pub fn mount(root: &Root, place: &Place, list: Value) -> Result<Vec<DeferredRead
         cgroups: &no_cgroups(),
         userns: false,
         cgroupns: false,
+        sources: &[],
     };
     mount_all(root, &mounts(list), &context, &mut Journal::none())
 }

@@ -284,6 +284,7 @@ fn a_cgroup_mount_of_version_1_has_directories_and_links() {
                 cgroups: &view,
                 userns: false,
                 cgroupns,
+                sources: &[],
             };
             let list = mounts(json!([{"destination": "/sys/fs/cgroup", "type": "cgroup",
                 "source": "cgroup", "options": ["ro", "nosuid"]}]));
@@ -315,6 +316,7 @@ fn a_cgroup_mount_of_version_2_needs_no_cgroup_namespace() {
                 cgroups: &view,
                 userns: false,
                 cgroupns,
+                sources: &[],
             };
             let list = mounts(json!([{"destination": "/sys/fs/cgroup", "type": "cgroup",
                 "source": "cgroup", "options": ["ro", "nosuid"]}]));

@@ -94,6 +94,7 @@ fn a_container_in_a_user_namespace_gets_its_filesystem() {
             cgroups: &view,
             userns: true,
             cgroupns: true,
+            sources: &[],
         };
         mount_all(&root, &mounts(list), &context, &mut Journal::none()).unwrap();
         create_devices(&root, &[], &[], true, &mut Journal::none()).unwrap();
