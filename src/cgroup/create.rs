@@ -15,10 +15,10 @@ use super::{Cgroup, CgroupError, DeviceRules, Hierarchy, Mode, delete, file, fre
 
 /// The directories that were made, outermost first; removed again unless [`Made::keep`] is called.
 #[derive(Default)]
-struct Made(Vec<PathBuf>);
+pub(super) struct Made(Vec<PathBuf>);
 
 impl Made {
-    fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.0.clear();
     }
 }
@@ -87,7 +87,7 @@ impl Cgroup {
     }
 
     /// Makes the directory in one hierarchy. Returns whether it was not there before.
-    fn create_in(
+    pub(super) fn create_in(
         &self,
         hierarchy: &Hierarchy,
         resources: Option<&LinuxResources>,

@@ -13,6 +13,7 @@
 //! | `limits/` | the OCI resources, one file per controller, both versions side by side |
 //! | `procs` | joining, listing and killing |
 //! | `freezer` | freeze and thaw |
+//! | `refused` | what is left for a caller who may not make cgroups |
 //! | `delete` | removing the directories |
 //! | [`mounts`] | what the init needs to show the cgroup to the container |
 //! | `file` | reading and writing one file of a cgroup |
@@ -38,6 +39,7 @@ mod limits;
 pub mod locate;
 pub mod mounts;
 mod procs;
+mod refused;
 
 #[cfg(test)]
 mod test_support;
@@ -111,6 +113,9 @@ pub struct Cgroup {
     mode: Mode,
     driver: Driver,
     hierarchies: Vec<Hierarchy>,
+    /// Where the caller had no right to make a directory ([`Cgroup::create_where_permitted`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<Hierarchy>,
 }
 
 impl Cgroup {

@@ -51,6 +51,7 @@ impl Common {
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
             systemd_cgroup: global.systemd_cgroup,
+            rootless: super::rootless(global),
         }
     }
 

@@ -21,8 +21,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Error, Result};
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Global, Subcommands};
+use crate::cli::{Cli, Global, Rootless, Subcommands};
 use crate::container::id::ContainerId;
+use crate::container::rootless;
 use crate::container::state::Container;
 use crate::container::store::Store;
 
@@ -82,14 +83,33 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
 
 /// Where the containers are remembered.
 fn store(global: &Global) -> Store {
-    let root = global.root.clone().unwrap_or_else(|| {
-        let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-        match runtime_dir {
-            Some(dir) if !nix::unistd::geteuid().is_root() => PathBuf::from(dir).join("gpurun"),
-            _ => PathBuf::from("/run/gpurun"),
-        }
-    });
-    Store::new(root)
+    match &global.root {
+        Some(root) => Store::new(root.clone()),
+        None => default_store(),
+    }
+}
+
+/// As in runc, an ordinary user's containers are remembered in `XDG_RUNTIME_DIR`, and so are those
+/// of the root of a user namespace, unless `USER` says that it plays a machine's root.
+fn default_store() -> Store {
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    let own = || {
+        rootless::is_ordinary_user()
+            || rootless::in_user_namespace() && std::env::var_os("USER").is_none_or(|u| u != "root")
+    };
+    match runtime_dir {
+        Some(dir) if own() => Store::in_runtime_dir(PathBuf::from(dir).join("gpurun")),
+        _ => Store::new(PathBuf::from("/run/gpurun")),
+    }
+}
+
+/// `--rootless`: `None` for `auto`.
+fn rootless(global: &Global) -> Option<bool> {
+    match global.rootless {
+        Rootless::True => Some(true),
+        Rootless::False => Some(false),
+        Rootless::Auto => None,
+    }
 }
 
 /// The container that the arguments name.

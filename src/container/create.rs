@@ -17,7 +17,7 @@ use super::launch::{self, Launch};
 use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
-use super::{console, delete, idmap, start};
+use super::{console, delete, idmap, rootless, start};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
 use crate::gpu;
@@ -49,6 +49,8 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Have systemd make the cgroup.
     pub systemd_cgroup: bool,
+    /// What `--rootless` says about cgroups that are refused; `None`: decide by the rights.
+    pub rootless: Option<bool>,
 }
 
 /// A container that waits for `start`.
@@ -123,16 +125,21 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
 fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
-    let plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
-    if let Some(plan) = &plan {
+    let mut plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
+    if let Some(plan) = &mut plan {
+        rootless::limit_groups(plan);
         for note in &plan.notes {
             log::warn(note);
         }
         plan.merge_into(&mut bundle.spec);
     }
     let spec = &bundle.spec;
+    if rootless::is_ordinary_user() {
+        rootless::check(spec)?;
+    }
     let process = spec.process().as_ref().context("the spec has no process")?;
-    let program = Program::new(process)?;
+    let mut program = Program::new(process)?;
+    program.keep_groups = rootless::keeps_groups(spec);
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
     let tuning = Tuning::new(process, linux)?;
     let namespaces = Namespaces::new(
@@ -186,7 +193,7 @@ fn build(
     decided: Decided,
     mut options: Options,
 ) -> Result<(Spec, OwnedFd)> {
-    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, devices } =
+    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, mut cgroup, devices } =
         decided;
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
@@ -197,14 +204,16 @@ fn build(
     let journal = Journal::new(container.dir.journal()?);
     let fifo = make_fifo(&container.dir.start_fifo())?;
 
-    let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    cgroup.create(resources, &devices)?;
+    let cgroups = cgroup_view(cgroup.mounts_for_container());
+    if let Err(refusal) = make_cgroup(&mut cgroup, &bundle.spec, &devices, options.rootless)? {
+        log::warn(refusal);
+        container.state.cgroup = cgroup.clone();
+    }
 
     let hook_state = start::hook_state(container);
     let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
     let rlimits = program.rlimits.clone();
     let oom_score_adj = program.oom_score_adj;
-    let cgroups = cgroup_view(cgroup.mounts_for_container());
     let id = container.state.id.clone();
     let init = Init {
         id: &id,
@@ -226,7 +235,7 @@ fn build(
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         visible: shares_pid_namespace(&bundle.spec),
-        rootless: !nix::unistd::geteuid().is_root(),
+        rootless: rootless::is_ordinary_user(),
         committed: false,
     };
     let back = namespaces.before_clone()?;
@@ -257,6 +266,38 @@ fn build(
     container.save()?;
     ready.commit()?;
     Ok((std::mem::take(&mut bundle.spec), ready.child.pidfd))
+}
+
+/// The container's cgroup, or as much of it as the caller has a right to; then with what to warn
+/// of.
+fn make_cgroup(
+    cgroup: &mut Cgroup,
+    spec: &Spec,
+    devices: &DeviceRules,
+    rootless: Option<bool>,
+) -> Result<Result<(), String>> {
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let refusal = match cgroup.create(resources, devices) {
+        Ok(()) => return Ok(Ok(())),
+        Err(error) if !error.is_permission() || !rootless::does_without_cgroups(rootless) => {
+            return Err(error.into());
+        }
+        Err(error) => error,
+    };
+    let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
+    let given = path.is_some_and(|path| !path.as_os_str().is_empty());
+    let refusal = cgroup.create_where_permitted(resources, devices, given)?.unwrap_or(refusal);
+    let mut warning = match cgroup.is_refused() {
+        true => "the container runs in its creator's cgroup and without limits",
+        false => "the container runs without some of its cgroup's rules",
+    }
+    .to_owned();
+    if cgroup.is_refused() && shares_pid_namespace(spec) {
+        // runc: "impossible to properly kill all container's processes".
+        warning.push_str("; nobody can tell its processes from others, so some may outlive it");
+    }
+    Ok(Err(format!("{warning}: {refusal}")))
 }
 
 /// What the cgroup room knows, in the words of the init.

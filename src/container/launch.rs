@@ -50,7 +50,12 @@ pub fn clone_into(
         }
         other => other,
     };
-    match forked.context("cannot create the container's first process (clone3)")? {
+    let forked = forked.with_context(|| match into.is_some() {
+        true => "cannot create the process in its cgroup (clone3); to move there takes the right \
+                 to write in the nearest cgroup above both",
+        false => "cannot create the container's first process (clone3)",
+    });
+    match forked? {
         Forked::Child => {
             drop(ours);
             child()
@@ -160,8 +165,9 @@ impl Launch<'_> {
         let raw = Pid::from_raw(pid).context("the init has no pid")?;
         let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
             .context("cannot follow the container's init")?;
+        // The OOM score adjustment comes with the fork.
         self.child = Child { pid, pidfd };
-        self.set_oom_score()
+        Ok(())
     }
 
     fn set_oom_score(&self) -> Result<()> {

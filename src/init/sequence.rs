@@ -94,7 +94,8 @@ impl Init<'_> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .context("cannot ask to die with the parent")?;
         let _ = rustix::thread::set_name(c"gpurun:[INIT]");
-        if self.visible {
+        if self.visible && !self.rootless {
+            // An ordinary user could not write the id maps.
             rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
                 .context("cannot become undumpable")?;
         }
