@@ -139,7 +139,7 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     }
     let process = spec.process().as_ref().context("the spec has no process")?;
     let mut program = Program::new(process)?;
-    program.keep_groups = rootless::keeps_groups(spec);
+    program.keep_groups = rootless::keeps_groups(spec, process);
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
     let tuning = Tuning::new(process, linux)?;
     let namespaces = Namespaces::new(

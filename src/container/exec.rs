@@ -13,7 +13,7 @@ use super::create::{compile_seccomp, write_pid_file};
 use super::launch::{self, Child, Launch};
 use super::process::Liveness;
 use super::state::{Container, Status};
-use super::{console, start};
+use super::{console, rootless, start};
 use crate::init::channel::Channel;
 use crate::init::namespaces::NEWTIME;
 use crate::init::program::Program;
@@ -183,7 +183,8 @@ pub fn exec(
         bail!("cannot exec in a stopped container");
     }
 
-    let program = Program::new(process)?;
+    let mut program = Program::new(process)?;
+    program.keep_groups = rootless::keeps_groups(spec, process);
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
@@ -196,13 +197,21 @@ pub fn exec(
     };
     let (ours, theirs) = Channel::pair().context("cannot make the line to the process")?;
     let namespaces = foreign_namespaces(init.pid)?;
+    let rootless = rootless::is_ordinary_user();
+    // To enter a pid namespace takes rights in one's own user namespace too: who has none there
+    // joins the container's user namespace first.
+    let early = match rootless && namespaces.contains(CloneFlags::CLONE_NEWUSER) {
+        true => CloneFlags::empty(),
+        false => namespaces & CloneFlags::CLONE_NEWPID,
+    };
     let (rlimits, oom_score_adj) = (program.rlimits.clone(), program.oom_score_adj);
     let linux = spec.linux().as_ref().context("the container's spec has no linux section")?;
     let tenant = Tenant {
         program,
         tuning: Tuning::joining(process, linux)?,
         init: &init_fd,
-        namespaces: namespaces - CloneFlags::CLONE_NEWPID,
+        namespaces: namespaces - early,
+        rootless,
         keyring_of: (!container.state.no_new_keyring).then_some(&container.state.id),
         seccomp: filter.as_ref(),
         console,
@@ -211,13 +220,15 @@ pub fn exec(
     };
     // A pid namespace takes effect on children only: enter it, clone, and come back.
     let own = fs::File::open("/proc/self/ns/pid").context("cannot open our own pid namespace")?;
-    if namespaces.contains(CloneFlags::CLONE_NEWPID) {
+    if !early.is_empty() {
         sched::setns(&init_fd, CloneFlags::CLONE_NEWPID)
             .context("cannot join the container's pid namespace")?;
     }
     let cloned = launch::clone_into(&cgroup, CloneFlags::empty(), ours, || tenant.run());
-    sched::setns(&own, CloneFlags::CLONE_NEWPID)
-        .context("cannot return to our own pid namespace")?;
+    if !early.is_empty() {
+        sched::setns(&own, CloneFlags::CLONE_NEWPID)
+            .context("cannot return to our own pid namespace")?;
+    }
     let (child, in_cgroup, channel) = cloned?;
 
     let joined = match in_cgroup {

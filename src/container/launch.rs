@@ -50,10 +50,16 @@ pub fn clone_into(
         }
         other => other,
     };
-    let forked = forked.with_context(|| match into.is_some() {
-        true => "cannot create the process in its cgroup (clone3); to move there takes the right \
-                 to write in the nearest cgroup above both",
-        false => "cannot create the container's first process (clone3)",
+    let forked = forked.map_err(|err| {
+        let what = match err.raw_os_error() {
+            // Nothing else in clone3(2) is a matter of file permissions.
+            Some(libc::EACCES) => {
+                "cannot create the process in its cgroup (clone3): to move there takes the right \
+                 to write in the nearest cgroup above both"
+            }
+            _ => "cannot create the container's first process (clone3)",
+        };
+        anyhow::Error::new(err).context(what)
     });
     match forked? {
         Forked::Child => {

@@ -7,7 +7,7 @@
 
 use std::fs;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::gpu::plan::Plan;
 
@@ -135,13 +135,12 @@ fn is_mapped(id: u32, maps: &[LinuxIdMapping]) -> bool {
 /// names none, as in runc, because that is how such a user reaches a device of the group `render`;
 /// otherwise where an annotation asks for it.
 #[must_use]
-pub fn keeps_groups(spec: &Spec) -> bool {
+pub fn keeps_groups(spec: &Spec, process: &Process) -> bool {
     let asked = spec.annotations().as_ref().and_then(|all| all.get(KEEP_GROUPS));
     if asked.is_some_and(|value| value != "0") {
         return true;
     }
-    let user = spec.process().as_ref().map(|process| process.user());
-    let groups = user.and_then(|user| user.additional_gids().as_deref()).unwrap_or_default();
+    let groups = process.user().additional_gids().as_deref().unwrap_or_default();
     groups.is_empty() && is_ordinary_user()
 }
 
