@@ -93,9 +93,9 @@ fn store(global: &Global) -> Store {
 /// of the root of a user namespace, unless `USER` says that it plays a machine's root.
 fn default_store() -> Store {
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    let plays_root = || std::env::var_os("USER").is_some_and(|user| user == "root");
     let own = || {
-        rootless::is_ordinary_user()
-            || rootless::in_user_namespace() && std::env::var_os("USER").is_none_or(|u| u != "root")
+        rootless::is_ordinary_user() || rootless::in_user_namespace() && !plays_root()
     };
     match runtime_dir {
         Some(dir) if own() => Store::in_runtime_dir(PathBuf::from(dir).join("gpurun")),

@@ -142,10 +142,11 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     program.keep_groups = rootless::keeps_groups(spec, process);
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
     let tuning = Tuning::new(process, linux)?;
-    let namespaces = Namespaces::new(
+    let mut namespaces = Namespaces::new(
         linux.namespaces().as_deref().unwrap_or_default(),
         idmap::time_offsets(linux.time_offsets().as_ref())?,
     )?;
+    namespaces.leave_to_init(rootless::is_confined);
     rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default())?;
     if let Some(sysctls) = linux.sysctl() {
         let list = linux.namespaces().as_deref().unwrap_or_default();

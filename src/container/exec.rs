@@ -198,11 +198,11 @@ pub fn exec(
     let (ours, theirs) = Channel::pair().context("cannot make the line to the process")?;
     let namespaces = foreign_namespaces(init.pid)?;
     let rootless = rootless::is_ordinary_user();
-    // To enter a pid namespace takes rights in one's own user namespace too: who has none there
-    // joins the container's user namespace first.
-    let early = match rootless && namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-        true => CloneFlags::empty(),
-        false => namespaces & CloneFlags::CLONE_NEWPID,
+    // An ordinary user has the right to enter it only after the container's user namespace, and
+    // nobody in a user namespace could come back: then the new process enters it.
+    let early = match namespaces & CloneFlags::CLONE_NEWPID {
+        pid if !pid.is_empty() && rootless::is_confined() => CloneFlags::empty(),
+        pid => pid,
     };
     let (rlimits, oom_score_adj) = (program.rlimits.clone(), program.oom_score_adj);
     let linux = spec.linux().as_ref().context("the container's spec has no linux section")?;
@@ -218,7 +218,7 @@ pub fn exec(
         channel: theirs,
         preserve_fds: options.preserve_fds,
     };
-    // A pid namespace takes effect on children only: enter it, clone, and come back.
+    // It takes effect on children only: enter it, clone, and come back.
     let own = fs::File::open("/proc/self/ns/pid").context("cannot open our own pid namespace")?;
     if !early.is_empty() {
         sched::setns(&init_fd, CloneFlags::CLONE_NEWPID)

@@ -26,8 +26,8 @@ pub enum IdMapError {
     },
     /// An ordinary user's range of ids takes a privileged program, which is not there.
     #[error(
-        "an ordinary user maps more than the own id with {helper}, which cannot be run: {source}; \
-         install it (package uidmap), or map only id {own} (size 1)"
+        "an ordinary user maps more than the own id with {helper} (package uidmap; without it map \
+         only id {own}, size 1), which cannot be run: {source}"
     )]
     NoHelper {
         /// The program.

@@ -71,11 +71,18 @@ fn is_partial(map: &str) -> bool {
     !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// Whether the runtime has no rights in the machine's own namespaces, and so could not return to
+/// one that it left.
+#[must_use]
+pub fn is_confined() -> bool {
+    is_ordinary_user() || in_user_namespace()
+}
+
 /// Whether cgroups that are refused are done without: what `--rootless` says, or as the caller's
 /// rights suggest.
 #[must_use]
 pub fn does_without_cgroups(said: Option<bool>) -> bool {
-    said.unwrap_or_else(|| is_ordinary_user() || in_user_namespace())
+    said.unwrap_or_else(is_confined)
 }
 
 /// Checks what only root can have. For everybody else the kernel is the judge.
