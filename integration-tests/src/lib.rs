@@ -13,6 +13,7 @@
 //! | `container` | one container of one test, removed and checked for leaks when it goes away |
 //! | `cgroup` | what do the cgroup files of a container say, in v1 and v2 |
 //! | `v2` | how does a cgroup v1 host run a test in cgroup v2 |
+//! | `ordinary_user` | how does a user without privileges run a test |
 //! | `console` | who receives the pseudo-terminal |
 //! | `leak` | what was left behind |
 //!
@@ -36,6 +37,7 @@ pub mod cgroup;
 pub mod console;
 pub mod container;
 pub mod leak;
+pub mod ordinary_user;
 pub mod rootfs;
 pub mod runtime;
 pub mod v2;

@@ -94,9 +94,7 @@ fn store(global: &Global) -> Store {
 fn default_store() -> Store {
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     let plays_root = || std::env::var_os("USER").is_some_and(|user| user == "root");
-    let own = || {
-        rootless::is_ordinary_user() || rootless::in_user_namespace() && !plays_root()
-    };
+    let own = || rootless::is_ordinary_user() || rootless::in_user_namespace() && !plays_root();
     match runtime_dir {
         Some(dir) if own() => Store::in_runtime_dir(PathBuf::from(dir).join("gpurun")),
         _ => Store::new(PathBuf::from("/run/gpurun")),

@@ -124,9 +124,10 @@ impl Helper {
             let numbers = [map.container_id(), map.host_id(), map.size()];
             command.args(numbers.map(|number| number.to_string()));
         }
-        let output = command.stdin(Stdio::null()).output().map_err(|source| {
-            IdMapError::NoHelper { helper: self.name, source, own }
-        })?;
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| IdMapError::NoHelper { helper: self.name, source, own })?;
         if output.status.success() {
             return Ok(());
         }

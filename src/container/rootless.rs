@@ -133,9 +133,8 @@ fn check_mount(
 }
 
 fn is_mapped(id: u32, maps: &[LinuxIdMapping]) -> bool {
-    maps.iter().any(|map| {
-        id.checked_sub(map.container_id()).is_some_and(|offset| offset < map.size())
-    })
+    maps.iter()
+        .any(|map| id.checked_sub(map.container_id()).is_some_and(|offset| offset < map.size()))
 }
 
 /// Whether the program keeps the caller's supplementary groups: always under an ordinary user who

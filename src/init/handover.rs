@@ -81,10 +81,8 @@ pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {
             // The channel stays open in the child.
             std::process::exit(0)
         }
-        Forked::Child => {
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-                .context("cannot ask to die with the parent")
-        }
+        Forked::Child => rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .context("cannot ask to die with the parent"),
     }
 }
 

@@ -10,9 +10,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
-use super::handover::{
-    change_into, fork_into_pid_namespace, join_session_keyring, reset_signals,
-};
+use super::handover::{change_into, fork_into_pid_namespace, join_session_keyring, reset_signals};
 use super::hooks::{self, HookState};
 use super::journal::Journal;
 use super::namespaces::Namespaces;

@@ -12,9 +12,7 @@ use nix::sched::{self, CloneFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
-use super::handover::{
-    change_into, fork_into_pid_namespace, join_session_keyring, reset_signals,
-};
+use super::handover::{change_into, fork_into_pid_namespace, join_session_keyring, reset_signals};
 use super::program::Program;
 use super::root::Root;
 use super::tuning::Tuning;
