@@ -27,7 +27,7 @@
 //! | `nvidia_packages` | Debian's packages of NVIDIA's own user space, as a driver root |
 //! | `images` | root file systems of other distributions |
 //! | `probe` | C programs that look at a container from inside |
-//! | `daemon`, `dockerd`, `containerd` | engines that belong to a test |
+//! | `daemon`, `dockerd`, `containerd`, `podman` | engines that belong to a test |
 //! | `cases` | a test program whose cases share an engine |
 //! | `terminal` | a program run under a pseudo-terminal |
 //! | `cache` | what is slow to make, kept between runs |
@@ -51,6 +51,7 @@ pub mod gpu_container;
 pub mod gpu_host;
 pub mod images;
 pub mod nvidia_packages;
+pub mod podman;
 pub mod probe;
 pub mod stub_driver;
 pub mod terminal;
