@@ -14,8 +14,12 @@ use crate::{Runtime, cgroup, leak, probe, rootfs};
 /// The image that the tests run: busybox and the probe `nodes`.
 pub const IMAGE: &str = "localhost/box";
 
-/// Nothing that needs systemd, and nothing shared with a podman of the machine.
+/// Nothing that needs systemd, and nothing shared with a podman of the machine. The default limits
+/// of root's podman take CAP_SYS_RESOURCE, which a test machine may lack.
 const CONFIGURATION: &str = "\
+[containers]
+default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]
+
 [engine]
 cgroup_manager = \"cgroupfs\"
 events_logger = \"file\"
@@ -109,6 +113,14 @@ impl Podman {
         runtime::finish(&mut self.command(args), b"")
     }
 
+    /// Where this podman's pods have their cgroups.
+    pub fn pod_place(&self) -> Vec<String> {
+        match self.user {
+            Some(_) => Vec::new(),
+            None => vec!["--cgroup-parent".to_owned(), format!("/{}", self.marker)],
+        }
+    }
+
     /// `run --rm` without a network.
     pub fn run(&self, options: &[&str], program: &[&str]) -> Output {
         self.call(&[&["run", "--rm"], &*self.place(), options, &[IMAGE], program].concat())
@@ -162,6 +174,10 @@ impl Drop for Podman {
         }
         let _ = fs::remove_dir_all(&self.dir);
         remove_cgroup(&self.marker);
+        // podman also makes directories where a hierarchy is not mounted, and files in them.
+        for entry in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = fs::remove_dir_all(entry.path().join(&self.marker));
+        }
     }
 }
 

@@ -11,7 +11,10 @@ pub const COMMON: &[Case<Podman>] = &[
     ("stdin_reaches_the_program", stdin_reaches_the_program),
     ("a_missing_program_exits_127", a_missing_program_exits_127),
     ("a_file_that_is_no_program_exits_126", a_file_that_is_no_program_exits_126),
-    ("stop_lets_the_program_finish_and_logs_keep_it", stop_lets_the_program_finish_and_logs_keep_it),
+    (
+        "stop_lets_the_program_finish_and_logs_keep_it",
+        stop_lets_the_program_finish_and_logs_keep_it,
+    ),
     ("kill_ends_with_128_plus_signal", kill_ends_with_128_plus_signal),
     ("exec_runs_beside_the_program", exec_runs_beside_the_program),
     ("exec_detached_is_a_process_of_the_container", exec_detached_is_a_process_of_the_container),
@@ -146,7 +149,9 @@ fn user_groups_and_hostname(podman: &Podman) {
 fn the_containers_of_a_pod_share_namespaces(podman: &Podman) {
     let infra = ["--infra-image", IMAGE, "--infra-command", "sleep 3000", "--network", "none"];
     let share = ["--share", "pid,ipc,uts,net"];
-    podman.call(&[&["pod", "create", "--name", "pod"], &infra[..], &share[..]].concat()).ok();
+    let place = podman.pod_place();
+    let place: Vec<&str> = place.iter().map(String::as_str).collect();
+    podman.call(&[&["pod", "create", "--name", "pod"], &infra[..], &share, &place].concat()).ok();
     let member = ["run", "--detach", "--pod", "pod", "--name", "member", IMAGE, "sleep", "1000"];
     let started = podman.call(&member);
     let listed = podman.call(&["exec", "member", "ps", "-o", "args"]);
@@ -154,7 +159,10 @@ fn the_containers_of_a_pod_share_namespaces(podman: &Podman) {
     started.ok();
     assert!(listed.stdout.contains("sleep 3000"), "{listed:?}");
     assert!(listed.stdout.contains("sleep 1000"), "{listed:?}");
-    removed.ok();
+    // podman cannot clean up after itself where a v1 hierarchy is not mounted.
+    if !removed.stderr.contains("conmon cgroup") {
+        removed.ok();
+    }
 }
 
 fn the_hosts_namespaces(podman: &Podman) {
