@@ -58,7 +58,10 @@ impl Cgroup {
     fn knobs(&self, controller: &'static str) -> Knobs {
         let v2 = self.mode == Mode::V2;
         let dir = self.controller_dir(controller);
-        let absent = dir.is_none().then(|| self.why_without(controller)).unwrap_or_default();
+        let absent = match &dir {
+            None => self.why_without(controller),
+            Some(_) => String::new(),
+        };
         Knobs { dir, v2, controller, absent }
     }
 }
