@@ -53,7 +53,7 @@ pub struct Global {
     #[arg(long)]
     pub systemd_cgroup: bool,
     /// Ignore cgroup permission errors: true, false or auto
-    #[arg(long, value_name = "BOOL", default_value = "auto", hide = true)]
+    #[arg(long, value_name = "BOOL", default_value = "auto")]
     pub rootless: Rootless,
     /// Path to criu (accepted for compatibility)
     #[arg(long, value_name = "PATH", hide = true)]

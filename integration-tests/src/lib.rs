@@ -13,6 +13,7 @@
 //! | `container` | one container of one test, removed and checked for leaks when it goes away |
 //! | `cgroup` | what do the cgroup files of a container say, in v1 and v2 |
 //! | `v2` | how does a cgroup v1 host run a test in cgroup v2 |
+//! | `ordinary_user` | how does a user without privileges run a test |
 //! | `console` | who receives the pseudo-terminal |
 //! | `leak` | what was left behind |
 //!
@@ -27,7 +28,7 @@
 //! | `nvidia_packages` | Debian's packages of NVIDIA's own user space, as a driver root |
 //! | `images` | root file systems of other distributions |
 //! | `probe` | C programs that look at a container from inside |
-//! | `daemon`, `dockerd`, `containerd` | engines that belong to a test |
+//! | `daemon`, `dockerd`, `containerd`, `podman` | engines that belong to a test |
 //! | `cases` | a test program whose cases share an engine |
 //! | `terminal` | a program run under a pseudo-terminal |
 //! | `cache` | what is slow to make, kept between runs |
@@ -37,6 +38,7 @@ pub mod cgroup;
 pub mod console;
 pub mod container;
 pub mod leak;
+pub mod ordinary_user;
 pub mod rootfs;
 pub mod runtime;
 pub mod v2;
@@ -50,6 +52,7 @@ pub mod gpu_container;
 pub mod gpu_host;
 pub mod images;
 pub mod nvidia_packages;
+pub mod podman;
 pub mod probe;
 pub mod stub_driver;
 pub mod systemd_machine;

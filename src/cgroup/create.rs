@@ -18,10 +18,10 @@ use super::{
 
 /// The directories that were made, outermost first; removed again unless [`Made::keep`] is called.
 #[derive(Default)]
-struct Made(Vec<PathBuf>);
+pub(super) struct Made(Vec<PathBuf>);
 
 impl Made {
-    fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.0.clear();
     }
 }
@@ -50,13 +50,7 @@ impl Cgroup {
         let mut made = Made::default();
         let mut fresh = true;
         for hierarchy in &self.hierarchies {
-            let dir = hierarchy.dir();
-            let new = make_dirs(&dir, &hierarchy.mount, &mut made)?;
-            if !new {
-                refuse_inhabited(&dir)?;
-            }
-            fresh &= new;
-            self.prepare(hierarchy, &dir, resources)?;
+            fresh &= self.create_in(hierarchy, resources, &mut made)?;
         }
         self.set_device_files(devices, fresh)?;
         if let Some(resources) = resources {
@@ -133,6 +127,22 @@ impl Cgroup {
             (Mode::V2, Some(dir)) => open_dir(&dir).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// Makes the directory in one hierarchy. Returns whether it was not there before.
+    pub(super) fn create_in(
+        &self,
+        hierarchy: &Hierarchy,
+        resources: Option<&LinuxResources>,
+        made: &mut Made,
+    ) -> Result<bool, CgroupError> {
+        let dir = hierarchy.dir();
+        let fresh = make_dirs(&dir, &hierarchy.mount, made)?;
+        if !fresh {
+            refuse_inhabited(&dir)?;
+        }
+        self.prepare(hierarchy, &dir, resources)?;
+        Ok(fresh)
     }
 
     /// Makes the directory of one hierarchy fit for processes and limits.

@@ -64,6 +64,13 @@ fn remove(dir: &Path) -> Result<(), CgroupError> {
         }
     }
     match result {
+        // Who may not write in the parent hears that first, also of what is not there.
+        Err(source)
+            if source.kind() == io::ErrorKind::PermissionDenied
+                && matches!(dir.try_exists(), Ok(false)) =>
+        {
+            Ok(())
+        }
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(CgroupError::Directory { action: "remove", dir: dir.to_owned(), source })
         }

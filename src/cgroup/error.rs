@@ -139,6 +139,21 @@ pub enum CgroupError {
         /// The value and what is allowed.
         reason: String,
     },
+    /// A caller without root's rights names a cgroup that is not theirs.
+    #[error(
+        "unable to apply cgroup configuration: permission denied: {0}; remove linux.cgroupsPath, \
+         or have that cgroup delegated to this user"
+    )]
+    Refused(Box<CgroupError>),
+    /// The container has no cgroup.
+    #[error(
+        "cannot {action}: the container has no cgroup, because its creator had no right to make \
+         one; create it below a cgroup that is delegated to this user"
+    )]
+    None {
+        /// What was to be done.
+        action: &'static str,
+    },
     /// The cgroup did not become frozen in time.
     #[error("cannot freeze {}: its processes did not stop within {milliseconds} ms", dir.display())]
     FreezeTimeout {

@@ -64,6 +64,9 @@ impl Cgroup {
         match (v1, self.v2_dir()) {
             (Some(v1), _) => Ok(Freezer::V1(v1.dir())),
             (None, Some(dir)) => Ok(Freezer::V2(dir)),
+            (None, None) if self.is_refused() => {
+                Err(CgroupError::None { action: "freeze its processes" })
+            }
             (None, None) => Err(CgroupError::NoController {
                 limit: "freezer",
                 reason: "the freezer hierarchy is not mounted".to_owned(),

@@ -126,7 +126,12 @@ fn locate_v2(root: &Path, wanted: &Wanted, own: &str) -> Result<Cgroup, CgroupEr
     }
     path.push(&wanted.path);
     let hierarchy = Hierarchy { controllers: Vec::new(), mount: root.to_owned(), path };
-    Ok(Cgroup { mode: Mode::V2, driver: Driver::Cgroupfs, hierarchies: vec![hierarchy] })
+    Ok(Cgroup {
+        mode: Mode::V2,
+        driver: Driver::Cgroupfs,
+        hierarchies: vec![hierarchy],
+        refused: Vec::new(),
+    })
 }
 
 fn locate_v1(wanted: &Wanted, mountinfo: &str, own: &str) -> Result<Cgroup, CgroupError> {
@@ -159,7 +164,7 @@ fn locate_v1(wanted: &Wanted, mountinfo: &str, own: &str) -> Result<Cgroup, Cgro
     }
     // Limits, device rules and freezing are v1's; the v2 hierarchy comes last, as an addition.
     hierarchies.sort_by_key(Hierarchy::is_v2);
-    Ok(Cgroup { mode, driver: Driver::Cgroupfs, hierarchies })
+    Ok(Cgroup { mode, driver: Driver::Cgroupfs, hierarchies, refused: Vec::new() })
 }
 
 /// A mount of a cgroup filesystem.

@@ -16,6 +16,7 @@
 //! | `procs` | joining, listing and killing |
 //! | `freezer` | freeze and thaw |
 //! | `sub` | the cgroups below it that `exec --cgroup` names |
+//! | `refused` | what is left for a caller who may not make cgroups |
 //! | `delete` | removing the directories |
 //! | [`mounts`] | what the init needs to show the cgroup to the container |
 //! | `file` | reading and writing one file of a cgroup |
@@ -42,6 +43,7 @@ pub mod locate;
 pub mod mounts;
 mod oom;
 mod procs;
+mod refused;
 pub mod stats;
 mod sub;
 pub mod systemd;
@@ -122,6 +124,9 @@ pub struct Cgroup {
     mode: Mode,
     driver: Driver,
     hierarchies: Vec<Hierarchy>,
+    /// Where the caller had no right to make a directory ([`Cgroup::create_where_permitted`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<Hierarchy>,
 }
 
 impl Cgroup {

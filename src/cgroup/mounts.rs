@@ -99,6 +99,7 @@ mod tests {
                 hierarchy(&["name=systemd"], "/sys/fs/cgroup/systemd"),
                 hierarchy(&[], "/sys/fs/cgroup/unified"),
             ],
+            refused: Vec::new(),
         };
         let ContainerMounts::V1 { mounts, links } = cgroup.mounts_for_container() else {
             panic!("v1 expected");

@@ -40,6 +40,7 @@ pub(super) fn real_v2(name: &str) -> Option<Real> {
         mode: Mode::V2,
         driver: Driver::Cgroupfs,
         hierarchies: vec![hierarchy],
+        refused: Vec::new(),
     }))
 }
 
@@ -165,8 +166,12 @@ impl Fake {
         }
         let hierarchy =
             Hierarchy { controllers: Vec::new(), mount: root.clone(), path: PathBuf::from("box") };
-        let cgroup =
-            Cgroup { mode: Mode::V2, driver: Driver::Cgroupfs, hierarchies: vec![hierarchy] };
+        let cgroup = Cgroup {
+            mode: Mode::V2,
+            driver: Driver::Cgroupfs,
+            hierarchies: vec![hierarchy],
+            refused: Vec::new(),
+        };
         Self { root, cgroup }
     }
 

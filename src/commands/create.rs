@@ -13,7 +13,7 @@ use crate::container::console;
 use crate::container::create::{self, Options};
 use crate::container::id::ContainerId;
 use crate::container::notify_socket;
-use crate::container::sealed;
+use crate::container::{rootless, sealed};
 use crate::init::sequence::shares_pid_namespace;
 
 /// Options that `create` and `run` have in common.
@@ -60,6 +60,7 @@ impl Common {
             pidfd_socket: self.pidfd_socket.clone(),
             notify: notify_socket::of_environment().is_some(),
             environment: activation.environment(),
+            rootless: super::rootless(global),
         }
     }
 
@@ -70,7 +71,8 @@ impl Common {
     pub fn load(&self) -> Result<(ContainerId, Bundle)> {
         let id = ContainerId::parse(&self.id)?;
         let bundle = Bundle::load(&self.bundle)?;
-        if shares_pid_namespace(&bundle.spec) || may_trace(&bundle.spec) {
+        let visible = shares_pid_namespace(&bundle.spec) || may_trace(&bundle.spec);
+        if visible || rootless::is_ordinary_user() {
             sealed::seal()?;
         }
         Ok((id, bundle))

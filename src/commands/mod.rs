@@ -33,7 +33,7 @@ pub mod version;
 use anyhow::{Context, Error, Result};
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Global, Subcommands};
+use crate::cli::{Cli, Global, Rootless, Subcommands};
 use crate::container::id::ContainerId;
 use crate::container::state::Container;
 
@@ -91,6 +91,15 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Version(_) => version::print()?,
     }
     Ok(0)
+}
+
+/// `--rootless`: `None` for `auto`.
+fn rootless(global: &Global) -> Option<bool> {
+    match global.rootless {
+        Rootless::True => Some(true),
+        Rootless::False => Some(false),
+        Rootless::Auto => None,
+    }
 }
 
 /// The container that the arguments name.

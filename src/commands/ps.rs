@@ -8,6 +8,7 @@ use clap::Args;
 use super::list::Format;
 use super::output;
 use crate::cli::Global;
+use crate::container::members;
 
 /// List the processes of a container.
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ impl Ps {
     /// # Errors
     /// There is no such container, or no ps(1).
     pub fn run(self, global: &Global) -> Result<()> {
-        let pids = super::load(global, &self.id)?.state.cgroup.pids()?;
+        let pids = members::pids(&super::load(global, &self.id)?)?;
         if self.format == Format::Json {
             let text = serde_json::to_string(&pids).context("cannot print the pids")?;
             return output::print(&format!("{text}\n"));

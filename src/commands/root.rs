@@ -1,18 +1,17 @@
 //! Where the containers are remembered: `--root` and its default.
 
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::cli::Global;
+use crate::container::rootless;
 use crate::container::store::Store;
 
 /// The store of the containers.
 ///
 /// # Errors
-/// A `--root` that would be the root directory, and a default that cannot be made.
+/// A `--root` that would be the root directory.
 pub fn store(global: &Global) -> Result<Store> {
     if let Some(root) = &global.root {
         let root = std::path::absolute(root).context("cannot resolve --root")?;
@@ -22,29 +21,15 @@ pub fn store(global: &Global) -> Result<Store> {
         }
         return Ok(Store::new(root));
     }
+    // As in runc, an ordinary user's containers are remembered in `XDG_RUNTIME_DIR`, and so are
+    // those of the root of a user namespace, unless `USER` says that it plays a machine's root.
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    match runtime_dir {
-        Some(dir) if !nix::unistd::geteuid().is_root() => of_user(&PathBuf::from(dir)),
-        _ => Ok(Store::new(PathBuf::from("/run/gpurun"))),
-    }
-}
-
-/// Below `$XDG_RUNTIME_DIR`. The sticky bit keeps it from being cleaned up while it is in use
-/// (XDG Base Directory Specification).
-fn of_user(runtime_dir: &Path) -> Result<Store> {
-    let root = runtime_dir.join("gpurun");
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&root)
-        .and_then(|()| std::fs::set_permissions(&root, Permissions::from_mode(0o1700)))
-        .with_context(|| {
-            format!(
-                "cannot make {}: the path in $XDG_RUNTIME_DIR must be writable by the user",
-                root.display()
-            )
-        })?;
-    Ok(Store::new(root))
+    let plays_root = || std::env::var_os("USER").is_some_and(|user| user == "root");
+    let own = || rootless::is_ordinary_user() || rootless::in_user_namespace() && !plays_root();
+    Ok(match runtime_dir {
+        Some(dir) if own() => Store::in_runtime_dir(PathBuf::from(dir).join("gpurun")),
+        _ => Store::new(PathBuf::from("/run/gpurun")),
+    })
 }
 
 /// Without `.` and `..`, by name alone.

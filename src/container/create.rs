@@ -20,7 +20,7 @@ use super::process::ProcessId;
 use super::resctrl::Resctrl;
 use super::state::{Container, State};
 use super::store::Store;
-use super::{console, delete, idmap, mount_sources, net_devices, notify_socket, start};
+use super::{console, delete, idmap, mount_sources, net_devices, notify_socket, rootless, start};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::systemd::{self, NewScope, Property};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts, Driver};
@@ -60,6 +60,8 @@ pub struct Options {
     pub notify: bool,
     /// Environment of the program that is the caller's and not the spec's: `exec` does not see it.
     pub environment: Vec<(&'static str, String)>,
+    /// What `--rootless` says about cgroups that are refused; `None`: decide by the rights.
+    pub rootless: Option<bool>,
 }
 
 /// A container that waits for `start`.
@@ -149,16 +151,21 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
 fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
-    let plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
-    if let Some(plan) = &plan {
+    let mut plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
+    if let Some(plan) = &mut plan {
+        rootless::limit_groups(plan);
         for note in &plan.notes {
             log::warn(note);
         }
         plan.merge_into(&mut bundle.spec);
     }
     let spec = &bundle.spec;
+    if rootless::is_ordinary_user() {
+        rootless::check(spec)?;
+    }
     let process = spec.process().as_ref().context("the spec has no process")?;
     let mut program = Program::new(process)?;
+    program.keep_groups = rootless::keeps_groups(spec, process);
     for (name, value) in &options.environment {
         program.set_env(name, value)?;
     }
@@ -166,10 +173,11 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     let tuning = Tuning::new(process, linux)?;
     // For every later exec: what is wrong with it is said now.
     ExecAffinity::new(process.exec_cpu_affinity().as_ref())?;
-    let namespaces = Namespaces::new(
+    let mut namespaces = Namespaces::new(
         linux.namespaces().as_deref().unwrap_or_default(),
         idmap::time_offsets(linux.time_offsets().as_ref())?,
     )?;
+    namespaces.leave_to_init(rootless::is_confined);
     let userns = namespaces.has(CloneFlags::CLONE_NEWUSER);
     rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default(), userns)?;
     if let Some(sysctls) = linux.sysctl() {
@@ -240,7 +248,8 @@ fn build(
     mut options: Options,
     lock: &Lock,
 ) -> Result<(Spec, OwnedFd)> {
-    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, .. } = decided;
+    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, mut cgroup, .. } =
+        decided;
     let (devices, properties, resctrl) = (decided.devices, decided.properties, decided.resctrl);
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
@@ -254,21 +263,27 @@ fn build(
         notify_socket::make_directory(&container.dir)?;
     }
 
-    let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let cgroups = cgroup_view(cgroup.mounts_for_container());
     // systemd makes a cgroup around a process; gpurun has it before there is one.
-    let scope = match cgroup.driver() {
+    let unit = match cgroup.driver() {
         Driver::Systemd(unit) if !cgroup.pids()?.is_empty() => {
             return Err(CgroupError::UnitExists { unit: unit.name.clone() }.into());
         }
-        Driver::Systemd(unit) => Some((unit, resources)),
-        _ => {
-            cgroup.create(resources, &devices)?;
-            None
-        }
+        Driver::Systemd(unit) => Some(unit.clone()),
+        _ => None,
     };
+    if unit.is_none()
+        && let Err(refusal) = make_cgroup(&mut cgroup, &bundle.spec, &devices, options.rootless)?
+    {
+        log::warn(refusal);
+        container.state.cgroup = cgroup.clone();
+    }
+    let linux = bundle.spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let scope = unit.as_ref().map(|unit| (unit, resources));
     // Its being there also says that the cgroup is ours: see `delete`.
     let fifo = make_fifo(&container.dir.start_fifo())?;
-    let rdt = bundle.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
     if let (Some(resctrl), Some(rdt)) = (&resctrl, rdt) {
         resctrl.create(rdt)?;
     }
@@ -277,8 +292,7 @@ fn build(
     let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
     let rlimits = program.rlimits.clone();
     let oom_score_adj = program.oom_score_adj;
-    let cgroups = cgroup_view(cgroup.mounts_for_container());
-    let rootless = !nix::unistd::geteuid().is_root();
+    let rootless = rootless::is_ordinary_user();
     let sources = mount_sources::open(&bundle.spec, &bundle.path, &namespaces, rootless)?;
     let id = container.state.id.clone();
     let init = Init {
@@ -352,6 +366,38 @@ fn build(
     lock.release();
     ready.commit()?;
     Ok((std::mem::take(&mut bundle.spec), ready.child.pidfd))
+}
+
+/// The container's cgroup, or as much of it as the caller has a right to; then with what to warn
+/// of.
+fn make_cgroup(
+    cgroup: &mut Cgroup,
+    spec: &Spec,
+    devices: &DeviceRules,
+    rootless: Option<bool>,
+) -> Result<Result<(), String>> {
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let refusal = match cgroup.create(resources, devices) {
+        Ok(()) => return Ok(Ok(())),
+        Err(error) if !error.is_permission() || !rootless::does_without_cgroups(rootless) => {
+            return Err(error.into());
+        }
+        Err(error) => error,
+    };
+    let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
+    let given = path.is_some_and(|path| !path.as_os_str().is_empty());
+    let refusal = cgroup.create_where_permitted(resources, devices, given)?.unwrap_or(refusal);
+    let mut warning = match cgroup.is_refused() {
+        true => "the container runs in its creator's cgroup and without limits",
+        false => "the container runs without some of its cgroup's rules",
+    }
+    .to_owned();
+    if cgroup.is_refused() && shares_pid_namespace(spec) {
+        // runc: "impossible to properly kill all container's processes".
+        warning.push_str("; nobody can tell its processes from others, so some may outlive it");
+    }
+    Ok(Err(format!("{warning}: {refusal}")))
 }
 
 /// What the cgroup room knows, in the words of the init.

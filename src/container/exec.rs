@@ -14,7 +14,7 @@ use super::launch::{self, Child, Entry, Launch};
 use super::pidfd_socket::PidfdSocket;
 use super::process::Liveness;
 use super::state::{Container, Status};
-use super::{console, start};
+use super::{console, rootless, start};
 use crate::init::affinity::{self, ExecAffinity};
 use crate::init::channel::Channel;
 use crate::init::namespaces::NEWTIME;
@@ -196,7 +196,8 @@ pub fn exec(
         bail!("cannot exec in a stopped container");
     }
 
-    let program = Program::new(process)?;
+    let mut program = Program::new(process)?;
+    program.keep_groups = rootless::keeps_groups(spec, process);
     let affinity = ExecAffinity::new(process.exec_cpu_affinity().as_ref())?;
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
@@ -208,22 +209,30 @@ pub fn exec(
     let cgroup = container.state.cgroup.child(&options.sub_cgroups)?;
     let (ours, theirs) = Channel::pair().context("cannot make the line to the process")?;
     let namespaces = foreign_namespaces(init.pid)?;
+    let rootless = rootless::is_ordinary_user();
+    // An ordinary user has the right to enter it only after the container's user namespace, and
+    // nobody in a user namespace could come back: then the new process enters it.
+    let early = match namespaces & CloneFlags::CLONE_NEWPID {
+        pid if !pid.is_empty() && rootless::is_confined() => CloneFlags::empty(),
+        pid => pid,
+    };
     let (rlimits, oom_score_adj) = (program.rlimits.clone(), program.oom_score_adj);
     let linux = spec.linux().as_ref().context("the container's spec has no linux section")?;
     let tenant = Tenant {
         program,
         tuning: Tuning::joining(process, linux)?.on(affinity.last),
         init: &init_fd,
-        namespaces: namespaces - CloneFlags::CLONE_NEWPID,
+        namespaces: namespaces - early,
+        rootless,
         keyring_of: (!container.state.no_new_keyring).then_some(&container.state.id),
         seccomp: filter.as_ref(),
         console,
         channel: theirs,
         preserve_fds: options.preserve_fds,
     };
-    // A pid namespace takes effect on children only: enter it, clone, and come back.
+    // It takes effect on children only: enter it, clone, and come back.
     let own = fs::File::open("/proc/self/ns/pid").context("cannot open our own pid namespace")?;
-    if namespaces.contains(CloneFlags::CLONE_NEWPID) {
+    if !early.is_empty() {
         sched::setns(&init_fd, CloneFlags::CLONE_NEWPID)
             .context("cannot join the container's pid namespace")?;
     }
@@ -231,8 +240,10 @@ pub fn exec(
         launch::clone_into(Some(&cgroup), CloneFlags::empty(), ours, || tenant.run())
     })
     .context("cannot set process.execCPUAffinity.initial");
-    sched::setns(&own, CloneFlags::CLONE_NEWPID)
-        .context("cannot return to our own pid namespace")?;
+    if !early.is_empty() {
+        sched::setns(&own, CloneFlags::CLONE_NEWPID)
+            .context("cannot return to our own pid namespace")?;
+    }
     let (child, in_cgroup, channel) = cloned??;
 
     let joined = match in_cgroup {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxTimeOffset};
 use rustix::process::Signal;
@@ -28,15 +29,37 @@ pub enum IdMapError {
         /// The reason.
         source: io::Error,
     },
-    /// More than an ordinary user may map alone.
-    #[error(
-        "mapping more than one id takes root here: run gpurun as root, or map only id {0} \
-         (size 1)"
-    )]
-    Unprivileged(u32),
     /// No user namespace for a mount's maps.
     #[error("cannot make a user namespace for the id maps of a mount: {0}")]
     Namespace(io::Error),
+    /// An ordinary user's range of ids takes a privileged program, which is not there.
+    #[error(
+        "an ordinary user maps more than the own id with {helper} (package uidmap; without it map \
+         only id {own}, size 1), which cannot be run: {source}"
+    )]
+    NoHelper {
+        /// The program.
+        helper: &'static str,
+        /// The reason.
+        source: io::Error,
+        /// The caller's id.
+        own: u32,
+    },
+    /// The program refuses.
+    #[error(
+        "{said}: this user may map the host ids that {file} gives to the user (`name:first:count`), \
+         and linux.{field} asks for {wanted}"
+    )]
+    Helper {
+        /// What the program said.
+        said: String,
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
+        /// The field of the spec.
+        field: &'static str,
+        /// The ranges of host ids.
+        wanted: String,
+    },
     /// A clock that cannot be shifted.
     #[error("linux.timeOffsets: {0:?} is not a clock with an offset: use monotonic or boottime")]
     Clock(String),
@@ -60,18 +83,74 @@ pub fn write(pid: i32, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Resu
     if uids.is_empty() || gids.is_empty() {
         return Err(IdMapError::Missing);
     }
+    if nix::unistd::geteuid().is_root() {
+        put(pid, "uid_map", lines(uids))?;
+        return put(pid, "gid_map", lines(gids));
+    }
     let own = nix::unistd::geteuid().as_raw();
-    let privileged = own == 0;
-    if !privileged {
-        let alone = |maps: &[LinuxIdMapping]| matches!(maps, [map] if map.size() == 1);
-        if !alone(uids) || !alone(gids) {
-            return Err(IdMapError::Unprivileged(own));
-        }
+    if only_id(uids) == Some(own) {
+        put(pid, "uid_map", lines(uids))?;
+    } else {
+        SUBUID.map(pid, own, uids)?;
+    }
+    let own = nix::unistd::getegid().as_raw();
+    if only_id(gids) == Some(own) {
         // Without CAP_SETGID in the parent namespace the kernel wants setgroups off first.
         put(pid, "setgroups", "deny".to_owned())?;
+        put(pid, "gid_map", lines(gids))
+    } else {
+        SUBGID.map(pid, own, gids)
     }
-    put(pid, "uid_map", lines(uids))?;
-    put(pid, "gid_map", lines(gids))
+}
+
+/// The host id of a map that has just one: the kernel lets everybody map themselves.
+fn only_id(maps: &[LinuxIdMapping]) -> Option<u32> {
+    match maps {
+        [only] if only.size() == 1 => Some(only.host_id()),
+        _ => None,
+    }
+}
+
+/// A set-user-id program that writes a map after a look into its file
+/// ([newuidmap(1)](https://man7.org/linux/man-pages/man1/newuidmap.1.html)). The one program that
+/// `create` runs by itself: nothing else gives an ordinary user these ids.
+#[derive(Debug)]
+struct Helper {
+    name: &'static str,
+    file: &'static str,
+    field: &'static str,
+}
+
+const SUBUID: Helper = Helper { name: "newuidmap", file: "/etc/subuid", field: "uidMappings" };
+const SUBGID: Helper = Helper { name: "newgidmap", file: "/etc/subgid", field: "gidMappings" };
+
+impl Helper {
+    fn map(&self, pid: i32, own: u32, maps: &[LinuxIdMapping]) -> Result<(), IdMapError> {
+        let mut command = Command::new(self.name);
+        command.arg(pid.to_string());
+        for map in maps {
+            let numbers = [map.container_id(), map.host_id(), map.size()];
+            command.args(numbers.map(|number| number.to_string()));
+        }
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| IdMapError::NoHelper { helper: self.name, source, own })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = match said.lines().next().map(str::trim).filter(|line| !line.is_empty()) {
+            Some(line) => line.to_owned(),
+            None => format!("{} failed ({})", self.name, output.status),
+        };
+        let ranges = maps.iter().map(|map| {
+            let last = u64::from(map.host_id()) + u64::from(map.size()).saturating_sub(1);
+            format!("{}-{last}", map.host_id())
+        });
+        let wanted = ranges.collect::<Vec<_>>().join(", ");
+        Err(IdMapError::Helper { said, file: self.file, field: self.field, wanted })
+    }
 }
 
 fn put(pid: i32, file: &'static str, map: String) -> Result<(), IdMapError> {

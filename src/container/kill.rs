@@ -5,9 +5,9 @@ use nix::errno::Errno;
 
 use nix::sys::signal::Signal;
 
-use super::process;
+use super::members;
 use super::state::{Container, Status};
-use crate::cgroup::Cgroup;
+use crate::log;
 
 /// Parses a signal as runc's users write it: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`.
 ///
@@ -51,7 +51,7 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     if all {
         // Engines call this when the init has died and others share its pid namespace; a
         // container that has none left is fine.
-        return kill_all(&container.state.cgroup, signal);
+        return members::kill_all(container, signal);
     }
     let status = container.status();
     let init = match status {
@@ -66,25 +66,16 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     }
     if !container.state.own_pid_namespace {
         // Nothing ends the others when the init of a shared pid namespace dies.
-        kill_all(&container.state.cgroup, signal)?;
+        if container.state.cgroup.is_refused() {
+            // What runc does: the init is dead, and the others cannot be told from strangers.
+            log::warn("the container has no cgroup: some of its processes may be left");
+        } else {
+            members::kill_all(container, signal)?;
+        }
     }
     if status == Status::Paused {
         // A frozen process dies only when it is thawed (cgroup v1).
         container.state.cgroup.thaw().context("cannot thaw the container that was killed")?;
-    }
-    Ok(())
-}
-
-fn kill_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
-    if let Ok(known) = Signal::try_from(signal) {
-        return Ok(cgroup.kill_all(known)?);
-    }
-    // Real-time signals, and 0.
-    for pid in cgroup.pids()? {
-        match process::send(pid, signal) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(err) => return Err(err).with_context(|| format!("cannot signal process {pid}")),
-        }
     }
     Ok(())
 }

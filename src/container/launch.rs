@@ -71,7 +71,18 @@ pub fn clone_into(
         }
         other => other,
     };
-    match forked.context("cannot create the container's first process (clone3)")? {
+    let forked = forked.map_err(|err| {
+        let what = match err.raw_os_error() {
+            // Nothing else in clone3(2) is a matter of file permissions.
+            Some(libc::EACCES) => {
+                "cannot create the process in its cgroup (clone3): to move there takes the right \
+                 to write in the nearest cgroup above both"
+            }
+            _ => "cannot create the container's first process (clone3)",
+        };
+        anyhow::Error::new(err).context(what)
+    });
+    match forked? {
         Forked::Child => {
             drop(ours);
             child()
@@ -195,8 +206,9 @@ impl Launch<'_> {
         let raw = Pid::from_raw(pid).context("the init has no pid")?;
         let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
             .context("cannot follow the container's init")?;
+        // The OOM score adjustment comes with the fork.
         self.child = Child { pid, pidfd };
-        self.set_oom_score()
+        Ok(())
     }
 
     fn set_oom_score(&self) -> Result<()> {

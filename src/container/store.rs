@@ -10,7 +10,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -21,6 +21,8 @@ use super::id::ContainerId;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// Whether the root is in a directory that is cleaned of what nobody uses.
+    aging: bool,
 }
 
 /// The directory of one container.
@@ -66,7 +68,17 @@ impl Store {
     /// The containers below `root`, which need not exist yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, aging: false }
+    }
+
+    /// The containers below `root`, a directory in `XDG_RUNTIME_DIR`. Files there may be removed
+    /// when they are six hours old, but not in a directory with the sticky bit
+    /// ([XDG Base Directory Specification]).
+    ///
+    /// [XDG Base Directory Specification]: https://specifications.freedesktop.org/basedir-spec/latest/
+    #[must_use]
+    pub fn in_runtime_dir(root: PathBuf) -> Self {
+        Self { root, aging: true }
     }
 
     /// Takes `id` for a new container. Of two callers at once exactly one gets it.
@@ -79,11 +91,7 @@ impl Store {
         private.mode(0o700);
         match private.create(&path) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o711)
-                    .create(&self.root)
-                    .map_err(failed("create the state root", &self.root))?;
+                self.create_root()?;
                 private.create(&path)
             }
             done => done,
@@ -99,6 +107,19 @@ impl Store {
     #[must_use]
     pub fn path_of(&self, id: &ContainerId) -> PathBuf {
         self.root.join(id.as_str())
+    }
+
+    fn create_root(&self) -> Result<(), StoreError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.root)
+            .map_err(failed("create the state root (choose another with --root)", &self.root))?;
+        if self.aging {
+            fs::set_permissions(&self.root, fs::Permissions::from_mode(0o1700))
+                .map_err(failed("keep from being cleaned", &self.root))?;
+        }
+        Ok(())
     }
 
     /// The directory of an existing container.

@@ -5,7 +5,9 @@ use std::ffi::CString;
 use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result};
+use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
+use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
 use super::program::Program;
@@ -13,6 +15,7 @@ use super::root::Root;
 use super::{executable, user};
 use crate::seccomp::Filter;
 use crate::sys;
+use crate::sys::clone::{CloneArgs, Forked, clone3};
 
 /// The mask where the spec has none.
 const DEFAULT_UMASK: u32 = 0o022;
@@ -32,6 +35,7 @@ pub(super) fn change_into(
     seccomp: Option<&Filter>,
     channel: &Channel,
     preserve_fds: u32,
+    rootless: bool,
 ) -> Result<CString> {
     executable::add_home(program, root);
     user::label_exec(program)?;
@@ -54,15 +58,32 @@ pub(super) fn change_into(
     if seccomp.is_none() || program.no_new_privs {
         user::drop_capabilities(&capabilities)?;
         let path = executable::find(program)?;
-        load_seccomp(seccomp, channel)?;
+        load_seccomp(seccomp, channel, rootless)?;
         return Ok(path);
     }
     user::try_capabilities(&capabilities)?;
     let path = executable::find(program)?;
     user::reclaim_capabilities()?;
-    load_seccomp(seccomp, channel)?;
+    load_seccomp(seccomp, channel, rootless)?;
     user::drop_capabilities(&capabilities)?;
     Ok(path)
+}
+
+/// A pid namespace takes effect on children only: forks one, tells the parent its pid and ends.
+/// Returns in the child, which has the channel.
+pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {
+    let flags = CloneFlags::CLONE_PARENT.bits() as u64;
+    match clone3(&CloneArgs { flags, cgroup: None })
+        .context("cannot fork into the new pid namespace")?
+    {
+        Forked::Parent { pid, .. } => {
+            channel.report(&FromInit::Pid(pid))?;
+            // The channel stays open in the child.
+            std::process::exit(0)
+        }
+        Forked::Child => rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .context("cannot ask to die with the parent"),
+    }
 }
 
 /// Keys of the caller are none of the container's business. A kernel or a policy without keyrings
@@ -98,8 +119,15 @@ fn ask_for_limits(program: &Program, channel: &Channel) -> Result<()> {
 }
 
 /// Loads the filter; a listener, where it has one, goes to the parent, who hands it on.
-fn load_seccomp(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
+fn load_seccomp(filter: Option<&Filter>, channel: &Channel, rootless: bool) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
+    if filter.has_listener() && rootless {
+        // The parent fetches the listener out of this process, which takes the right to trace it:
+        // an ordinary user has that over a process of the same user namespace or below only while
+        // it is dumpable, and changing ids has ended that (ptrace(2)).
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+            .context("cannot become dumpable")?;
+    }
     if let Some(listener) = filter.load()? {
         channel.report(&FromInit::SeccompListener(listener.as_raw_fd()))?;
         channel.wait_for(FromParent::Done).context("the parent gave up")?;

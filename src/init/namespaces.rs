@@ -2,7 +2,8 @@
 //!
 //! New namespaces come with the clone, all in one call. What the kernel demands differently:
 //! - a pid or time namespace is entered by the *children* of the caller, so the parent sets it for
-//!   the one clone and sets it back;
+//!   the one clone and sets it back; where it could not set it back, because its own namespace
+//!   belongs to a user namespace above its own, the init enters it and forks once more;
 //! - a cgroup namespace is rooted at the cgroup of the process that makes it, so the init unshares
 //!   it when it is in its cgroup;
 //! - new namespaces below a joined user namespace must be made by a process in it, and a new pid
@@ -38,6 +39,8 @@ pub struct Namespaces {
     join: Vec<Join>,
     /// `/proc/self/timens_offsets` lines for a new time namespace.
     time_offsets: String,
+    /// The pid namespace to join and the new time namespace, if the init enters them.
+    by_init: CloneFlags,
 }
 
 /// Namespaces that cannot be had.
@@ -112,7 +115,12 @@ impl Namespaces {
     /// # Errors
     /// A namespace listed twice, a path that cannot be opened.
     pub fn new(list: &[LinuxNamespace], offsets: String) -> Result<Self, NamespaceError> {
-        let mut all = Self { new: CloneFlags::empty(), join: Vec::new(), time_offsets: offsets };
+        let mut all = Self {
+            new: CloneFlags::empty(),
+            join: Vec::new(),
+            time_offsets: offsets,
+            by_init: CloneFlags::empty(),
+        };
         let mut seen = CloneFlags::empty();
         for namespace in list {
             let (kind, name) = describe(namespace.typ());
@@ -126,6 +134,18 @@ impl Namespaces {
             }
         }
         Ok(all)
+    }
+
+    /// Has the init enter what the parent could not return from, if `confined`, which is asked only
+    /// where it matters: whether the runtime has no rights in the machine's own namespaces.
+    pub fn leave_to_init(&mut self, confined: impl FnOnce() -> bool) {
+        let mut special = self.new & NEWTIME;
+        if self.joins(CloneFlags::CLONE_NEWPID) {
+            special |= CloneFlags::CLONE_NEWPID;
+        }
+        if !special.is_empty() && confined() {
+            self.by_init = special;
+        }
     }
 
     /// Whether a namespace of this kind is made new.
@@ -151,7 +171,12 @@ impl Namespaces {
         if self.joins(CloneFlags::CLONE_NEWUSER) {
             return CloneFlags::empty();
         }
-        self.new - CloneFlags::CLONE_NEWCGROUP - NEWTIME
+        let flags = self.new - CloneFlags::CLONE_NEWCGROUP - NEWTIME;
+        if self.by_init.contains(NEWTIME) {
+            // The init has yet to fork, and must be the first in its pid namespace.
+            return flags - CloneFlags::CLONE_NEWPID;
+        }
+        flags
     }
 
     /// In the parent, before the clone: what the next child shall be born in. Undone when the
@@ -161,21 +186,29 @@ impl Namespaces {
     /// A namespace that cannot be joined or made.
     pub fn before_clone(&self) -> Result<Return, NamespaceError> {
         let mut back = Return(Vec::new());
+        if !self.by_init.is_empty() {
+            return Ok(back);
+        }
         for join in self.join.iter().filter(|join| join.kind == CloneFlags::CLONE_NEWPID) {
             back.remember("pid", CloneFlags::CLONE_NEWPID)?;
             join.enter()?;
         }
         if self.creates(NEWTIME) {
             back.remember("time", NEWTIME)?;
-            sched::unshare(NEWTIME)
-                .map_err(|source| NamespaceError::Unshare { flags: NEWTIME, source })?;
-            if !self.time_offsets.is_empty() {
-                std::fs::write("/proc/self/timens_offsets", &self.time_offsets).map_err(
-                    |source| NamespaceError::Offsets { offsets: self.time_offsets.clone(), source },
-                )?;
-            }
+            self.make_time_namespace(CloneFlags::empty())?;
         }
         Ok(back)
+    }
+
+    fn make_time_namespace(&self, others: CloneFlags) -> Result<(), NamespaceError> {
+        let flags = NEWTIME | others;
+        sched::unshare(flags).map_err(|source| NamespaceError::Unshare { flags, source })?;
+        if self.time_offsets.is_empty() {
+            return Ok(());
+        }
+        std::fs::write("/proc/self/timens_offsets", &self.time_offsets).map_err(|source| {
+            NamespaceError::Offsets { offsets: self.time_offsets.clone(), source }
+        })
     }
 
     /// In the init: joins what is to be joined, and makes what could not come with the clone.
@@ -202,14 +235,26 @@ impl Namespaces {
                 },
             }
         }
-        let Some(user) = user else { return Ok(false) };
+        let Some(user) = user else { return self.enter_last(self.new) };
         user.enter()?;
         for join in refused {
             join.enter()?;
         }
         let flags = self.new - CloneFlags::CLONE_NEWCGROUP - NEWTIME;
         sched::unshare(flags).map_err(|source| NamespaceError::Unshare { flags, source })?;
-        Ok(flags.contains(CloneFlags::CLONE_NEWPID))
+        let forks = flags.contains(CloneFlags::CLONE_NEWPID);
+        Ok(self.enter_last(self.new - flags)? || forks)
+    }
+
+    /// What takes effect on children only; `new` are the new namespaces that are yet to be made.
+    fn enter_last(&self, new: CloneFlags) -> Result<bool, NamespaceError> {
+        for join in self.join.iter().filter(|join| self.by_init.contains(join.kind)) {
+            join.enter()?;
+        }
+        if self.by_init.contains(NEWTIME) {
+            self.make_time_namespace(new & CloneFlags::CLONE_NEWPID)?;
+        }
+        Ok(!self.by_init.is_empty())
     }
 
     /// In the init, when it is in its cgroup: the cgroup namespace.

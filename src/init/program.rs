@@ -24,6 +24,8 @@ pub struct Program {
     pub gid: u32,
     /// Supplementary groups; an empty list means none.
     pub groups: Vec<u32>,
+    /// Whether it keeps the caller's supplementary groups instead.
+    pub keep_groups: bool,
     /// The file mode creation mask, where the spec has one.
     pub umask: Option<u32>,
     /// Capabilities.
@@ -140,6 +142,7 @@ impl Program {
             uid: user.uid(),
             gid: user.gid(),
             groups,
+            keep_groups: false,
             umask: user.umask().map(|mask| mask & 0o777),
             capabilities: CapabilitySets::new(process),
             no_new_privs: process.no_new_privileges().unwrap_or(false),

@@ -10,7 +10,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
-use super::handover::{change_into, join_session_keyring, reset_signals};
+use super::handover::{change_into, fork_into_pid_namespace, join_session_keyring, reset_signals};
 use super::hooks::{self, HookState, Surroundings};
 use super::journal::Journal;
 use super::namespaces::Namespaces;
@@ -23,7 +23,6 @@ use crate::gpu::plan::Plan;
 use crate::log;
 use crate::seccomp::Filter;
 use crate::sys;
-use crate::sys::clone::{CloneArgs, Forked, clone3};
 
 /// What the parent hands to the init, by fork.
 #[derive(Debug)]
@@ -96,7 +95,8 @@ impl Init<'_> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .context("cannot ask to die with the parent")?;
         let _ = rustix::thread::set_name(c"gpurun:[INIT]");
-        if self.visible {
+        if self.visible && !self.rootless {
+            // An ordinary user could not write the id maps.
             rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
                 .context("cannot become undumpable")?;
         }
@@ -149,20 +149,7 @@ impl Init<'_> {
     /// Joins, makes, and in one case forks once more.
     fn enter_namespaces(&mut self) -> Result<()> {
         if self.namespaces.enter()? {
-            let flags = CloneFlags::CLONE_PARENT.bits() as u64;
-            match clone3(&CloneArgs { flags, cgroup: None })
-                .context("cannot fork into the new pid namespace")?
-            {
-                Forked::Parent { pid, .. } => {
-                    self.channel.report(&FromInit::Pid(pid))?;
-                    // The channel stays open in the child.
-                    std::process::exit(0)
-                }
-                Forked::Child => {
-                    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-                        .context("cannot ask to die with the parent")?;
-                }
-            }
+            fork_into_pid_namespace(&self.channel)?;
         }
         self.namespaces.unshare_cgroup()?;
         Ok(())
@@ -278,8 +265,19 @@ impl Init<'_> {
             rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
                 .context("cannot become undumpable")?;
         }
-        let path =
-            change_into(&mut self.program, root, self.seccomp, &self.channel, self.preserve_fds)?;
+        let path = change_into(
+            &mut self.program,
+            root,
+            self.seccomp,
+            &self.channel,
+            self.preserve_fds,
+            self.rootless,
+        )?;
+        if self.rootless {
+            // Changing ids has made us undumpable; `exec` has to look at our namespaces.
+            rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+                .context("cannot become dumpable")?;
+        }
         self.channel.report(&FromInit::Ready)?;
         self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
         self.committed = true;

@@ -12,7 +12,7 @@ use nix::sched::{self, CloneFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
-use super::handover::{change_into, join_session_keyring, reset_signals};
+use super::handover::{change_into, fork_into_pid_namespace, join_session_keyring, reset_signals};
 use super::program::Program;
 use super::root::Root;
 use super::tuning::Tuning;
@@ -29,8 +29,11 @@ pub struct Tenant<'a> {
     pub tuning: Tuning,
     /// A pidfd on the container's init, whose namespaces are joined.
     pub init: &'a OwnedFd,
-    /// Which of them differ from the runtime's (the pid namespace is entered by the clone).
+    /// Which of them differ from the runtime's. With the pid namespace in it (the clone has not
+    /// entered it) one more fork leads there.
     pub namespaces: CloneFlags,
+    /// Whether the runtime runs without root's rights.
+    pub rootless: bool,
     /// The id of the container whose session keyring it shares; `None` keeps the caller's.
     pub keyring_of: Option<&'a str>,
     /// The seccomp filter, the same as the container's.
@@ -57,16 +60,29 @@ impl Tenant<'_> {
     fn steps(&mut self) -> Result<Infallible> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .context("cannot ask to die with the parent")?;
-        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .context("cannot become undumpable")?;
+        let hide = || {
+            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+                .context("cannot become undumpable")
+        };
+        if !self.rootless {
+            hide()?;
+        }
         // The parent puts us into the cgroup first: a namespace may count its members.
         self.channel.wait_for(FromParent::Go).context("the parent gave up")?;
+        if self.rootless {
+            // Until now an ordinary user had to write to our files in /proc. Nobody of the
+            // container sees us before the namespaces are joined.
+            hide()?;
+        }
 
         // All at once, the user namespace first; the kernel checks them together.
         // With no flag at all the kernel takes the call for a mistake.
         if !self.namespaces.is_empty() {
             sched::setns(self.init, self.namespaces)
                 .context("cannot join the container's namespaces")?;
+        }
+        if self.namespaces.contains(CloneFlags::CLONE_NEWPID) {
+            fork_into_pid_namespace(&self.channel)?;
         }
         if self.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
             user::become_root().context("cannot become root of the user namespace")?;
@@ -83,8 +99,14 @@ impl Tenant<'_> {
         {
             console::attach(&root, socket.as_fd(), &self.program, false)?;
         }
-        let path =
-            change_into(&mut self.program, &root, self.seccomp, &self.channel, self.preserve_fds)?;
+        let path = change_into(
+            &mut self.program,
+            &root,
+            self.seccomp,
+            &self.channel,
+            self.preserve_fds,
+            self.rootless,
+        )?;
         self.channel.report(&FromInit::Ready)?;
         self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
         reset_signals()?;

@@ -111,6 +111,9 @@ pub fn become_user(program: &Program, root: &Root, entered: bool) -> Result<(), 
 }
 
 fn set_groups(program: &Program) -> Result<(), UserError> {
+    if program.keep_groups {
+        return Ok(());
+    }
     let groups: Vec<Gid> = program.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match nix::unistd::setgroups(&groups) {
         // A user namespace whose creator had no right to drop groups denies setgroups.

@@ -63,6 +63,14 @@ pub fn compile_for(profile: &LinuxSeccomp, native: Arch) -> Result<Filter, Secco
     })
 }
 
+impl Filter {
+    /// Whether loading it gives a descriptor for an agent.
+    #[must_use]
+    pub fn has_listener(&self) -> bool {
+        self.flags & sys::NEW_LISTENER != 0
+    }
+}
+
 /// Whether some rule of `profile` hands calls to an agent, so that loading it gives a descriptor.
 #[must_use]
 pub fn needs_listener(profile: &LinuxSeccomp) -> bool {

@@ -72,7 +72,12 @@ impl Cgroup {
 
     fn knobs(&self, controller: &'static str) -> Knobs {
         let v2 = self.mode == Mode::V2;
-        Knobs { dir: self.controller_dir(controller), v2, controller }
+        let dir = self.controller_dir(controller);
+        let absent = match &dir {
+            None => self.why_without(controller),
+            Some(_) => String::new(),
+        };
+        Knobs { dir, v2, controller, absent }
     }
 }
 
@@ -82,6 +87,8 @@ struct Knobs {
     dir: Option<PathBuf>,
     v2: bool,
     controller: &'static str,
+    /// Why there is no directory.
+    absent: String,
 }
 
 impl Knobs {
@@ -116,7 +123,7 @@ impl Knobs {
     fn dir(&self) -> Result<&std::path::Path, CgroupError> {
         self.dir.as_deref().ok_or_else(|| CgroupError::NoController {
             limit: self.controller,
-            reason: format!("this machine has no {} controller", self.controller),
+            reason: self.absent.clone(),
         })
     }
 

@@ -74,10 +74,30 @@ fn unified(one: &mut OneMount<'_>, own: &Path, all: &Path) -> Result<OwnedFd, Ca
         Ok(tree) => one.attach(tree, &target),
         // The user namespace does not own the cgroup namespace.
         Err(reason) if reason.is(Errno::PERM) || reason.is(Errno::BUSY) => {
-            bind::from_host(one, own, false)
+            match bind::from_host(one, own, false) {
+                // An ordinary user's container without a cgroup of its own: nothing to show. The
+                // host's, which may show through a bind of /sys, stays covered (CVE-2023-25809).
+                Err(Cause::Source { reason, .. }) if reason.is(Errno::NOENT) => {
+                    one.attach(nothing()?, &target)
+                }
+                done => done,
+            }
         }
         Err(reason) => Err(Cause::System { doing: "make the filesystem", reason }),
     }
+}
+
+/// An empty filesystem that stays so.
+fn nothing() -> Result<OwnedFd, Cause> {
+    let safe = MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    let empty = Blueprint {
+        fstype: "tmpfs",
+        source: Some("tmpfs".as_ref()),
+        data: &["mode=755"],
+        attrs: safe | MOUNT_ATTR_RDONLY,
+        superblock: 0,
+    };
+    empty.make_detached().map_err(|reason| Cause::System { doing: "make the tmpfs", reason })
 }
 
 /// A tmpfs with one directory per hierarchy, and links for the names of co-mounted controllers.
@@ -115,8 +135,11 @@ fn hybrid(one: &mut OneMount<'_>, hierarchies: &[Hierarchy]) -> Result<OwnedFd, 
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let place = openat(&tmpfs, &*hierarchy.name, flags, Mode::empty());
         let place = place.map_err(Cause::system("open a hierarchy's directory"))?;
-        let tree = hierarchy_tree(one, hierarchy, safe | readonly)?;
-        one.attach(tree, &place)?;
+        match hierarchy_tree(one, hierarchy, safe | readonly) {
+            // As above.
+            Err(Cause::Source { reason, .. }) if reason.is(Errno::NOENT) => {}
+            tree => drop(one.attach(tree?, &place)?),
+        }
     }
     if readonly != 0 {
         let attr = MountAttr { set: readonly, ..MountAttr::default() };

@@ -414,8 +414,12 @@ fn settle(node: &Node, parent: &OwnedFd, name: &Path) -> Result<(), DeviceError>
     }
     if (stat.st_uid, stat.st_gid) != (node.uid, node.gid) {
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-        chownat(&fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
-            .map_err(node.failed("set its owner"))?;
+        match chownat(&fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH) {
+            // A node of the host that the spec has mounted there, and the runtime is only the root
+            // of a user namespace: who may open it is for its owner to say.
+            Err(Errno::PERM | Errno::ROFS) => return Ok(()),
+            done => done.map_err(node.failed("set its owner"))?,
+        }
     }
     if stat.st_mode & 0o7777 != node.mode {
         // fchmod takes no O_PATH descriptor; this is before pivot_root, so /proc is the host's.

@@ -63,8 +63,9 @@ pub fn mount(one: &mut OneMount<'_>, fstype: &str) -> Result<OwnedFd, Cause> {
     let plan = Blueprint { fstype, source, data: &data, attrs, superblock };
     let tree = match plan.make(target.as_fd()) {
         Ok(tree) => tree,
-        // A user namespace may mount sysfs only together with a network namespace of its own.
-        Err(reason) if fstype == "sysfs" && one.context.userns && reason.is(Errno::PERM) => {
+        // A user namespace, the container's or the runtime's, may mount sysfs only together with a
+        // network namespace of its own.
+        Err(reason) if fstype == "sysfs" && reason.is(Errno::PERM) => {
             return bind::from_host(one, Path::new("/sys"), true);
         }
         Err(reason) => {
