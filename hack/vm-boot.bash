@@ -12,35 +12,33 @@ vm_kill() {
     vm_pid=
 }
 
-# vm_accelerator IMAGE: prints kvm or tcg. Some virtual machines show a /dev/kvm that does not run
+# vm_accelerator IMAGE ANSWER: prints kvm or tcg. Some virtual machines show a /dev/kvm that does not run
 # a whole kernel, so one is tried: without a root disk it panics, and QEMU ends. Asked once per
-# boot of the host.
+# boot of the host; the file ANSWER keeps it.
 vm_accelerator() {
-    local answer
-    answer=$vm_dir/accelerator-$(cat /proc/sys/kernel/random/boot_id)
-    if [ ! -s "$answer" ]; then
-        rm -f "$vm_dir"/accelerator-*
+    local boot answer=$2
+    boot=$(cat /proc/sys/kernel/random/boot_id)
+    if ! grep -qs "$boot" "$answer"; then
         if [ -w /dev/kvm ] && timeout -k 1 10 qemu-system-x86_64 -accel kvm -cpu host -m 512M \
             -nodefaults -display none -no-reboot -kernel "$1/vmlinuz" -append panic=-1 \
             </dev/null >/dev/null 2>&1; then
-            echo kvm > "$answer"
+            echo "kvm $boot" > "$answer"
         else
-            echo tcg > "$answer"
+            echo "tcg $boot" > "$answer"
         fi
     fi
-    cat "$answer"
+    cut -d ' ' -f 1 "$answer"
 }
 
 # vm_boot IMAGE RUN LIMIT: runs the machine with the disk RUN/payload.img, for LIMIT seconds at
-# most. Returns the status that the machine reported. Nothing in IMAGE changes.
+# most, or `interactive`, with this terminal. Returns the status that the machine reported. Nothing in IMAGE changes.
 vm_boot() {
     local image=$1 run=$2 limit=$3 accelerator cpu=max begin=$SECONDS status
-    accelerator=$(vm_accelerator "$image")
+    accelerator=$(vm_accelerator "$image" "$image/../accelerator")
     [ "$accelerator" = tcg ] || cpu=host
-    [ "$mode" = tests ] && [ "$keep" = no ] || limit=86400
     echo "== boot ($accelerator)"
     exec 3<&0
-    [ "$limit" = 86400 ] || exec 3</dev/null
+    if [ "$limit" = interactive ]; then limit=86400; else exec 3</dev/null; fi
     TMPDIR=$run qemu-system-x86_64 -accel "$accelerator" -cpu "$cpu" -smp 2 -m 2G -nodefaults \
         -display none -no-reboot -kernel "$image/vmlinuz" \
         -append "root=/dev/nvme0n1 rootfstype=ext4 rw console=ttyS0 panic=-1 mitigations=off \

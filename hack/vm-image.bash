@@ -58,6 +58,7 @@ vm_build() {
     mkdir -p "$image/keys" "$vm_dir/packages"
 
     # The archives, the keys and the proxy of this machine's own apt.
+    # shellcheck disable=SC2016 # apt fills these in
     apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
         'Created-By: Packages' 'Origin: Debian' | sort -u > "$image/sources.list"
     if [ ! -s "$image/sources.list" ]; then
@@ -68,8 +69,9 @@ vm_build() {
     find /usr/share/keyrings /etc/apt/keyrings /etc/apt/trusted.gpg.d -type f \
         -name '*debian*' -exec cp -t "$image/keys" {} + || true
 
-    # Downloaded packages are kept for the next recipe.
     packages=$(IFS=,; echo "${vm_packages[*]}")
+    # Downloaded packages are kept for the next recipe.
+    # shellcheck disable=SC2016 # mmdebstrap runs the hooks with the root as $1
     as_root mmdebstrap --mode=root --variant=essential --include="$packages" \
         --aptopt="$image/apt.conf" --keyring="$image/keys" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
