@@ -14,14 +14,15 @@ RUNTIME=/usr/local/bin/$(ls /vm/bin)
 export RUNTIME
 export GPURUN_TEST_CACHE=/var/cache/gpurun-tests
 cp -a /vm/cache "$GPURUN_TEST_CACHE"
-# The tests sit in a cgroup of systemd's; containers go where a runtime puts them.
 cd /root || exit
 
 status=0
 for test in /vm/tests/*; do
     [ -x "$test" ] || continue
     echo "== ${test##*/}"
-    "$test" --test-threads=2 "${filter[@]}" </dev/null || status=1
+    # As from a pipeline, without a controlling terminal and without colours.
+    setsid --wait "$test" --test-threads=2 "${filter[@]}" </dev/null 2>&1 | cat
+    [ "${PIPESTATUS[0]}" -eq 0 ] || status=1
 done
 if [ "$mode" = shell ] || [ "$keep" = yes ]; then
     stty onlcr
