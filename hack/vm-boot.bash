@@ -70,6 +70,7 @@ systemd.unified_cgroup_hierarchy=1 systemd.show_status=0" \
     # First line: booted; last line: the tests' exit status.
     status=$(tail -n 1 "$run/status" 2>/dev/null)
     case $status in
+        124) vm_hangs "$run" "was too slow or its tests hang"; return 1 ;;
         [0-9]*) return "$status" ;;
         *) vm_hangs "$run" "ended without reporting a status"; return 1 ;;
     esac

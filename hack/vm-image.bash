@@ -24,7 +24,8 @@ vm_masked=(
 # The user of rootless tests: has subordinate ids and a service manager of its own.
 vm_user=user
 
-# vm_image: prints the directory of the image, which is built unless it is there already.
+# vm_image: prints the directory of the image, which is built unless it is there already. Runs in a
+# subshell, whose end gives the lock back.
 vm_image() {
     local key image
     # Debian's release of this machine, so that programs compiled here run there.
@@ -33,11 +34,13 @@ vm_image() {
         echo "vm: the machine is made of this machine's Debian, and this is ${PRETTY_NAME:-not one}" >&2
         return 1
     fi
-    key=$({ echo "$VERSION_CODENAME"; cat hack/vm-image.bash; } | sha256sum | cut -c 1-16)
+    key=$({ echo "$VERSION_CODENAME"; cat hack/vm-image.bash hack/vm-kernel.bash; } | sha256sum | cut -c 1-16)
     image=$vm_dir/image-$key
+    mkdir -p "$vm_dir"
+    exec 9>"$vm_dir/lock"
+    flock 9
     if [ ! -e "$image/root.img" ]; then
         echo "== build the machine's image ($VERSION_CODENAME)" >&2
-        mkdir -p "$vm_dir"
         if ! vm_build "$VERSION_CODENAME" "$image.new" >"$vm_dir/build.log" 2>&1; then
             tail -n 20 "$vm_dir/build.log" >&2
             as_root rm -rf "$image.new"
@@ -66,8 +69,7 @@ vm_build() {
         return 1
     fi
     apt-config dump | grep '^Acquire::' > "$image/apt.conf"
-    find /usr/share/keyrings /etc/apt/keyrings /etc/apt/trusted.gpg.d -type f \
-        -name '*debian*' -exec cp -t "$image/keys" {} + || true
+    find /usr/share/keyrings /etc/apt/keyrings /etc/apt/trusted.gpg.d -type f -exec cp -t "$image/keys" {} + || true
 
     packages=$(IFS=,; echo "${vm_packages[*]}")
     # Downloaded packages are kept for the next recipe.
