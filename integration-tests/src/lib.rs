@@ -23,6 +23,7 @@
 //! | `gpu_host` | a made-up NVIDIA machine in a directory |
 //! | `gpu_container` | a container that asks such a machine for GPUs |
 //! | `stub_driver` | a driver root of stub libraries and programs |
+//! | `systemd_machine` | a machine that systemd runs, with `systemd_machine.sh` |
 //! | `nvidia_packages` | Debian's packages of NVIDIA's own user space, as a driver root |
 //! | `images` | root file systems of other distributions |
 //! | `probe` | C programs that look at a container from inside |
@@ -51,6 +52,7 @@ pub mod images;
 pub mod nvidia_packages;
 pub mod probe;
 pub mod stub_driver;
+pub mod systemd_machine;
 pub mod terminal;
 
 pub use bundle::Config;

@@ -11,7 +11,10 @@ use oci_spec::runtime::LinuxResources;
 use rustix::fs::{Mode as FileMode, OFlags};
 
 use super::devices::{v1, v2};
-use super::{Cgroup, CgroupError, DeviceRules, Hierarchy, Mode, delete, file, freezer, procs};
+use super::systemd::Instance;
+use super::{
+    Cgroup, CgroupError, DeviceRules, Driver, Hierarchy, Mode, delete, file, freezer, procs,
+};
 
 /// The directories that were made, outermost first; removed again unless [`Made::keep`] is called.
 #[derive(Default)]
@@ -47,17 +50,56 @@ impl Cgroup {
         let mut made = Made::default();
         let mut fresh = true;
         for hierarchy in &self.hierarchies {
-            fresh &= self.create_in(hierarchy, resources, &mut made)?;
+            let dir = hierarchy.dir();
+            let new = make_dirs(&dir, &hierarchy.mount, &mut made)?;
+            if !new {
+                refuse_inhabited(&dir)?;
+            }
+            fresh &= new;
+            self.prepare(hierarchy, &dir, resources)?;
         }
-        match self.mode {
-            Mode::V1 | Mode::Hybrid => self.set_devices_v1(devices)?,
-            Mode::V2 => self.set_devices_v2(devices, fresh)?,
-        }
+        self.set_device_files(devices, fresh)?;
         if let Some(resources) = resources {
-            self.set(resources)?;
+            self.set_files(resources)?;
         }
         made.keep();
         Ok(())
+    }
+
+    /// Adds what systemd has left out of the cgroup that it has just made around process `pid`:
+    /// hierarchies and controllers that it does not know, limits that it has no property for, and
+    /// gpurun's own device program.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`]; what was made is for [`Cgroup::delete`].
+    pub(super) fn complete(
+        &self,
+        pid: i32,
+        resources: Option<&LinuxResources>,
+        devices: &DeviceRules,
+    ) -> Result<(), CgroupError> {
+        for hierarchy in &self.hierarchies {
+            let dir = hierarchy.dir();
+            if self.mode != Mode::V2 {
+                let mut made = Made::default();
+                make_dirs(&dir, &hierarchy.mount, &mut made)?;
+                made.keep();
+            }
+            self.prepare(hierarchy, &dir, resources)?;
+        }
+        if self.mode != Mode::V2 {
+            self.join(pid)?;
+        }
+        match self.set_device_files(devices, false) {
+            // An ordinary user cannot load a program, and opens no foreign device anyway.
+            Err(err) if self.is_of_user() && err.is_permission() => {}
+            done => done?,
+        }
+        resources.map_or(Ok(()), |resources| self.set_files(resources))
+    }
+
+    fn is_of_user(&self) -> bool {
+        matches!(&self.driver, Driver::Systemd(unit) if unit.instance == Instance::User)
     }
 
     /// Replaces the device rules of a running container. A device that is allowed before and
@@ -68,9 +110,16 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Device`], and write errors.
     pub fn set_devices(&self, devices: &DeviceRules) -> Result<(), CgroupError> {
+        if let Driver::Systemd(unit) = &self.driver {
+            self.set_device_properties(unit, devices)?;
+        }
+        self.set_device_files(devices, false)
+    }
+
+    fn set_device_files(&self, devices: &DeviceRules, fresh: bool) -> Result<(), CgroupError> {
         match self.mode {
             Mode::V1 | Mode::Hybrid => self.set_devices_v1(devices),
-            Mode::V2 => self.set_devices_v2(devices, false),
+            Mode::V2 => self.set_devices_v2(devices, fresh),
         }
     }
 
@@ -86,35 +135,30 @@ impl Cgroup {
         }
     }
 
-    /// Makes the directory in one hierarchy. Returns whether it was not there before.
-    fn create_in(
+    /// Makes the directory of one hierarchy fit for processes and limits.
+    fn prepare(
         &self,
         hierarchy: &Hierarchy,
+        dir: &Path,
         resources: Option<&LinuxResources>,
-        made: &mut Made,
-    ) -> Result<bool, CgroupError> {
-        let dir = hierarchy.dir();
-        let fresh = make_dirs(&dir, &hierarchy.mount, made)?;
-        if !fresh {
-            refuse_inhabited(&dir)?;
-        }
+    ) -> Result<(), CgroupError> {
         if self.mode == Mode::V2 {
-            enable_controllers(hierarchy, &dir)?;
+            enable_controllers(hierarchy, dir)?;
         } else if hierarchy.has("cpuset") {
             let cpu = resources.and_then(|resources| resources.cpu().as_ref());
             let given = |value: Option<&String>| value.is_some_and(|list| !list.is_empty());
             if !given(cpu.and_then(|cpu| cpu.cpus().as_ref())) {
-                inherit_cpuset(&dir, &hierarchy.mount, "cpuset.cpus")?;
+                inherit_cpuset(dir, &hierarchy.mount, "cpuset.cpus")?;
             } else if let Some(parent) = dir.parent() {
                 inherit_cpuset(parent, &hierarchy.mount, "cpuset.cpus")?;
             }
             if !given(cpu.and_then(|cpu| cpu.mems().as_ref())) {
-                inherit_cpuset(&dir, &hierarchy.mount, "cpuset.mems")?;
+                inherit_cpuset(dir, &hierarchy.mount, "cpuset.mems")?;
             } else if let Some(parent) = dir.parent() {
                 inherit_cpuset(parent, &hierarchy.mount, "cpuset.mems")?;
             }
         }
-        Ok(fresh)
+        Ok(())
     }
 
     fn set_devices_v1(&self, devices: &DeviceRules) -> Result<(), CgroupError> {

@@ -5,23 +5,26 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Cgroup, CgroupError};
+use super::{Cgroup, CgroupError, Driver};
 
 /// A killed process leaves its cgroup a little later: waits of 1, 2, 4, … ms, about 1 s in all.
 const BUSY_TRIES: u32 = 10;
 
 impl Cgroup {
-    /// Removes the cgroup and those that were made below it. What is not there is fine; one
-    /// hierarchy that fails does not keep the others.
+    /// Removes the cgroup and those that were made below it, and its unit. What is not there is
+    /// fine; one hierarchy that fails does not keep the others.
     ///
     /// # Errors
-    /// [`CgroupError::Directory`], `EBUSY` when processes stay for more than a second.
+    /// [`CgroupError::Directory`], `EBUSY` when processes stay for more than a second;
+    /// [`CgroupError::Unit`].
     pub fn delete(&self) -> Result<(), CgroupError> {
-        let mut errors: Vec<CgroupError> = self
-            .hierarchies
-            .iter()
-            .filter_map(|hierarchy| remove(&hierarchy.dir()).err())
-            .collect();
+        let unit = match &self.driver {
+            Driver::Cgroupfs => Ok(()),
+            Driver::Systemd(unit) => unit.stop(),
+        };
+        let dirs = self.hierarchies.iter().map(|hierarchy| remove(&hierarchy.dir()));
+        let mut errors: Vec<CgroupError> =
+            std::iter::once(unit).chain(dirs).filter_map(Result::err).collect();
         match errors.len() {
             0 => Ok(()),
             1 => Err(errors.remove(0)),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::devices::DeviceError;
+use super::systemd::DbusError;
 
 /// Why something about a cgroup did not work. Messages name the file, the value and the reason.
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +53,59 @@ pub enum CgroupError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The systemd driver was asked for.
+    /// The systemd driver was asked for on a machine that systemd does not run.
     #[error(
-        "the systemd cgroup driver is not supported yet; \
-         run without --systemd-cgroup (engines: native.cgroupdriver=cgroupfs)"
+        "the systemd cgroup driver needs systemd, which does not run here (/run/systemd/system is \
+         missing); run without --systemd-cgroup (engines: native.cgroupdriver=cgroupfs, \
+         SystemdCgroup = false)"
     )]
-    Systemd,
+    NoSystemd,
+    /// The systemd driver was asked for by an ordinary user, who has a systemd of their own but no
+    /// cgroup v1 below it.
+    #[error(
+        "the systemd cgroup driver works for ordinary users on cgroup v2 only; \
+         run without --systemd-cgroup, or boot with systemd.unified_cgroup_hierarchy=1"
+    )]
+    NoUserSystemd,
+    /// systemd did not do what was asked of it, or could not be asked.
+    #[error("cannot {action} unit {unit}: {source}")]
+    Unit {
+        /// What was tried.
+        action: &'static str,
+        /// The container's unit.
+        unit: String,
+        /// The answer, or why there is none.
+        source: DbusError,
+    },
+    /// Another container, or anything else, has the unit.
+    #[error(
+        "unit {unit} exists already; stop it (systemctl stop {unit}) or choose another cgroupsPath"
+    )]
+    UnitExists {
+        /// The unit.
+        unit: String,
+    },
+    /// systemd made the unit in a tree that is not the one that gpurun sees.
+    #[error(
+        "systemd did not put the container's process into {}, the place of unit {unit}, but into \
+         {there}: does gpurun run in a container that has the host's systemd?", dir.display()
+    )]
+    ElsewhereUnit {
+        /// The unit.
+        unit: String,
+        /// Where it should be.
+        dir: PathBuf,
+        /// The process's cgroups, as in /proc/PID/cgroup.
+        there: String,
+    },
+    /// An annotation that is to become a property of the unit.
+    #[error("invalid annotation {key}: {reason}")]
+    Annotation {
+        /// The annotation.
+        key: String,
+        /// The value and what is wrong with it.
+        reason: String,
+    },
     /// No cgroup filesystem, or none with what is needed.
     #[error("no usable cgroup hierarchy: {0}")]
     NoHierarchy(String),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::systemd::Unit;
 use super::{Cgroup, CgroupError, Driver, Hierarchy, Mode, file};
 
 /// Where cgroup filesystems are mounted ([file-hierarchy(7)]).
@@ -18,20 +19,27 @@ impl Cgroup {
     /// The place of a container's cgroup, by runc's rules for the cgroupfs driver: an absolute
     /// `cgroups_path` counts from the root of each hierarchy; a relative one from gpurun's own
     /// cgroup (on v2 from its parent, because a cgroup with processes cannot have children with
-    /// controllers); none means the container's id, relative. Nothing is created.
+    /// controllers); none means the container's id, relative. For the systemd driver it is
+    /// `slice:prefix:name`. Nothing is created.
     ///
     /// # Errors
-    /// [`CgroupError::Path`] for `..` and for the root itself; [`CgroupError::Systemd`];
-    /// [`CgroupError::NoHierarchy`].
+    /// [`CgroupError::Path`] for `..`, for the root itself and for what makes no unit's name;
+    /// [`CgroupError::NoSystemd`]; [`CgroupError::NoHierarchy`]. As an ordinary user also what
+    /// keeps the caller from their own systemd.
     pub fn locate(
         cgroups_path: Option<&Path>,
         id: &str,
         systemd: bool,
     ) -> Result<Self, CgroupError> {
         if systemd {
-            return Err(CgroupError::Systemd);
+            let (unit, place) = Unit::locate(cgroups_path, id)?;
+            let cgroup = Self::find(&Wanted::parse(Some(Path::new(&place)), id)?)?;
+            return Ok(Self { driver: Driver::Systemd(unit), ..cgroup });
         }
-        let wanted = Wanted::parse(cgroups_path, id)?;
+        Self::find(&Wanted::parse(cgroups_path, id)?)
+    }
+
+    fn find(wanted: &Wanted) -> Result<Self, CgroupError> {
         let root = Path::new(CGROUP_ROOT);
         if is_cgroup2(root) {
             // Only a relative path needs to know where gpurun itself is.
@@ -39,11 +47,11 @@ impl Cgroup {
                 true => String::new(),
                 false => file::read_path(Path::new("/proc/self/cgroup"))?,
             };
-            return locate_v2(root, &wanted, &own);
+            return locate_v2(root, wanted, &own);
         }
         let mounts = file::read_path(Path::new("/proc/self/mountinfo"))?;
         let own = file::read_path(Path::new("/proc/self/cgroup"))?;
-        locate_v1(&wanted, &mounts, &own)
+        locate_v1(wanted, &mounts, &own)
     }
 }
 
@@ -86,6 +94,11 @@ pub(super) fn relative(path: &Path) -> Result<PathBuf, String> {
         }
     }
     Ok(inside)
+}
+
+/// Whether the machine has cgroup v2 alone.
+pub(super) fn host_is_v2() -> bool {
+    is_cgroup2(Path::new(CGROUP_ROOT))
 }
 
 fn is_cgroup2(path: &Path) -> bool {
@@ -308,9 +321,27 @@ mod tests {
     }
 
     #[test]
-    fn asking_for_systemd_is_an_error_that_says_what_to_do() {
+    fn asking_for_systemd_where_it_does_not_run_is_an_error_that_says_what_to_do() {
+        if Path::new("/run/systemd/system").exists() {
+            println!("skipped: systemd runs here");
+            return;
+        }
         let err = Cgroup::locate(None, "box", true).unwrap_err();
         assert!(err.to_string().contains("--systemd-cgroup"));
+    }
+
+    #[test]
+    fn the_driver_is_kept_in_the_state_as_it_was_before_there_was_a_second_one() {
+        let cgroup = v1(Some("/box")).unwrap();
+        assert!(serde_json::to_string(&cgroup).unwrap().contains(r#""driver":"cgroupfs""#));
+        let unit = Unit {
+            name: "a-b.scope".to_owned(),
+            slice: "system.slice".to_owned(),
+            instance: crate::cgroup::systemd::Instance::System,
+        };
+        let cgroup = Cgroup { driver: Driver::Systemd(unit), ..cgroup };
+        let json = serde_json::to_string(&cgroup).unwrap();
+        assert_eq!(serde_json::from_str::<Cgroup>(&json).unwrap(), cgroup);
     }
 
     #[test]

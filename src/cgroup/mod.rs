@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`locate`] | which hierarchies the machine has, and the container's place in them |
 //! | `create` | making the directories, controllers, device rules and limits, in this order |
+//! | [`systemd`] | the other driver: systemd makes the directories, as a scope |
 //! | [`devices`] | the device rules: one model, two writers |
 //! | `limits/` | the OCI resources, one file per controller, both versions side by side |
 //! | `procs` | joining, listing and killing |
@@ -38,6 +39,7 @@ mod limits;
 pub mod locate;
 pub mod mounts;
 mod procs;
+pub mod systemd;
 
 #[cfg(test)]
 mod test_support;
@@ -65,14 +67,16 @@ pub enum Mode {
     V2,
 }
 
-/// Who makes the cgroup. The seam for systemd, which needs a D-Bus client of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Who makes the cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Driver {
     /// gpurun itself, with mkdir in the cgroup filesystem.
     #[default]
     Cgroupfs,
+    /// systemd, as this unit.
+    Systemd(systemd::Unit),
 }
 
 /// One mounted hierarchy and the container's directory in it.
@@ -122,8 +126,8 @@ impl Cgroup {
 
     /// Who makes the cgroup.
     #[must_use]
-    pub fn driver(&self) -> Driver {
-        self.driver
+    pub fn driver(&self) -> &Driver {
+        &self.driver
     }
 
     /// The hierarchies with the container's place in them.

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-use super::{Cgroup, CgroupError, Hierarchy, Mode, file};
+use super::{Cgroup, CgroupError, Driver, Hierarchy, Mode, file};
 
 /// v1's cpuset and v2's threaded mode answer EINVAL while another change is under way.
 const JOIN_TRIES: u32 = 5;
@@ -23,8 +23,13 @@ impl Cgroup {
     /// [`CgroupError::Write`]: `ESRCH` (it ended), `ENOENT` (no such cgroup), `ENOSPC` (cpuset
     /// without CPUs), `EOPNOTSUPP` (v2: threaded).
     pub fn join(&self, pid: i32) -> Result<(), CgroupError> {
-        let pid = pid.to_string();
-        self.hierarchies.iter().try_for_each(|hierarchy| join_dir(&hierarchy.dir(), &pid))
+        let text = pid.to_string();
+        let join = |hierarchy: &Hierarchy| join_dir(&hierarchy.dir(), &text);
+        match (self.hierarchies.iter().try_for_each(join), &self.driver) {
+            // An ordinary user may not move a process from where they logged in; systemd may.
+            (Err(err), Driver::Systemd(unit)) if err.is_permission() => self.attach(unit, pid),
+            (joined, _) => joined,
+        }
     }
 
     /// This cgroup, but in v2 the one below it that process `pid` is in: where a container has

@@ -36,8 +36,8 @@ impl Features {
                 "cgroup": {
                     "v1": true,
                     "v2": true,
-                    "systemd": false,
-                    "systemdUser": false,
+                    "systemd": true,
+                    "systemdUser": true,
                     "rdma": true,
                 },
                 "seccomp": {
@@ -54,6 +54,7 @@ impl Features {
                 "mountExtensions": { "idmap": { "enabled": false } },
                 "netDevices": { "enabled": false },
             },
+            "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
             "annotations": {
                 "io.github.gpurun.version": env!("CARGO_PKG_VERSION"),
             },

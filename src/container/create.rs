@@ -13,13 +13,14 @@ use rustix::fs::{CWD, FileType, Mode};
 
 use super::bundle::Bundle;
 use super::id::ContainerId;
-use super::launch::{self, Launch};
+use super::launch::{self, Entry, Launch};
 use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
 use super::{console, delete, idmap, start};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
-use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
+use crate::cgroup::systemd::{self, NewScope, Property};
+use crate::cgroup::{Cgroup, CgroupError, ContainerMounts, Driver};
 use crate::gpu;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
 use crate::init::channel::Channel;
@@ -72,6 +73,8 @@ struct Decided {
     seccomp: Option<Filter>,
     namespaces: Namespaces,
     cgroup: Cgroup,
+    /// What the annotations ask of systemd.
+    properties: Vec<Property>,
     devices: DeviceRules,
 }
 
@@ -118,7 +121,8 @@ pub fn create(
 }
 
 fn is_foreign_cgroup(error: &Error) -> bool {
-    matches!(error.downcast_ref(), Some(CgroupError::NotEmpty { .. } | CgroupError::Frozen { .. }))
+    use CgroupError::{Frozen, NotEmpty, UnitExists};
+    matches!(error.downcast_ref(), Some(NotEmpty { .. } | Frozen { .. } | UnitExists { .. }))
 }
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
@@ -152,7 +156,11 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         rules.unwrap_or_default(),
         linux.devices().as_deref().unwrap_or_default(),
     )?;
-    Ok(Decided { plan, program, tuning, seccomp, namespaces, cgroup, devices, bundle })
+    let properties = match (cgroup.driver(), spec.annotations()) {
+        (Driver::Systemd(_), Some(all)) => systemd::properties_of_annotations(all)?,
+        _ => Vec::new(),
+    };
+    Ok(Decided { plan, program, tuning, seccomp, namespaces, cgroup, properties, devices, bundle })
 }
 
 /// The rules that the plan's devices need, for every later `update`.
@@ -186,8 +194,8 @@ fn build(
     decided: Decided,
     mut options: Options,
 ) -> Result<(Spec, OwnedFd)> {
-    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, devices } =
-        decided;
+    let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, cgroup, .. } = decided;
+    let (devices, properties) = (decided.devices, decided.properties);
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
@@ -198,7 +206,14 @@ fn build(
     let fifo = make_fifo(&container.dir.start_fifo())?;
 
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    cgroup.create(resources, &devices)?;
+    // systemd makes a cgroup around a process; gpurun has it before there is one.
+    let scope = match cgroup.driver() {
+        Driver::Systemd(unit) => Some((unit, resources)),
+        _ => {
+            cgroup.create(resources, &devices)?;
+            None
+        }
+    };
 
     let hook_state = start::hook_state(container);
     let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
@@ -230,7 +245,12 @@ fn build(
         committed: false,
     };
     let back = namespaces.before_clone()?;
-    let cloned = launch::clone_into(&cgroup, namespaces.clone_flags(), ours, || init.run());
+    let cloned = launch::clone_into(
+        scope.is_none().then_some(&cgroup),
+        namespaces.clone_flags(),
+        ours,
+        || init.run(),
+    );
     back.restore()?;
     let (child, in_cgroup, channel) = cloned?;
 
@@ -241,7 +261,15 @@ fn build(
         hook_state: &hook_state,
         rlimits: &rlimits,
         oom_score_adj,
-        cgroup: (!in_cgroup).then_some(&cgroup),
+        cgroup: match scope {
+            Some((unit, resources)) => {
+                let properties = &properties;
+                let new = NewScope { id: &id, resources, devices: &devices, properties };
+                Entry::Adopt(&cgroup, unit, new)
+            }
+            None if in_cgroup => Entry::Born,
+            None => Entry::Join(&cgroup),
+        },
         map_ids: namespaces.creates(CloneFlags::CLONE_NEWUSER),
         seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
     };

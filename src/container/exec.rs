@@ -10,7 +10,7 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::create::{compile_seccomp, write_pid_file};
-use super::launch::{self, Child, Launch};
+use super::launch::{self, Child, Entry, Launch};
 use super::process::Liveness;
 use super::state::{Container, Status};
 use super::{console, start};
@@ -215,7 +215,7 @@ pub fn exec(
         sched::setns(&init_fd, CloneFlags::CLONE_NEWPID)
             .context("cannot join the container's pid namespace")?;
     }
-    let cloned = launch::clone_into(&cgroup, CloneFlags::empty(), ours, || tenant.run());
+    let cloned = launch::clone_into(Some(&cgroup), CloneFlags::empty(), ours, || tenant.run());
     sched::setns(&own, CloneFlags::CLONE_NEWPID)
         .context("cannot return to our own pid namespace")?;
     let (child, in_cgroup, channel) = cloned?;
@@ -233,7 +233,7 @@ pub fn exec(
         hook_state: &hook_state,
         rlimits: &rlimits,
         oom_score_adj,
-        cgroup: joined.as_ref(),
+        cgroup: joined.as_ref().map_or(Entry::Born, Entry::Join),
         map_ids: false,
         seccomp: profile,
     };

@@ -11,7 +11,8 @@ use rustix::process::{
 };
 
 use super::idmap;
-use crate::cgroup::Cgroup;
+use crate::cgroup::systemd::{NewScope, Unit};
+use crate::cgroup::{Cgroup, Driver};
 use crate::init::channel::{Channel, FromInit, FromParent};
 use crate::init::hooks::{self, HookState};
 use crate::seccomp::notify;
@@ -26,25 +27,44 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
-/// Forks into `flags` and, where the kernel can, straight into the container's cgroup. Returns
-/// the child and whether it is in the cgroup already. `child` runs in the new process and does not
-/// return; the process closes its copy of `ours`: otherwise it would never see the end of its
-/// parent.
+/// How a child gets into the container's cgroup.
+#[derive(Debug)]
+pub enum Entry<'a> {
+    /// It was born in it.
+    Born,
+    /// It is moved.
+    Join(&'a Cgroup),
+    /// systemd makes the cgroup around it.
+    Adopt(&'a Cgroup, &'a Unit, NewScope<'a>),
+}
+
+/// Forks into `flags` and, where the kernel can, straight into the container's cgroup (`None`: it
+/// is still to be made). Returns the child and whether it is in the cgroup already. `child` runs in
+/// the new process and does not return; the process closes its copy of `ours`: otherwise it would
+/// never see the end of its parent.
 ///
 /// # Errors
 /// The kernel's, with what they usually mean.
 pub fn clone_into(
-    cgroup: &Cgroup,
+    cgroup: Option<&Cgroup>,
     flags: CloneFlags,
     ours: Channel,
     child: impl FnOnce() -> Result<(Child, bool, Channel)>,
 ) -> Result<(Child, bool, Channel)> {
-    let directory = cgroup.open_v2()?;
+    let directory = cgroup.map_or(Ok(None), Cgroup::open_v2)?;
     let flags = u64::from(flags.bits().cast_unsigned());
     let mut into = directory.as_ref().map(AsFd::as_fd);
     let forked = match clone3(&CloneArgs { flags, cgroup: into }) {
         // The container has divided its cgroup among cgroups below: nobody can be in it itself.
         Err(err) if into.is_some() && err.raw_os_error() == Some(libc::EBUSY) => {
+            into = None;
+            clone3(&CloneArgs { flags, cgroup: into })
+        }
+        // An ordinary user may not; their systemd may.
+        Err(err)
+            if err.raw_os_error() == Some(libc::EACCES)
+                && cgroup.is_some_and(|it| matches!(it.driver(), Driver::Systemd(_))) =>
+        {
             into = None;
             clone3(&CloneArgs { flags, cgroup: into })
         }
@@ -74,8 +94,8 @@ pub struct Launch<'a> {
     pub rlimits: &'a [(Resource, Rlimit)],
     /// The OOM score adjustment.
     pub oom_score_adj: Option<i32>,
-    /// The cgroup, if the child is not born in it.
-    pub cgroup: Option<&'a Cgroup>,
+    /// How the child gets into its cgroup.
+    pub cgroup: Entry<'a>,
     /// Whether a new user namespace waits for its maps.
     pub map_ids: bool,
     /// The profile, for its listener.
@@ -112,8 +132,10 @@ impl Launch<'_> {
     }
 
     fn talk(&mut self) -> Result<()> {
-        if let Some(cgroup) = self.cgroup {
-            cgroup.join(self.child.pid)?;
+        match &self.cgroup {
+            Entry::Born => {}
+            Entry::Join(cgroup) => cgroup.join(self.child.pid)?,
+            Entry::Adopt(cgroup, unit, scope) => cgroup.adopt(unit, self.child.pid, scope)?,
         }
         if self.map_ids
             && let Some(linux) = self.spec.linux()

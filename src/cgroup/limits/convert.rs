@@ -5,7 +5,7 @@ use super::{CgroupError, invalid};
 /// `cpu.shares` (2–262144, default 1024) → `cpu.weight` (1–10000, default 100): the curve through
 /// the two ends and the two defaults that runc, crun and Kubernetes agreed on in 2025,
 /// 10 ^ ((l² + 125·l) / 612 − 7/34) with l = log2(shares), rounded up.
-pub(super) fn cpu_weight(shares: u64) -> u64 {
+pub(in crate::cgroup) fn cpu_weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,
@@ -22,7 +22,7 @@ pub(super) fn cpu_weight(shares: u64) -> u64 {
 ///
 /// # Errors
 /// For a weight outside of v1's range.
-pub(super) fn io_weight(weight: u16) -> Result<u64, CgroupError> {
+pub(in crate::cgroup) fn io_weight(weight: u16) -> Result<u64, CgroupError> {
     blkio_weight("blockIO.weight", weight)?;
     Ok(1 + (u64::from(weight) - 10) * 9999 / 990)
 }
@@ -31,7 +31,7 @@ pub(super) fn io_weight(weight: u16) -> Result<u64, CgroupError> {
 ///
 /// # Errors
 /// For a weight outside of v1's range.
-pub(super) fn blkio_weight(field: &str, weight: u16) -> Result<(), CgroupError> {
+pub(in crate::cgroup) fn blkio_weight(field: &str, weight: u16) -> Result<(), CgroupError> {
     if (10..=1000).contains(&weight) {
         return Ok(());
     }
@@ -42,7 +42,7 @@ pub(super) fn blkio_weight(field: &str, weight: u16) -> Result<(), CgroupError> 
 ///
 /// # Errors
 /// When there is no memory limit to subtract, or it is larger.
-pub(super) fn swap(memory_swap: i64, memory: i64) -> Result<Option<i64>, CgroupError> {
+pub(in crate::cgroup) fn swap(memory_swap: i64, memory: i64) -> Result<Option<i64>, CgroupError> {
     match (memory_swap, memory) {
         // On v1, a memory limit that is lifted takes memory+swap with it.
         (0, -1) | (-1, _) => Ok(Some(-1)),
@@ -63,7 +63,7 @@ pub(super) fn swap(memory_swap: i64, memory: i64) -> Result<Option<i64>, CgroupE
 }
 
 /// A limit of v2, where -1 is spelled `max`.
-pub(super) fn or_max(limit: i64) -> String {
+pub(in crate::cgroup) fn or_max(limit: i64) -> String {
     if limit == -1 { "max".to_owned() } else { limit.to_string() }
 }
 
@@ -71,7 +71,10 @@ pub(super) fn or_max(limit: i64) -> String {
 ///
 /// # Errors
 /// For other negative numbers.
-pub(super) fn limit(field: &str, value: Option<i64>) -> Result<Option<i64>, CgroupError> {
+pub(in crate::cgroup) fn limit(
+    field: &str,
+    value: Option<i64>,
+) -> Result<Option<i64>, CgroupError> {
     match value {
         None | Some(0) => Ok(None),
         Some(value) if value >= -1 => Ok(Some(value)),

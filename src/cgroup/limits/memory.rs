@@ -10,6 +10,12 @@ use super::convert::{limit, or_max, swap};
 use super::{CgroupError, Knobs, invalid, only_on_v1};
 
 pub(super) fn set(knobs: &Knobs, memory: &LinuxMemory) -> Result<(), CgroupError> {
+    let wanted = check(knobs, memory)?;
+    if knobs.v2 { set_v2(knobs, memory, &wanted) } else { set_v1(knobs, memory, &wanted) }
+}
+
+/// Checks the numbers, and if that is asked for, that what is in use fits.
+pub(super) fn check(knobs: &Knobs, memory: &LinuxMemory) -> Result<Wanted, CgroupError> {
     let wanted = Wanted {
         limit: limit("memory.limit", memory.limit())?,
         swap: limit("memory.swap", memory.swap())?,
@@ -18,11 +24,11 @@ pub(super) fn set(knobs: &Knobs, memory: &LinuxMemory) -> Result<(), CgroupError
     if memory.check_before_update() == Some(true) {
         refuse_below_usage(knobs, &wanted)?;
     }
-    if knobs.v2 { set_v2(knobs, memory, &wanted) } else { set_v1(knobs, memory, &wanted) }
+    Ok(wanted)
 }
 
 /// The limits, checked; `None` is "not set".
-struct Wanted {
+pub(super) struct Wanted {
     limit: Option<i64>,
     /// Memory and swap together.
     swap: Option<i64>,

@@ -4,7 +4,7 @@
 //! is not asked for is not touched, so the same code serves create and update. A value of 0 means
 //! "not set" where the spec's own writers (Docker, containerd) use it so.
 
-mod convert;
+pub(in crate::cgroup) mod convert;
 mod cpu;
 mod hugetlb;
 mod io;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::{Cgroup, CgroupError, Mode, file};
+use super::{Cgroup, CgroupError, Driver, Mode, file};
 
 impl Cgroup {
     /// Applies limits. `resources.devices` is not looked at ([`Cgroup::set_devices`]).
@@ -27,6 +27,21 @@ impl Cgroup {
     /// [`CgroupError::Value`], [`CgroupError::NoController`], or the file that refused its value.
     /// What was written before the error stays.
     pub fn set(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        match &self.driver {
+            Driver::Cgroupfs => self.set_files(resources),
+            Driver::Systemd(unit) => {
+                if let Some(memory) = resources.memory() {
+                    // Before systemd writes the file.
+                    memory::check(&self.knobs("memory"), memory)?;
+                }
+                let resources = self.set_limit_properties(unit, resources)?;
+                self.set_files(&resources)
+            }
+        }
+    }
+
+    /// Writes the files.
+    pub(super) fn set_files(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
         if let Some(pids) = resources.pids() {
             pids::set(&self.knobs("pids"), pids)?;
         }
