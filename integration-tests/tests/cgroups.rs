@@ -319,7 +319,7 @@ fn ps_shows_the_processes_of_the_container_and_no_others() {
         assert!(lines[0].contains("PID") && lines[0].contains("CMD"), "{table:?}");
         assert_eq!(lines.len(), 4, "{table:?}");
         assert!(table.stdout.contains("sleep 900") && table.stdout.contains("sleep 901"));
-        let chosen = c.call(&["ps", c.id(), "-o", "pid,args"]);
+        let chosen = c.call(&["ps", c.id(), "-eo", "pid,args"]);
         assert!(chosen.ok().contains("sleep 900"), "{chosen:?}");
         c.call_on("ps", &["--format", "yaml"]).refused(1, &["format"]);
     }

@@ -12,15 +12,19 @@ fn run(script: &str, change: impl FnOnce(Config) -> Config) -> String {
 #[test]
 fn masked_files_read_empty_and_masked_directories_are_empty() {
     let config = Config::sh(
-        "cat /etc/secret; ls /etc/secrets; touch /etc/secrets/x 2>/dev/null || echo read-only; echo end",
+        "cat /etc/secret /etc/other; for dir in a b c; do ls /etc/$dir; \
+         touch /etc/$dir/x 2>/dev/null || echo read-only; done; echo end",
     );
-    let c = Container::native(
-        config.set("/linux/maskedPaths", json!(["/etc/secret", "/etc/secrets", "/not/there"])),
-    );
+    let masked =
+        ["/etc/secret", "/etc/a", "/not/there", "/etc/other", "/etc/b", "/etc/c", "/etc/a"];
+    let c = Container::native(config.set("/linux/maskedPaths", json!(masked)));
     fs::write(c.rootfs().join("etc/secret"), "secret").unwrap();
-    fs::create_dir(c.rootfs().join("etc/secrets")).unwrap();
-    fs::write(c.rootfs().join("etc/secrets/one"), "secret").unwrap();
-    assert_eq!(c.run().ok(), "read-only\nend");
+    fs::write(c.rootfs().join("etc/other"), "secret").unwrap();
+    for dir in ["a", "b", "c"] {
+        fs::create_dir(c.rootfs().join("etc").join(dir)).unwrap();
+        fs::write(c.rootfs().join("etc").join(dir).join("one"), "secret").unwrap();
+    }
+    assert_eq!(c.run().ok(), "read-only\nread-only\nread-only\nend");
     assert!(!c.rootfs().join("not").exists(), "what is not there need not be masked");
 }
 

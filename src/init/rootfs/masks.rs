@@ -45,10 +45,12 @@ pub fn mask(root: &Root, paths: &[String]) -> Result<(), FinishError> {
     Ok(())
 }
 
-/// What is mounted over masked paths, made when first needed.
+/// What is mounted over masked paths, kept for the next one.
 #[derive(Debug, Default)]
 struct Covers {
+    /// The container's /dev/null.
     file: Option<OwnedFd>,
+    /// The empty tmpfs that covers the first directory.
     directory: Option<OwnedFd>,
 }
 
@@ -57,26 +59,33 @@ impl Covers {
         let Some(target) = find(root, path)? else {
             return Ok(());
         };
-        let kind = FileType::from_raw_mode(fstat(&target)?.st_mode);
-        let cover = if kind == FileType::Directory {
-            kept(&mut self.directory, empty_directory)?
+        if FileType::from_raw_mode(fstat(&target)?.st_mode) == FileType::Directory {
+            self.cover_directory(&target)
         } else {
-            kept(&mut self.file, || Ok(stdio::dev_null(root)?))?
+            self.cover_file(root, &target)
+        }
+    }
+
+    fn cover_file(&mut self, root: &Root, target: &OwnedFd) -> Result<(), Reason> {
+        let null = match &self.file {
+            Some(null) => null,
+            None => self.file.insert(stdio::dev_null(root)?),
         };
-        let tree = detached::clone_fd(cover.as_fd(), false)?;
+        let tree = detached::clone_fd(null.as_fd(), false)?;
         Ok(detached::attach(tree.as_fd(), target.as_fd())?)
     }
-}
 
-/// What is in `slot`, put there by `make` the first time.
-fn kept(
-    slot: &mut Option<OwnedFd>,
-    make: impl FnOnce() -> Result<OwnedFd, Reason>,
-) -> Result<&OwnedFd, Reason> {
-    Ok(match slot {
-        Some(made) => made,
-        None => slot.insert(make()?),
-    })
+    /// The first directory gets the tmpfs itself, the others copies of it: before Linux 6.15
+    /// only a mount that is attached can be copied.
+    fn cover_directory(&mut self, target: &OwnedFd) -> Result<(), Reason> {
+        let tree = match &self.directory {
+            Some(first) => detached::clone_fd(first.as_fd(), false)?,
+            None => empty_directory()?,
+        };
+        detached::attach(tree.as_fd(), target.as_fd())?;
+        self.directory.get_or_insert(tree);
+        Ok(())
+    }
 }
 
 /// A mount of an empty tmpfs in which nothing can be created.

@@ -67,6 +67,8 @@ pub struct Connection {
     stream: UnixStream,
     serial: u32,
     early: VecDeque<Message>,
+    /// The beginning of a message whose rest had not come when a time limit was over.
+    begun: Vec<u8>,
 }
 
 impl Connection {
@@ -82,7 +84,7 @@ impl Connection {
         let stream = address
             .connect()
             .map_err(|source| DbusError::Connect { address: address.to_string(), source })?;
-        let mut connection = Self { stream, serial: 0, early: VecDeque::new() };
+        let mut connection = Self { stream, serial: 0, early: VecDeque::new(), begun: Vec::new() };
         connection.authenticate(address, identity, deadline)?;
         Ok(connection)
     }
@@ -178,33 +180,44 @@ impl Connection {
         }
     }
 
+    /// The next message. One that is half there when the time is over stays in `begun`, so that
+    /// whoever waits again gets it whole.
     fn next(&mut self, what: &str, deadline: Deadline) -> Result<Message, DbusError> {
-        let mut fixed = [0; FIXED];
-        self.receive(&mut fixed, what, deadline)?;
-        let rest = message::rest_length(&fixed)?;
-        let mut bytes = fixed.to_vec();
-        bytes.resize(FIXED + rest, 0);
-        self.receive(bytes.get_mut(FIXED..).unwrap_or_default(), what, deadline)?;
-        message::decode(&bytes)
+        self.fill(FIXED, what, deadline)?;
+        let fixed = self.begun.first_chunk().ok_or(DbusError::Protocol("a message is cut off"))?;
+        let length = FIXED + message::rest_length(fixed)?;
+        self.fill(length, what, deadline)?;
+        message::decode(&std::mem::take(&mut self.begun))
     }
 
+    /// Reads until `begun` has this length.
+    fn fill(&mut self, length: usize, what: &str, deadline: Deadline) -> Result<(), DbusError> {
+        let mut chunk = [0; 4096];
+        while let Some(missing) = length.checked_sub(self.begun.len()).filter(|left| *left > 0) {
+            let room = chunk.get_mut(..missing.min(4096)).unwrap_or_default();
+            let count = self.receive(room, what, deadline)?;
+            self.begun.extend(room.get(..count).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Reads what there is, at least a byte.
     fn receive(
         &mut self,
-        mut room: &mut [u8],
+        room: &mut [u8],
         what: &str,
         deadline: Deadline,
-    ) -> Result<(), DbusError> {
-        while !room.is_empty() {
+    ) -> Result<usize, DbusError> {
+        loop {
             let left = deadline.left().ok_or_else(|| DbusError::Timeout(what.to_owned()))?;
             self.stream.set_read_timeout(Some(left))?;
             match self.stream.read(room) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(count) => room = room.get_mut(count..).unwrap_or_default(),
+                Ok(count) => return Ok(count),
                 Err(err) if is_passing(&err) => {}
                 Err(err) => return Err(err.into()),
             }
         }
-        Ok(())
     }
 
     fn send(&mut self, mut bytes: &[u8], what: &str, deadline: Deadline) -> Result<(), DbusError> {
@@ -233,7 +246,8 @@ mod tests {
 
     fn pair() -> (Connection, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Connection { stream: ours, serial: 0, early: VecDeque::new() }, theirs)
+        let begun = Vec::new();
+        (Connection { stream: ours, serial: 0, early: VecDeque::new(), begun }, theirs)
     }
 
     fn soon() -> Deadline {
@@ -259,6 +273,21 @@ mod tests {
         let (mut connection, mut peer) = pair();
         peer.write_all(&[b'x'; 64]).unwrap();
         assert!(matches!(connection.call(&call(), soon()), Err(DbusError::Protocol(_))));
+    }
+
+    #[test]
+    fn a_message_that_comes_in_pieces_is_whole_after_a_time_limit_in_between() {
+        let (mut connection, mut peer) = pair();
+        // Any message will do: the peer's own call.
+        let bytes = message::encode(&call(), 7).unwrap();
+        for cut in [1, FIXED, FIXED + 3, bytes.len() - 1] {
+            let (first, second) = bytes.split_at(cut);
+            peer.write_all(first).unwrap();
+            let early = connection.next("it", Deadline::after(Duration::from_millis(5)));
+            assert!(matches!(early, Err(DbusError::Timeout(_))), "cut at {cut}");
+            peer.write_all(second).unwrap();
+            assert_eq!(connection.next("it", soon()).unwrap().kind, Kind::Other, "cut at {cut}");
+        }
     }
 
     #[test]
