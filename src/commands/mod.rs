@@ -1,5 +1,6 @@
 //! One thin file per subcommand: its arguments, one call into [`crate::container`], its output.
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod exec;
@@ -9,6 +10,7 @@ pub mod kill;
 pub mod list;
 pub mod pause;
 pub mod ps;
+pub mod restore;
 pub mod run;
 pub mod spec;
 pub mod start;
@@ -57,6 +59,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
     };
     match command {
         Subcommands::Run(command) => return Ok(command.run(&global)?),
+        Subcommands::Restore(command) => return Ok(command.run(&global)?),
         Subcommands::Exec(command) => {
             return command
                 .run(&global)
@@ -69,6 +72,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Delete(command) => command.run(&global)?,
         Subcommands::List(command) => command.run(&global)?,
         Subcommands::Ps(command) => command.run(&global)?,
+        Subcommands::Checkpoint(command) => command.run(&global)?,
         Subcommands::Pause(command) => command.run(&global)?,
         Subcommands::Resume(command) => command.run(&global)?,
         Subcommands::Update(command) => command.run(&global)?,

@@ -12,6 +12,7 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::bundle::Bundle;
+use super::criu::descriptors;
 use super::id::ContainerId;
 use super::launch::{self, Launch};
 use super::process::ProcessId;
@@ -64,15 +65,15 @@ pub struct Created {
 
 /// Everything that is decided before anything exists.
 #[derive(Debug)]
-struct Decided {
-    bundle: Bundle,
-    plan: Option<Plan>,
+pub(super) struct Decided {
+    pub(super) bundle: Bundle,
+    pub(super) plan: Option<Plan>,
     program: Program,
     tuning: Tuning,
     seccomp: Option<Filter>,
-    namespaces: Namespaces,
-    cgroup: Cgroup,
-    devices: DeviceRules,
+    pub(super) namespaces: Namespaces,
+    pub(super) cgroup: Cgroup,
+    pub(super) devices: DeviceRules,
 }
 
 /// Creates the container `id` from `bundle`.
@@ -86,6 +87,21 @@ pub fn create(
     options: Options,
 ) -> Result<Created> {
     let decided = decide(id, bundle, &options)?;
+    let mut container = claim(store, id, &decided, options.no_new_keyring)?;
+    match build(&mut container, decided, options) {
+        Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
+        Err(error) => Err(abandon(store, &container, error)),
+    }
+}
+
+/// Takes the id for what was decided.
+pub(super) fn claim(
+    store: &Store,
+    id: &ContainerId,
+    decided: &Decided,
+    no_new_keyring: bool,
+) -> Result<Container> {
+    let gpu_rules = gpu_rules(decided.plan.as_ref())?;
     let dir = store.claim(id)?;
     let state = State::new(
         id,
@@ -96,25 +112,27 @@ pub fn create(
         decided.devices.clone(),
     );
     let mut container = Container { dir, state };
-    container.state.no_new_keyring = options.no_new_keyring;
-    container.state.gpu_rules = gpu_rules(decided.plan.as_ref())?;
-    match build(&mut container, decided, options) {
-        Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
-        // Not our cgroup: what runs in it belongs to another container.
-        Err(error) if is_foreign_cgroup(&error) => {
-            let _ = container.dir.remove();
-            Err(error)
-        }
-        Err(error) => {
-            // The first failure is what the caller needs to hear; what could not be undone is
-            // added to it.
-            let left = delete::remove_traces(store, &container).unwrap_or_else(|err| vec![err]);
-            Err(left.into_iter().fold(error, |error, more| {
-                let (error, more) = (log::one_line(&error), log::one_line(&more));
-                anyhow!("{error}; while cleaning up: {more}")
-            }))
-        }
+    container.state.no_new_keyring = no_new_keyring;
+    container.state.gpu_rules = gpu_rules;
+    if !decided.program.terminal {
+        container.state.stdio = descriptors::pipes();
     }
+    Ok(container)
+}
+
+/// Takes back what exists of a container that could not be made; returns what to tell the caller.
+pub(super) fn abandon(store: &Store, container: &Container, error: Error) -> Error {
+    // Not our cgroup: what runs in it belongs to another container.
+    if is_foreign_cgroup(&error) {
+        let _ = container.dir.remove();
+        return error;
+    }
+    // The first failure is what the caller needs to hear; what could not be undone is added to it.
+    let left = delete::remove_traces(store, container).unwrap_or_else(|err| vec![err]);
+    left.into_iter().fold(error, |error, more| {
+        let (error, more) = (log::one_line(&error), log::one_line(&more));
+        anyhow!("{error}; while cleaning up: {more}")
+    })
 }
 
 fn is_foreign_cgroup(error: &Error) -> bool {
@@ -122,7 +140,11 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 }
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
-fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
+pub(super) fn decide(
+    id: &ContainerId,
+    mut bundle: Bundle,
+    options: &Options,
+) -> Result<Decided> {
     let plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
     if let Some(plan) = &plan {
         for note in &plan.notes {
@@ -260,7 +282,7 @@ fn build(
 }
 
 /// What the cgroup room knows, in the words of the init.
-fn cgroup_view(mounts: ContainerMounts) -> CgroupView {
+pub(super) fn cgroup_view(mounts: ContainerMounts) -> CgroupView {
     match mounts {
         ContainerMounts::V2 { cgroup_dir, host_mount } => {
             CgroupView::V2 { own: cgroup_dir, all: host_mount }

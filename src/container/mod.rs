@@ -7,6 +7,7 @@
 pub mod bundle;
 pub mod console;
 pub mod create;
+pub mod criu;
 pub mod delete;
 pub mod exec;
 pub mod foreground;

@@ -7,6 +7,7 @@
 //! each vendor is one folder, listed once, in [`vendor`].
 
 pub mod absorb;
+pub mod checkpoint;
 pub mod error;
 pub mod explain;
 pub mod loader;
