@@ -2,6 +2,10 @@
 //!
 //! [CRIU's RPC](https://criu.org/RPC): one protobuf message per packet of a `SOCK_SEQPACKET`
 //! socket whose number is criu's argument.
+//!
+//! A request names directories by the descriptors of whoever made the socket. CRIU mounts in these
+//! directories, which it can only do in its own mount namespace. So the socket and the descriptors
+//! are made by the process that becomes criu, and the parent is sent the socket's other end.
 
 use std::convert::Infallible;
 use std::io::{self, IoSliceMut};
@@ -55,8 +59,15 @@ pub struct Surroundings<'a> {
     pub own_mounts: bool,
     /// Whether it gets our stdin, stdout and stderr; otherwise /dev/null.
     pub stdio: bool,
-    /// Descriptors that it keeps, under their numbers.
-    pub keep: Vec<BorrowedFd<'a>>,
+}
+
+/// What criu is asked, and the descriptors that the question names, which criu inherits.
+#[derive(Debug)]
+pub struct Request {
+    /// The message.
+    pub message: Criu_req,
+    /// The descriptors.
+    pub descriptors: Vec<OwnedFd>,
 }
 
 /// A criu at work.
@@ -144,7 +155,7 @@ impl Criu {
         let mut request = Criu_req::new();
         request.set_type(kind);
         request.features = MessageField::from_option(features);
-        self.run(kind, &Surroundings::default(), move || Ok(request), |_, _| Ok(()))
+        self.run(kind, &Surroundings::default(), move || Ok(Request { message: request, descriptors: Vec::new() }), |_, _| Ok(()))
     }
 
     /// Starts criu with the request that `request` makes, answers its notifications with
@@ -160,7 +171,7 @@ impl Criu {
         &self,
         kind: Criu_req_type,
         surroundings: &Surroundings<'_>,
-        request: impl FnOnce() -> Result<Criu_req>,
+        request: impl FnOnce() -> Result<Request>,
         mut notify: impl FnMut(&Criu_notify, Option<OwnedFd>) -> Result<()>,
     ) -> Result<Criu_resp> {
         let session = self.start(surroundings, request)?;
@@ -181,32 +192,28 @@ impl Criu {
     fn start(
         &self,
         surroundings: &Surroundings<'_>,
-        request: impl FnOnce() -> Result<Criu_req>,
+        request: impl FnOnce() -> Result<Request>,
     ) -> Result<Session> {
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) =
-            net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-                .context("cannot make the line to criu")?;
+        let (line, their_line) = stream_pair().context("cannot make the line to criu")?;
         let (parent, child) = Channel::pair().context("cannot make the line to criu")?;
         let flags = if surroundings.own_mounts { libc::CLONE_NEWNS as u64 } else { 0 };
         let forked = clone3(&CloneArgs { flags, cgroup: None });
         let pid = match forked.context("cannot start criu (clone3)")? {
             Forked::Parent { pid, .. } => pid,
             Forked::Child => {
-                drop(parent);
-                let Err(error) = self.become_criu(surroundings, request, &ours, &theirs, &child);
+                drop((parent, line));
+                let Err(error) = self.become_criu(surroundings, request, their_line, &child);
                 let _ = child.report(&FromInit::Failed(log::one_line(&error)));
                 std::process::exit(255)
             }
         };
         // The death of either process is an end of file for the other.
-        drop((theirs, child));
-        let session = Session { socket: ours, pid };
-        match session.let_go(surroundings.cgroup, &parent) {
-            Ok(()) => Ok(session),
+        drop((their_line, child));
+        match let_go(pid, surroundings.cgroup, &parent, &line) {
+            Ok(socket) => Ok(Session { socket, pid }),
             Err(error) => {
                 drop(parent);
-                let _ = session.end();
+                wait_for(pid)?;
                 Err(error)
             }
         }
@@ -216,13 +223,17 @@ impl Criu {
     fn become_criu(
         &self,
         surroundings: &Surroundings<'_>,
-        request: impl FnOnce() -> Result<Criu_req>,
-        ours: &OwnedFd,
-        theirs: &OwnedFd,
+        request: impl FnOnce() -> Result<Request>,
+        line: OwnedFd,
         parent: &Channel,
     ) -> Result<Infallible> {
         parent.wait_for(FromParent::Go).context("the parent gave up")?;
-        let request = request()?.write_to_bytes().context("cannot write the request for criu")?;
+        let Request { message, descriptors } = request()?;
+        let message = message.write_to_bytes().context("cannot write the request for criu")?;
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+                .context("cannot make criu's socket")?;
         if !surroundings.stdio {
             let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
             let null = rustix::fs::open("/dev/null", flags, Mode::empty())
@@ -232,12 +243,12 @@ impl Criu {
             rustix::stdio::dup2_stderr(&null).context("cannot set criu's stderr")?;
         }
         sys::fd::close_on_exec_from(3).context("cannot close descriptors on exec")?;
-        for fd in surroundings.keep.iter().copied().chain([theirs.as_fd()]) {
+        for fd in descriptors.iter().chain([&theirs]) {
             rustix::io::fcntl_setfd(fd, FdFlags::empty()).context("cannot keep a descriptor")?;
         }
-        // criu asks the socket who made it, and opens directories through that process: the
-        // request may come from here, the descriptors in it are the parent's.
-        send(ours.as_fd(), &request).context("cannot write to criu")?;
+        send(ours.as_fd(), &message).context("cannot write to criu")?;
+        sys::net::send_descriptor(line.as_fd(), ours.as_fd(), b"criu")
+            .context("cannot hand criu's socket on")?;
         let socket = theirs.as_raw_fd().to_string();
         let failed = Command::new(&self.program).arg("swrk").arg(socket).exec();
         Err(anyhow!(failed).context(format!("cannot execute {}", self.program.display())))
@@ -245,20 +256,6 @@ impl Criu {
 }
 
 impl Session {
-    /// Puts the new process in its cgroup and waits until it is criu.
-    fn let_go(&self, cgroup: Option<&Cgroup>, child: &Channel) -> Result<()> {
-        if let Some(cgroup) = cgroup {
-            cgroup.join(self.pid)?;
-        }
-        // One that has failed already is heard below.
-        let _ = child.tell(FromParent::Go);
-        match child.next().context("cannot hear criu's process")? {
-            None => Ok(()),
-            Some(FromInit::Failed(text)) => bail!("{text}"),
-            Some(_) => bail!("criu's process said something else than expected"),
-        }
-    }
-
     fn converse(
         &self,
         kind: Criu_req_type,
@@ -342,13 +339,40 @@ impl Session {
     /// Closes the line and waits until criu is gone.
     fn end(self) -> Result<WaitStatus> {
         drop(self.socket);
-        loop {
-            match waitpid(Pid::from_raw(self.pid), None) {
-                Err(nix::Error::EINTR) => {}
-                status => return status.context("cannot wait for criu"),
-            }
+        wait_for(self.pid)
+    }
+}
+
+/// Puts the new process in its cgroup, waits until it is criu, and returns the line to it.
+fn let_go(
+    pid: i32,
+    cgroup: Option<&Cgroup>,
+    child: &Channel,
+    line: &OwnedFd,
+) -> Result<OwnedFd> {
+    if let Some(cgroup) = cgroup {
+        cgroup.join(pid)?;
+    }
+    // One that has failed already is heard below.
+    let _ = child.tell(FromParent::Go);
+    match child.next().context("cannot hear criu's process")? {
+        None => sys::net::receive_descriptor(line.as_fd()).context("cannot reach criu"),
+        Some(FromInit::Failed(text)) => bail!("{text}"),
+        Some(_) => bail!("criu's process said something else than expected"),
+    }
+}
+
+fn wait_for(pid: i32) -> Result<WaitStatus> {
+    loop {
+        match waitpid(Pid::from_raw(pid), None) {
+            Err(nix::Error::EINTR) => {}
+            status => return status.context("cannot wait for criu"),
         }
     }
+}
+
+fn stream_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
 }
 
 fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {

@@ -9,9 +9,9 @@ use rust_criu::rust_criu_protobuf::rpc::{
     Criu_features, Criu_page_server_info, Criu_req, Criu_req_type,
 };
 
-use super::client::{Criu, Surroundings};
+use super::client::{Criu, Request, Surroundings};
 use super::options::{self, Common};
-use super::{descriptors, external, log, namespaces, options::external_mount};
+use super::{descriptors as stdio, external, log, namespaces, options::external_mount};
 use crate::cgroup::devices::DeviceRule;
 use crate::container::state::{Container, Status};
 use crate::gpu;
@@ -38,6 +38,9 @@ pub struct Options {
     pub status_fd: Option<OwnedFd>,
 }
 
+/// The name of criu's log.
+const LOG: &str = "dump.log";
+
 /// criu from this version on tells in a notification that it serves memory.
 const STATUS_READY: u32 = 3_15_00;
 
@@ -55,8 +58,8 @@ pub fn dump(container: &Container, mut options: Options) -> Result<()> {
     let spec = container.spec()?;
     let criu = Criu::find()?;
     options::make_directory(&options.common.images)?;
-    let (mut request, directories) =
-        options.common.request("dump.log", &container.state.annotations)?;
+    let (mut request, mut descriptors) =
+        options.common.request(LOG, &container.state.annotations)?;
     let root = container.state.rootfs.to_str().context("the path of the rootfs is not UTF-8")?;
     request.set_root(root.to_owned());
     request.set_pid(init.pid);
@@ -93,7 +96,9 @@ pub fn dump(container: &Container, mut options: Options) -> Result<()> {
     }
     let notified = criu.is_at_least(STATUS_READY);
     if let (Some(fd), false) = (&options.status_fd, notified) {
+        let fd = fd.try_clone().context("cannot hand --status-fd on")?;
         request.set_status_fd(fd.as_raw_fd());
+        descriptors.push(fd);
     }
     // A pre-dump is of memory alone.
     if !options.pre_dump {
@@ -102,9 +107,9 @@ pub fn dump(container: &Container, mut options: Options) -> Result<()> {
         for (point, name) in external::of(&mounts, &host, &external::Known::of(&spec)) {
             request.ext_mnt.push(external_mount(&point, &name)?);
         }
-        let mut stdio = container.state.stdio.clone();
-        stdio.resize(3, String::new());
-        descriptors::save(&options.common.images, &stdio)?;
+        let mut names = container.state.stdio.clone();
+        names.resize(3, String::new());
+        stdio::save(&options.common.images, &names)?;
     }
     let kind = if options.pre_dump { Criu_req_type::PRE_DUMP } else { Criu_req_type::DUMP };
     let mut message = Criu_req::new();
@@ -114,7 +119,7 @@ pub fn dump(container: &Container, mut options: Options) -> Result<()> {
     let done = criu.run(
         kind,
         &Surroundings::default(),
-        || Ok(message),
+        || Ok(Request { message, descriptors }),
         |notify, _| {
             // An older criu has opened it by now; whoever waits for its end must not wait for us.
             let fd = if notified && notify.script() != "status-ready" {
@@ -131,8 +136,7 @@ pub fn dump(container: &Container, mut options: Options) -> Result<()> {
         },
     );
     let Err(error) = done else { return Ok(()) };
-    log::quote(&directories.log);
-    let error = error.context(format!("cannot dump the container (log file: {})", directories.log.display()));
+    let error = log::explain(error, &options.common.log(LOG), "cannot dump the container");
     Err(match open_device(container) {
         Some((pid, major, minor)) => error.context(format!(
             "process {pid} has the device {major}:{minor} open: {}",

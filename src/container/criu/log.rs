@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
+use anyhow::Error;
+
 use crate::container::json;
 use crate::log;
 
@@ -12,21 +14,33 @@ const BEFORE: usize = 5;
 /// The longest log that is looked through.
 const LONGEST: u64 = 256 << 20;
 
-/// Logs the errors in `file` as warnings, each with the lines before it: like `grep -n -B5 Error`.
-pub fn quote(file: &Path) {
-    let bytes = match json::read(file, LONGEST) {
-        Ok(bytes) => bytes,
-        Err(err) => return log::warn(format_args!("{}: {err}", file.display())),
-    };
-    let lines = errors(&String::from_utf8_lossy(&bytes));
-    if lines.is_empty() {
-        return;
+/// The error with which a run of criu ended, with what its log says. The errors in `file` are
+/// logged as warnings, each with the lines before it: like `grep -n -B5 Error`.
+pub fn explain(error: Error, file: &Path, what: &str) -> Error {
+    let Ok(bytes) = json::read(file, LONGEST) else { return error.context(what.to_owned()) };
+    let text = String::from_utf8_lossy(&bytes);
+    let quoted = errors(&text);
+    if !quoted.is_empty() {
+        log::warn(format_args!("--- Quoting {:?}", file.display().to_string()));
+        quoted.iter().for_each(log::warn);
+        log::warn("---");
     }
-    log::warn(format_args!("--- Quoting {:?}", file.display().to_string()));
-    for line in lines {
-        log::warn(line);
+    let file = file.display();
+    match reason(&text) {
+        Some(reason) => error.context(format!("{what} (log file: {file}): {reason}")),
+        None => error.context(format!("{what} (log file: {file})")),
     }
-    log::warn("---");
+}
+
+/// What criu could not do, in its own words: the last error but for the one that says that it
+/// failed as a whole and what went wrong while it gave up.
+fn reason(text: &str) -> Option<&str> {
+    let is_end = |line: &str| line.contains("FAILED");
+    let errors: Vec<&str> =
+        text.lines().filter_map(|line| Some(line.split_once("Error (")?.1)).collect();
+    let end = errors.iter().position(|line| is_end(line)).unwrap_or(errors.len());
+    let line = errors.get(..end)?.iter().rev().find(|line| !line.contains("failed with"))?;
+    Some(line.split_once("): ").map_or(*line, |(_, message)| message))
 }
 
 /// The lines with `Error` and what stands before them, numbered; `...` marks a gap.
@@ -53,7 +67,7 @@ fn errors(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::errors;
+    use super::{errors, reason};
 
     #[test]
     fn each_error_comes_with_five_lines_before_it_and_none_twice() {
@@ -67,5 +81,16 @@ mod tests {
         assert_eq!(found[8..10], ["...", "15:line 15"]);
         assert_eq!(found.last().map(String::as_str), Some("20:Error three"));
         assert!(errors("all is well\n").is_empty());
+    }
+
+    #[test]
+    fn the_reason_is_what_stopped_criu_and_not_that_it_stopped() {
+        let text = "(00.07) Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE\n\
+            (00.18) Error (criu/files-reg.c:2): Can't lookup mount=27 for fd=2 path=/x\n\
+            (00.18) Error (criu/cr-dump.c:3): Dump files (pid: 1) failed with -1\n\
+            (00.23) Error (criu/cr-dump.c:4): Dumping FAILED.\n\
+            (00.24) Error (criu/x.c:5): while giving up\n";
+        assert_eq!(reason(text), Some("Can't lookup mount=27 for fd=2 path=/x"));
+        assert_eq!(reason("fine\n"), None);
     }
 }

@@ -2,7 +2,7 @@
 //! when the container comes back.
 
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -68,7 +68,7 @@ pub fn declare(spec: &Spec, criu: &Criu, options: &mut Criu_opts) -> Result<()> 
 ///
 /// # Errors
 /// criu cannot join such a namespace, or it has gone.
-pub fn provide(spec: &Spec, criu: &Criu, options: &mut Criu_opts) -> Result<Vec<File>> {
+pub fn provide(spec: &Spec, criu: &Criu, options: &mut Criu_opts) -> Result<Vec<OwnedFd>> {
     let mut open = Vec::new();
     for (kind, path) in joined(spec) {
         let (name, minimum) = describe(kind);
@@ -96,7 +96,7 @@ pub fn provide(spec: &Spec, criu: &Criu, options: &mut Criu_opts) -> Result<Vec<
         inherit.set_key(key(name));
         inherit.set_fd(file.as_raw_fd());
         options.inherit_fd.push(inherit);
-        open.push(file);
+        open.push(file.into());
     }
     Ok(open)
 }

@@ -1,14 +1,14 @@
 //! What the requests for a dump and for a restore have in common.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::fd::AsRawFd;
+use std::fs::DirBuilder;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rust_criu::rust_criu_protobuf::rpc::{Criu_cg_mode, Criu_opts, Ext_mount_map};
+use rustix::fs::{Mode, OFlags};
 
 /// The annotation that names another configuration file for criu; empty: none at all.
 const CONFIG_ANNOTATION: &str = "org.criu.config";
@@ -70,19 +70,15 @@ pub struct Common {
     pub manage_cgroups_mode: CgroupsMode,
 }
 
-/// The open directories of a request: criu opens them through our descriptors, so they live as
-/// long as criu does.
-#[derive(Debug)]
-pub struct Directories {
-    _images: File,
-    _work: Option<File>,
-    /// The log file that criu writes.
-    pub log: PathBuf,
-}
-
 impl Common {
-    /// The request's options, and the directories that they refer to. A work directory that does
-    /// not exist is made.
+    /// The path of the log that criu writes.
+    #[must_use]
+    pub fn log(&self, file: &str) -> PathBuf {
+        self.work.as_ref().unwrap_or(&self.images).join(file)
+    }
+
+    /// The request's options, and the directories that they name. A work directory that does not
+    /// exist is made.
     ///
     /// # Errors
     /// A directory that cannot be used.
@@ -90,7 +86,7 @@ impl Common {
         &self,
         log_file: &str,
         annotations: &HashMap<String, String>,
-    ) -> Result<(Criu_opts, Directories)> {
+    ) -> Result<(Criu_opts, Vec<OwnedFd>)> {
         let images = open_directory(&self.images)?;
         let mut options = Criu_opts::new();
         options.set_images_dir_fd(images.as_raw_fd());
@@ -116,17 +112,14 @@ impl Common {
             Some(file) if file.is_empty() => {}
             Some(file) => options.set_config_file(file.clone()),
         }
-        let work = match &self.work {
-            None => None,
-            Some(path) => {
-                make_directory(path)?;
-                let work = open_directory(path)?;
-                options.set_work_dir_fd(work.as_raw_fd());
-                Some(work)
-            }
-        };
-        let log = self.work.as_ref().unwrap_or(&self.images).join(log_file);
-        Ok((options, Directories { _images: images, _work: work, log }))
+        let mut directories = vec![images];
+        if let Some(path) = &self.work {
+            make_directory(path)?;
+            let work = open_directory(path)?;
+            options.set_work_dir_fd(work.as_raw_fd());
+            directories.push(work);
+        }
+        Ok((options, directories))
     }
 }
 
@@ -142,14 +135,10 @@ pub fn make_directory(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-fn open_directory(path: &Path) -> Result<File> {
-    let open = || -> io::Result<File> {
-        if !fs::metadata(path)?.is_dir() {
-            return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
-        }
-        File::open(path)
-    };
-    open().with_context(|| format!("cannot open the directory {}", path.display()))
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .with_context(|| format!("cannot open the directory {}", path.display()))
 }
 
 /// A mount from outside under its name.

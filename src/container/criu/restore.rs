@@ -14,7 +14,7 @@ use rust_criu::rust_criu_protobuf::rpc::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::client::{Criu, Surroundings};
+use super::client::{Criu, Request, Surroundings};
 use super::external::NULL_DEVICE;
 use super::options::{Common, external_mount};
 use super::{descriptors, log, namespaces};
@@ -33,6 +33,9 @@ use crate::sys;
 
 /// criu from this version on can be told other LSM settings.
 const LSM: u32 = 3_16_00;
+
+/// The name of criu's log.
+const LOG: &str = "restore.log";
 
 /// What the caller wants.
 #[derive(Debug, Default)]
@@ -88,20 +91,13 @@ fn bring_back(
 ) -> Result<ProcessId> {
     let criu = Criu::find()?;
     let spec = &decided.bundle.spec;
-    let (mut request, directories) =
-        options.common.request("restore.log", &container.state.annotations)?;
-    request.set_evasive_devices(true);
-    request.set_rst_sibling(true);
-    request.inherit_fd = descriptors::inherited(&options.common.images)?;
-    if let Some(profile) = options.lsm_profile.take() {
+    let inherited = descriptors::inherited(&options.common.images)?;
+    if options.lsm_profile.is_some() {
         criu.require(LSM).context("--lsm-profile requires at least CRIU 3.16")?;
-        request.set_lsm_profile(profile);
     }
-    if let Some(context) = options.lsm_mount_context.take() {
+    if options.lsm_mount_context.is_some() {
         criu.require(LSM).context("--lsm-mount-context requires at least CRIU 3.16")?;
-        request.set_lsm_mount_context(context);
     }
-    let joined = namespaces::provide(spec, &criu, &mut request)?;
     let console = match &options.console_socket {
         Some(path) => Some(console::connect(path)?),
         None => options.console.take(),
@@ -127,7 +123,24 @@ fn bring_back(
         cgroup: Some(&decided.cgroup),
         own_mounts: true,
         stdio: true,
-        keep: joined.iter().map(AsFd::as_fd).collect(),
+    };
+    let annotations = container.state.annotations.clone();
+    // Made where criu will run: in its cgroup and its mount namespace.
+    let request = || -> Result<Request> {
+        let (mut request, mut descriptors) = options.common.request(LOG, &annotations)?;
+        request.set_evasive_devices(true);
+        request.set_rst_sibling(true);
+        request.inherit_fd = inherited;
+        descriptors.extend(namespaces::provide(spec, &criu, &mut request)?);
+        request.lsm_profile = options.lsm_profile;
+        request.lsm_mount_context = options.lsm_mount_context;
+        let own = fs::read_to_string("/proc/self/cgroup").context("cannot read our own cgroup")?;
+        request.cg_root = cgroup_roots(&own);
+        put_mounts(&mut request, &stage, &mut journal)?;
+        let mut message = Criu_req::new();
+        message.set_type(Criu_req_type::RESTORE);
+        message.opts = MessageField::some(request);
+        Ok(Request { message, descriptors })
     };
     let mut returning = Returning {
         hook_state: start::hook_state(container),
@@ -136,16 +149,15 @@ fn bring_back(
         own_network: decided.namespaces.creates(CloneFlags::CLONE_NEWNET),
         container,
     };
+    let log_file = options.common.log(LOG);
     let done = criu.run(
         Criu_req_type::RESTORE,
         &surroundings,
-        || complete(request, &stage, &mut journal),
+        request,
         |notify, fd| returning.answer(notify, fd),
     );
     if let Err(error) = done {
-        log::quote(&directories.log);
-        let log = directories.log.display();
-        return Err(error.context(format!("cannot restore the container (log file: {log})")));
+        return Err(log::explain(error, &log_file, "cannot restore the container"));
     }
     let init = container.state.init.context("criu has restored nothing")?;
     let _ = fs::remove_dir(&place);
@@ -155,10 +167,8 @@ fn bring_back(
     Ok(init)
 }
 
-/// The rest of the request, made where criu will run: in its cgroup and its mount namespace.
-fn complete(mut request: Criu_opts, stage: &Stage<'_>, journal: &mut Journal) -> Result<Criu_req> {
-    let own = fs::read_to_string("/proc/self/cgroup").context("cannot read our own cgroup")?;
-    request.cg_root = cgroup_roots(&own);
+/// Tells criu where the container's root is, and every mount that may be asked for.
+fn put_mounts(request: &mut Criu_opts, stage: &Stage<'_>, journal: &mut Journal) -> Result<()> {
     let staged = stage.build(journal)?;
     let root = staged.root.to_str().context("the path of the state directory is not UTF-8")?;
     request.set_root(root.to_owned());
@@ -169,10 +179,7 @@ fn complete(mut request: Criu_opts, stage: &Stage<'_>, journal: &mut Journal) ->
     if !staged.mounts.iter().any(|(point, _)| point == null) {
         request.ext_mnt.push(external_mount(null, null)?);
     }
-    let mut message = Criu_req::new();
-    message.set_type(Criu_req_type::RESTORE);
-    message.opts = MessageField::some(request);
-    Ok(message)
+    Ok(())
 }
 
 /// Where the container's cgroups are now, whatever they were called when it was dumped:
