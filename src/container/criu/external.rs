@@ -13,7 +13,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::init::mountinfo::Mount;
 
-/// What a masked file is called outside, as in runc.
+/// What the cover of a masked file is called outside, as in runc.
 pub const NULL_DEVICE: &str = "/dev/null";
 
 /// The kernel's own filesystems, which CRIU mounts anew. They may have the host's device number
@@ -106,11 +106,13 @@ pub fn of(container: &[Mount], host: &[Mount], known: &Known) -> Vec<(PathBuf, P
         .iter()
         .filter(|mount| mount.point != Path::new("/"))
         .filter_map(|mount| {
-            // A masked directory is an empty tmpfs of the container's own.
-            if known.masked.contains(&mount.point) && mount.root.ends_with("null") {
-                return Some((mount.point.clone(), NULL_DEVICE.into()));
+            if !is_external(mount) {
+                return None;
             }
-            is_external(mount).then(|| (mount.point.clone(), mount.point.clone()))
+            // Where /dev is not the container's own, neither is the null device over masked files.
+            let masked = known.masked.contains(&mount.point) && mount.root.ends_with("null");
+            let name = if masked { NULL_DEVICE.into() } else { mount.point.clone() };
+            Some((mount.point.clone(), name))
         })
         .collect();
     // Several mounts on one point share its name.
@@ -160,7 +162,8 @@ mod tests {
             "0:61 / /opt tmpfs",
             "0:62 / /opt overlay",
             "0:50 /sys /proc/sys proc",
-            "0:51 /null /proc/kcore tmpfs",
+            "0:51 /null /proc/keys tmpfs",
+            "0:5 /null /proc/kcore devtmpfs",
             "0:63 / /proc/acpi tmpfs",
             "0:64 / /run tmpfs",
             "0:19 / /shared tmpfs",
@@ -169,7 +172,7 @@ mod tests {
         let host = ["8:1 / / ext4", "0:20 / /sys sysfs", "0:19 / /shared tmpfs"].map(mount);
         let known = known(
             &[("/proc", false), ("/dev", false), ("/sys", false), ("/secret", true)],
-            &["/proc/kcore", "/proc/acpi"],
+            &["/proc/kcore", "/proc/keys", "/proc/acpi"],
             true,
         );
         assert_eq!(
