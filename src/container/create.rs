@@ -140,11 +140,7 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 }
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
-pub(super) fn decide(
-    id: &ContainerId,
-    mut bundle: Bundle,
-    options: &Options,
-) -> Result<Decided> {
+pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
     let plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
     if let Some(plan) = &plan {
         for note in &plan.notes {

@@ -89,7 +89,8 @@ pub(crate) mod tests {
 
     #[test]
     fn optional_fields_and_escaped_blanks_are_understood() {
-        let text = b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw\n\
+        let text =
+            b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw\n\
             40 35 0:31 / /x\\134y rw - fuse.lxcfs lxcfs rw\nnonsense\n";
         assert_eq!(
             parse(text),

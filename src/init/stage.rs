@@ -20,15 +20,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::Spec;
 use rustix::fs::{FileType, fstat};
-use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree,
-};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
+use super::gpu;
 use super::journal::Journal;
 use super::mountinfo;
 use super::root::Root;
 use super::rootfs::{self, CgroupView, MountContext};
-use super::gpu;
 use crate::gpu::plan::Plan;
 
 /// What the root is built from.
@@ -137,9 +135,7 @@ impl Stage<'_> {
 }
 
 fn clone_flags() -> OpenTreeFlags {
-    OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH
+    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH
 }
 
 /// Attaches a detached mount to a new file or directory.

@@ -155,7 +155,12 @@ impl Criu {
         let mut request = Criu_req::new();
         request.set_type(kind);
         request.features = MessageField::from_option(features);
-        self.run(kind, &Surroundings::default(), move || Ok(Request { message: request, descriptors: Vec::new() }), |_, _| Ok(()))
+        self.run(
+            kind,
+            &Surroundings::default(),
+            move || Ok(Request { message: request, descriptors: Vec::new() }),
+            |_, _| Ok(()),
+        )
     }
 
     /// Starts criu with the request that `request` makes, answers its notifications with
@@ -344,12 +349,7 @@ impl Session {
 }
 
 /// Puts the new process in its cgroup, waits until it is criu, and returns the line to it.
-fn let_go(
-    pid: i32,
-    cgroup: Option<&Cgroup>,
-    child: &Channel,
-    line: &OwnedFd,
-) -> Result<OwnedFd> {
+fn let_go(pid: i32, cgroup: Option<&Cgroup>, child: &Channel, line: &OwnedFd) -> Result<OwnedFd> {
     if let Some(cgroup) = cgroup {
         cgroup.join(pid)?;
     }

@@ -51,8 +51,8 @@ pub fn inherited(images: &Path) -> Result<Vec<Inherit_fd>> {
     let bytes = json::read(&path, LIMIT).with_context(|| {
         format!("cannot read {}: is it the directory of a checkpoint?", path.display())
     })?;
-    let found: Vec<String> = serde_json::from_slice(&bytes)
-        .with_context(|| format!("{} is damaged", path.display()))?;
+    let found: Vec<String> =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
     let pipe = |(number, name): (i32, String)| {
         name.starts_with(PIPE).then(|| {
             let mut inherit = Inherit_fd::new();

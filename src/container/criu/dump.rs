@@ -122,11 +122,8 @@ pub fn dump(container: &Container, mut options: Options) -> Result<()> {
         || Ok(Request { message, descriptors }),
         |notify, _| {
             // An older criu has opened it by now; whoever waits for its end must not wait for us.
-            let fd = if notified && notify.script() != "status-ready" {
-                None
-            } else {
-                status_fd.take()
-            };
+            let fd =
+                if notified && notify.script() != "status-ready" { None } else { status_fd.take() };
             if let (Some(fd), true) = (fd, notified)
                 && let Err(err) = rustix::io::write(&fd, &[0])
             {
@@ -160,8 +157,7 @@ fn open_device(container: &Container) -> Option<(i32, u32, u32)> {
             // By number, without opening anything: a driver would notice.
             let stat = rustix::fs::stat(entry.path()).ok()?;
             let device = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_char_device();
-            let (major, minor) =
-                (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+            let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
             (device && rules.iter().any(|rule| matches(rule, major, minor)))
                 .then_some((pid, major, minor))
         })

@@ -123,8 +123,8 @@ pub fn of(container: &[Mount], host: &[Mount], known: &Known) -> Vec<(PathBuf, P
 
 #[cfg(test)]
 mod tests {
-    use crate::init::mountinfo::tests::mount;
     use super::*;
+    use crate::init::mountinfo::tests::mount;
 
     fn known(points: &[(&str, bool)], masked: &[&str], cgroup_namespace: bool) -> Known {
         Known {
@@ -191,9 +191,12 @@ mod tests {
 
     #[test]
     fn cgroup_directories_are_external_without_a_cgroup_namespace_only() {
-        let container =
-            ["0:40 / / overlay", "0:41 / /sys/fs/cgroup tmpfs", "0:27 /a /sys/fs/cgroup/cpu cgroup"]
-                .map(mount);
+        let container = [
+            "0:40 / / overlay",
+            "0:41 / /sys/fs/cgroup tmpfs",
+            "0:27 /a /sys/fs/cgroup/cpu cgroup",
+        ]
+        .map(mount);
         let host = ["0:27 / /sys/fs/cgroup/cpu cgroup"].map(mount);
         let without = known(&[("/sys/fs/cgroup", false)], &[], false);
         assert_eq!(names(&of(&container, &host, &without)), ["/sys/fs/cgroup/cpu"]);
@@ -203,9 +206,13 @@ mod tests {
 
     #[test]
     fn a_bind_of_the_hosts_sysfs_is_external_and_a_tmpfs_inside_a_bind_is_not() {
-        let container =
-            ["0:40 / / overlay", "0:20 / /sys sysfs", "8:1 /d /data ext4", "0:70 / /data/tmp tmpfs"]
-                .map(mount);
+        let container = [
+            "0:40 / / overlay",
+            "0:20 / /sys sysfs",
+            "8:1 /d /data ext4",
+            "0:70 / /data/tmp tmpfs",
+        ]
+        .map(mount);
         let host = ["8:1 / / ext4", "0:20 / /sys sysfs"].map(mount);
         let known = known(&[("/sys", true), ("/data", true), ("/data/tmp", false)], &[], false);
         assert_eq!(names(&of(&container, &host, &known)), ["/sys", "/data"]);

@@ -119,11 +119,8 @@ fn bring_back(
         cgroups: &cgroups,
         place: &place,
     };
-    let surroundings = Surroundings {
-        cgroup: Some(&decided.cgroup),
-        own_mounts: true,
-        stdio: true,
-    };
+    let surroundings =
+        Surroundings { cgroup: Some(&decided.cgroup), own_mounts: true, stdio: true };
     let annotations = container.state.annotations.clone();
     // Made where criu will run: in its cgroup and its mount namespace.
     let request = || -> Result<Request> {
@@ -150,12 +147,9 @@ fn bring_back(
         container,
     };
     let log_file = options.common.log(LOG);
-    let done = criu.run(
-        Criu_req_type::RESTORE,
-        &surroundings,
-        request,
-        |notify, fd| returning.answer(notify, fd),
-    );
+    let done = criu.run(Criu_req_type::RESTORE, &surroundings, request, |notify, fd| {
+        returning.answer(notify, fd)
+    });
     if let Err(error) = done {
         return Err(log::explain(error, &log_file, "cannot restore the container"));
     }
@@ -281,7 +275,12 @@ mod tests {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(
             roots,
-            [pair("cpu", "/a"), pair("cpuacct", "/a"), pair("name=systemd", "/b:c"), pair("", "/d")]
+            [
+                pair("cpu", "/a"),
+                pair("cpuacct", "/a"),
+                pair("name=systemd", "/b:c"),
+                pair("", "/d")
+            ]
         );
     }
 }
