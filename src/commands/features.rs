@@ -54,7 +54,9 @@ impl Features {
                 "mountExtensions": { "idmap": { "enabled": false } },
                 "netDevices": { "enabled": false },
             },
+            "potentiallyUnsafeConfigAnnotations": ["org.criu.config"],
             "annotations": {
+                "org.opencontainers.runc.checkpoint.enabled": "true",
                 "io.github.gpurun.version": env!("CARGO_PKG_VERSION"),
             },
         });
