@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::Global;
 use crate::container::criu::dump::{self, Options};
-use crate::container::criu::options::{CgroupsMode, Common};
+use crate::container::criu::options::{self, CgroupsMode, Common};
 use crate::container::delete;
 use crate::container::id::ContainerId;
 use crate::{log, sys};
@@ -132,6 +132,7 @@ impl Checkpoint {
         let ends = !self.leave_running && !self.pre_dump;
         let page_server = self.page_server.as_deref().map(address_and_port).transpose()?;
         let common = self.shared.common();
+        options::make_directory(&common.images)?;
         if let Some(parent) = &self.parent_path {
             check_parent(&common.images, parent)?;
         }

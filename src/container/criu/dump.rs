@@ -10,7 +10,7 @@ use rust_criu::rust_criu_protobuf::rpc::{
 };
 
 use super::client::{Criu, Request, Surroundings};
-use super::options::{self, Common};
+use super::options::Common;
 use super::{descriptors as stdio, external, log, namespaces, options::external_mount};
 use crate::cgroup::devices::DeviceRule;
 use crate::container::state::{Container, Status};
@@ -57,7 +57,6 @@ pub fn dump(container: &Container, mut options: Options) -> Result<()> {
     let init = container.state.init.context("the container has no init")?;
     let spec = container.spec()?;
     let criu = Criu::find()?;
-    options::make_directory(&options.common.images)?;
     let (mut request, mut descriptors) =
         options.common.request(LOG, &container.state.annotations)?;
     let root = container.state.rootfs.to_str().context("the path of the rootfs is not UTF-8")?;

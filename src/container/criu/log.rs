@@ -39,7 +39,8 @@ fn reason(text: &str) -> Option<&str> {
     let errors: Vec<&str> =
         text.lines().filter_map(|line| Some(line.split_once("Error (")?.1)).collect();
     let end = errors.iter().position(|line| is_end(line)).unwrap_or(errors.len());
-    let line = errors.get(..end)?.iter().rev().find(|line| !line.contains("failed with"))?;
+    let says_nothing = |line: &str| line.contains("failed with") || line.contains("exited, status");
+    let line = errors.get(..end)?.iter().rev().find(|line| !says_nothing(line))?;
     Some(line.split_once("): ").map_or(*line, |(_, message)| message))
 }
 
