@@ -55,7 +55,7 @@ pub struct Global {
     /// Ignore cgroup permission errors: true, false or auto
     #[arg(long, value_name = "BOOL", default_value = "auto")]
     pub rootless: Rootless,
-    /// Path to criu (accepted for compatibility)
+    /// Ignored, as in runc: criu is looked for in $PATH
     #[arg(long, value_name = "PATH", hide = true)]
     pub criu: Option<PathBuf>,
     /// Print the version
@@ -175,6 +175,10 @@ subcommands! {
     Pause(commands::pause::Pause) = "pause",
     /// Thaw a container
     Resume(commands::pause::Resume) = "resume",
+    /// Save a running container to files with CRIU
+    Checkpoint(Box<commands::checkpoint::Checkpoint>) = "checkpoint",
+    /// Bring a saved container back with CRIU
+    Restore(Box<commands::restore::Restore>) = "restore",
     /// Change the limits of a container
     Update(Box<commands::update::Update>) = "update",
     /// Write a config.json to start from

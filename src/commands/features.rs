@@ -78,8 +78,10 @@ impl Features {
                 "mountExtensions": { "idmap": { "enabled": true } },
                 "netDevices": { "enabled": true },
             },
-            "potentiallyUnsafeConfigAnnotations": ["cdi.k8s.io/", "org.systemd.property."],
+            "potentiallyUnsafeConfigAnnotations":
+                ["cdi.k8s.io/", "org.criu.config", "org.systemd.property.", "run.oci.keep_original_groups"],
             "annotations": {
+                "org.opencontainers.runc.checkpoint.enabled": "true",
                 "io.github.gpurun.version": env!("CARGO_PKG_VERSION"),
                 "org.opencontainers.runc.version": COMPATIBLE_RUNC,
             },

@@ -11,6 +11,7 @@ macro_rules! println {
 }
 
 pub mod cdi;
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -22,6 +23,7 @@ pub mod list;
 mod output;
 pub mod pause;
 pub mod ps;
+pub mod restore;
 mod root;
 pub mod run;
 pub mod spec;
@@ -68,6 +70,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
     };
     match command {
         Subcommands::Run(command) => return Ok(command.run(&global)?),
+        Subcommands::Restore(command) => return Ok(command.run(&global)?),
         Subcommands::Exec(command) => {
             return command
                 .run(&global)
@@ -81,6 +84,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::List(command) => command.run(&global)?,
         Subcommands::Ps(command) => command.run(&global)?,
         Subcommands::Events(command) => command.run(&global)?,
+        Subcommands::Checkpoint(command) => command.run(&global)?,
         Subcommands::Pause(command) => command.run(&global)?,
         Subcommands::Resume(command) => command.run(&global)?,
         Subcommands::Update(command) => command.run(&global)?,

@@ -12,6 +12,7 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::bundle::Bundle;
+use super::criu::descriptors;
 use super::id::ContainerId;
 use super::launch::{self, Entry, Launch};
 use super::lock::{Lock, LockError};
@@ -77,17 +78,17 @@ pub struct Created {
 
 /// Everything that is decided before anything exists.
 #[derive(Debug)]
-struct Decided {
-    bundle: Bundle,
-    plan: Option<Plan>,
+pub(super) struct Decided {
+    pub(super) bundle: Bundle,
+    pub(super) plan: Option<Plan>,
     program: Program,
     tuning: Tuning,
     seccomp: Option<Filter>,
-    namespaces: Namespaces,
-    cgroup: Cgroup,
+    pub(super) namespaces: Namespaces,
+    pub(super) cgroup: Cgroup,
     /// What the annotations ask of systemd.
-    properties: Vec<Property>,
-    devices: DeviceRules,
+    pub(super) properties: Vec<Property>,
+    pub(super) devices: DeviceRules,
     resctrl: Option<Resctrl>,
 }
 
@@ -106,6 +107,21 @@ pub fn create(
         options.environment.push(notify_socket::environment());
     }
     let decided = decide(id, bundle, &options)?;
+    let (mut container, lock) = claim(store, id, &decided, options.no_new_keyring)?;
+    match build(&mut container, decided, options, &lock) {
+        Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
+        Err(error) => Err(abandon(store, &container, &lock, error)),
+    }
+}
+
+/// Takes the id for what was decided, and the lock on what is going to be made.
+pub(super) fn claim(
+    store: &Store,
+    id: &ContainerId,
+    decided: &Decided,
+    no_new_keyring: bool,
+) -> Result<(Container, Lock)> {
+    let gpu_rules = gpu_rules(decided.plan.as_ref())?;
     let dir = store.claim(id)?;
     let lock = Lock::take(&dir)
         .with_context(|| format!("container {id} was deleted while it was created"))?;
@@ -119,29 +135,32 @@ pub fn create(
     );
     let mut container = Container { dir, state };
     container.state.resctrl = decided.resctrl.clone();
-    container.state.no_new_keyring = options.no_new_keyring;
-    container.state.gpu_rules = gpu_rules(decided.plan.as_ref())?;
-    match build(&mut container, decided, options, &lock) {
-        Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
-        // Somebody has deleted it by force, with all that it had.
-        Err(error) if matches!(lock.again(), Err(LockError::Gone)) => {
-            Err(error.context(format!("container {id} was deleted while it was created")))
-        }
-        // Not our cgroup: what runs in it belongs to another container.
-        Err(error) if is_foreign_cgroup(&error) => {
-            let _ = container.dir.remove();
-            Err(error)
-        }
-        Err(error) => {
-            // The first failure is what the caller needs to hear; what could not be undone is
-            // added to it.
-            let left = delete::remove_traces(store, &container).unwrap_or_else(|err| vec![err]);
-            Err(left.into_iter().fold(error, |error, more| {
-                let (error, more) = (log::one_line(&error), log::one_line(&more));
-                anyhow!("{error}; while cleaning up: {more}")
-            }))
-        }
+    container.state.no_new_keyring = no_new_keyring;
+    container.state.gpu_rules = gpu_rules;
+    if !decided.program.terminal {
+        container.state.stdio = descriptors::pipes();
     }
+    Ok((container, lock))
+}
+
+/// Takes back what exists of a container that could not be made; returns what to tell the caller.
+pub(super) fn abandon(store: &Store, container: &Container, lock: &Lock, error: Error) -> Error {
+    // Somebody has deleted it by force, with all that it had.
+    if matches!(lock.again(), Err(LockError::Gone)) {
+        let id = &container.state.id;
+        return error.context(format!("container {id} was deleted while it was created"));
+    }
+    // Not our cgroup: what runs in it belongs to another container.
+    if is_foreign_cgroup(&error) {
+        let _ = container.dir.remove();
+        return error;
+    }
+    // The first failure is what the caller needs to hear; what could not be undone is added to it.
+    let left = delete::remove_traces(store, container).unwrap_or_else(|err| vec![err]);
+    left.into_iter().fold(error, |error, more| {
+        let (error, more) = (log::one_line(&error), log::one_line(&more));
+        anyhow!("{error}; while cleaning up: {more}")
+    })
 }
 
 fn is_foreign_cgroup(error: &Error) -> bool {
@@ -150,7 +169,7 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 }
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
-fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
+pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
     let mut plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
     if let Some(plan) = &mut plan {
         rootless::limit_groups(plan);
@@ -401,7 +420,7 @@ fn make_cgroup(
 }
 
 /// What the cgroup room knows, in the words of the init.
-fn cgroup_view(mounts: ContainerMounts) -> CgroupView {
+pub(super) fn cgroup_view(mounts: ContainerMounts) -> CgroupView {
     match mounts {
         ContainerMounts::V2 { cgroup_dir, host_mount } => {
             CgroupView::V2 { own: cgroup_dir, all: host_mount }

@@ -13,7 +13,7 @@ use rustix::process::{
 use super::resctrl::Resctrl;
 use super::{idmap, net_devices};
 use crate::cgroup::systemd::{NewScope, Unit};
-use crate::cgroup::{Cgroup, Driver};
+use crate::cgroup::{Cgroup, CgroupError, Driver};
 use crate::init::channel::{Channel, FromInit, FromParent};
 use crate::init::hooks::{self, HookState, Surroundings};
 use crate::seccomp::notify;
@@ -37,6 +37,20 @@ pub enum Entry<'a> {
     Join(&'a Cgroup),
     /// systemd makes the cgroup around it.
     Adopt(&'a Cgroup, &'a Unit, NewScope<'a>),
+}
+
+impl Entry<'_> {
+    /// Brings the child into the cgroup.
+    ///
+    /// # Errors
+    /// The cgroup's.
+    pub fn bring_in(&self, pid: i32) -> Result<(), CgroupError> {
+        match self {
+            Self::Born => Ok(()),
+            Self::Join(cgroup) => cgroup.join(pid),
+            Self::Adopt(cgroup, unit, scope) => cgroup.adopt(unit, pid, scope),
+        }
+    }
 }
 
 /// Forks into `flags` and, where the kernel can, straight into the container's cgroup (`None`: it
@@ -146,11 +160,7 @@ impl Launch<'_> {
     }
 
     fn talk(&mut self) -> Result<()> {
-        match &self.cgroup {
-            Entry::Born => {}
-            Entry::Join(cgroup) => cgroup.join(self.child.pid)?,
-            Entry::Adopt(cgroup, unit, scope) => cgroup.adopt(unit, self.child.pid, scope)?,
-        }
+        self.cgroup.bring_in(self.child.pid)?;
         if let Some(resctrl) = self.resctrl {
             resctrl.join(self.child.pid)?;
         }

@@ -8,6 +8,7 @@ pub mod activation;
 pub mod bundle;
 pub mod console;
 pub mod create;
+pub mod criu;
 pub mod delete;
 pub mod events;
 pub mod exec;

@@ -55,6 +55,10 @@ pub struct State {
     /// Whether its processes keep the session keyring of whoever starts them.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// What its stdin, stdout and stderr were at first, if there is a pipe among them: a
+    /// checkpoint names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stdio: Vec<String>,
 }
 
 /// The container's status as the runtime specification names it, and runc's `paused`.
@@ -159,6 +163,7 @@ impl State {
             resctrl: None,
             own_pid_namespace,
             no_new_keyring: false,
+            stdio: Vec::new(),
             has_late_hooks: spec.hooks().as_ref().is_some_and(|hooks| {
                 let any = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|all| !all.is_empty());
                 any(hooks.poststart()) || any(hooks.poststop())

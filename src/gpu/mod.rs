@@ -8,6 +8,7 @@
 
 pub mod absorb;
 pub mod cdi;
+pub mod checkpoint;
 pub mod compatibility;
 pub mod error;
 pub mod explain;

@@ -132,7 +132,10 @@ fn mount_console(root: &Root, slave: &OwnedFd) -> Result<(), ConsoleError> {
 }
 
 /// One message with the master and, as engines expect, its name as the payload.
-fn send_master(socket: BorrowedFd<'_>, master: &OwnedFd) -> Result<(), ConsoleError> {
+///
+/// # Errors
+/// When nobody listens any more.
+pub fn send_master(socket: BorrowedFd<'_>, master: &OwnedFd) -> Result<(), ConsoleError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [master.as_fd()];

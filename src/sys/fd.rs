@@ -1,6 +1,7 @@
 //! Descriptors that survive exec, and those that do not.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::check;
 
@@ -17,4 +18,19 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
         libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC)
     })?;
     Ok(())
+}
+
+/// Takes over a descriptor that the program was started with, by its number. Those that the
+/// program itself opens are closed on exec; one that is not came from outside.
+///
+/// # Errors
+/// `EBADF`: not open, one of stdin, stdout and stderr, or the program's own.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: asks for the flags of a number, whatever that is.
+    let flags = check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
+    if number < 3 || flags & libc::c_long::from(libc::FD_CLOEXEC) != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and nothing in this program has opened it, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -1,13 +1,18 @@
 //! The loopback interface ([netdevice(7)](https://man7.org/linux/man-pages/man7/netdevice.7.html))
 //! and unix sockets ([unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html)).
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg,
+    sendmsg, socket_with,
+};
 
 use super::check;
 
@@ -30,6 +35,40 @@ pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
         dial(&SocketAddrUnix::new(format!("/proc/self/fd/{}", handle.as_raw_fd()).as_str())?)?;
     }
     Ok(socket)
+}
+
+/// Sends a descriptor in one message with `payload`, which must not be empty.
+///
+/// # Errors
+/// `EPIPE` and the like.
+pub fn send_descriptor(
+    socket: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+    payload: &[u8],
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(socket, &[IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives what [`send_descriptor`] sent.
+///
+/// # Errors
+/// `ENODATA` when there was no descriptor in the message, or no message any more.
+pub fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut bytes = [0u8; 64];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let slices = &mut [IoSliceMut::new(&mut bytes)];
+    recvmsg(socket, slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    received.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODATA))
 }
 
 /// Turns the interface `lo` of the caller's network namespace on, as every new namespace has it

@@ -1,0 +1,485 @@
+//! `checkpoint` and `restore`: what a container was doing goes on, and what it had from outside
+//! is there again. Needs a criu that works on this kernel.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use integration_tests::console::ConsoleSocket;
+use integration_tests::container::text;
+use integration_tests::gpu_container::{GpuContainer, config, gpu_nodes};
+use integration_tests::gpu_host::{Layout, MadeUpHost};
+use integration_tests::{Config, Container, Output, Runtime, gpurun_only, json, skipped, wait_for};
+
+/// Counts in memory ten times a second, and says so in a file.
+const COUNTER: &str =
+    "echo begun >> /tmp/begun; i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
+
+/// Why criu cannot work here, if it cannot.
+fn no_criu() -> Option<String> {
+    let Ok(checked) = Command::new("criu").arg("check").output() else {
+        return Some("criu is not installed".to_owned());
+    };
+    // criu locks the network of a container while it dumps it.
+    if Command::new("iptables-restore").arg("--version").output().is_err() {
+        return Some("criu needs iptables, which is not installed".to_owned());
+    }
+    if checked.status.success() {
+        return None;
+    }
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    let line = said.lines().find(|line| line.contains("Error")).unwrap_or("criu check fails");
+    Some(format!("this criu does not work on this kernel: {line}"))
+}
+
+macro_rules! needs_criu {
+    () => {
+        if let Some(reason) = no_criu() {
+            skipped(&reason);
+            return;
+        }
+    };
+}
+
+/// Carries out a command whose standard streams are /dev/null, as a container's must be that is
+/// to be dumped: files of the host cannot be. What it says is in the log.
+#[track_caller]
+fn quietly(command: &mut Command, log: &Path) {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let said = fs::read_to_string(log).unwrap_or_default();
+    assert!(status.expect("run").success(), "{command:?} failed: {said}");
+}
+
+/// A container under test and its images.
+struct Box {
+    container: Container,
+    environment: Option<PathBuf>,
+}
+
+impl Box {
+    fn new(runtime: Runtime, config: Config) -> Self {
+        Self { container: Container::new(runtime, config), environment: None }
+    }
+
+    /// Created and started with nothing but /dev/null.
+    #[track_caller]
+    fn running(runtime: Runtime, config: Config) -> Self {
+        let this = Self::new(runtime, config);
+        this.start();
+        this
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let log = self.container.path("log");
+        let mut command = self.container.command(&[&["--log", text(&log)], args].concat());
+        if let Some(file) = &self.environment {
+            command.env("GPURUN_CONFIG", file);
+        }
+        command
+    }
+
+    #[track_caller]
+    fn start(&self) {
+        let bundle = self.container.bundle();
+        let args = ["run", "--detach", "--bundle", text(&bundle), self.container.id()];
+        quietly(&mut self.command(&args), &self.container.path("log"));
+    }
+
+    #[track_caller]
+    fn checkpoint(&self, options: &[&str]) -> Output {
+        let (images, work) = (self.container.path("images"), self.container.path("work"));
+        let places = ["checkpoint", "--image-path", text(&images), "--work-path", text(&work)];
+        self.container.call(&[&places, options, &[self.container.id()]].concat())
+    }
+
+    /// `restore --detach`, with nothing but /dev/null.
+    #[track_caller]
+    fn restore(&self, options: &[&str]) {
+        let bundle = self.container.bundle();
+        let (images, work) = (self.container.path("images"), self.container.path("work"));
+        let places = ["restore", "--detach", "--bundle", text(&bundle), "--image-path"];
+        let places = [&places[..], &[text(&images), "--work-path", text(&work)]].concat();
+        let args = [&places, options, &[self.container.id()]].concat();
+        quietly(&mut self.command(&args), &self.container.path("log"));
+    }
+
+    /// A `restore` that is expected to fail.
+    #[track_caller]
+    fn restore_fails(&self, images: &Path, phrases: &[&str]) {
+        let bundle = self.container.bundle();
+        let args = ["restore", "--detach", "--bundle", text(&bundle), "--image-path", text(images)];
+        self.container.call(&[&args[..], &[self.container.id()]].concat()).refused(1, phrases);
+    }
+
+    fn file(&self, name: &str) -> String {
+        fs::read_to_string(self.container.rootfs().join(name)).unwrap_or_default()
+    }
+
+    fn count(&self) -> u64 {
+        self.file("tmp/count").trim().parse().unwrap_or(0)
+    }
+
+    #[track_caller]
+    fn counts_beyond(&self, number: u64) {
+        wait_for(&format!("a count above {number}"), || self.count() > number);
+    }
+
+    /// Every mount of the container: where, what, and how.
+    #[track_caller]
+    fn mounts(&self) -> BTreeMap<String, String> {
+        let mounts = self.container.sh("cat /proc/self/mounts");
+        mounts
+            .lines()
+            .filter_map(|line| {
+                let mut fields = line.split(' ').skip(1);
+                let (point, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+                let options: Vec<_> = options.split(',').filter(|o| o.len() < 8).collect();
+                Some((point.to_owned(), format!("{kind} {}", options.join(","))))
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn a_program_goes_on_where_it_was_dumped() {
+    needs_criu!();
+    gpurun_only!("under runc masked files lose nosuid");
+    for runtime in Runtime::each() {
+        let it = Box::running(runtime, Config::sh(COUNTER));
+        it.counts_beyond(3);
+        let mounts = it.mounts();
+        it.checkpoint(&[]).silent();
+        it.container.call_on("state", &[]).refused(1, &["does not exist"]);
+        let at = it.count();
+        let pid_file = it.container.path("pid");
+        it.restore(&["--pid-file", text(&pid_file)]);
+        it.counts_beyond(at + 3);
+        assert_eq!(it.file("tmp/begun"), "begun\n", "it did not begin again");
+        assert_eq!(it.container.status(), "running");
+        let pid = fs::read_to_string(pid_file).expect("pid file");
+        assert_eq!(pid, it.container.pid().to_string());
+        assert_eq!(it.mounts(), mounts);
+        assert_eq!(it.container.sh("hostname; cat /proc/keys"), "box");
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
+        assert!(cgroup.contains(it.container.id()), "{cgroup}");
+        it.container.stop();
+        it.container.delete(&[]).silent();
+        it.container.assert_gone();
+    }
+}
+
+#[test]
+fn a_restored_container_can_be_dumped_again() {
+    needs_criu!();
+    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    for _ in 0..2 {
+        it.counts_beyond(it.count());
+        it.checkpoint(&[]).silent();
+        it.restore(&[]);
+    }
+    it.counts_beyond(it.count());
+    assert_eq!(it.file("tmp/begun"), "begun\n", "it did not begin again");
+}
+
+#[test]
+fn with_leave_running_the_container_does_not_notice() {
+    needs_criu!();
+    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    it.counts_beyond(1);
+    let pid = it.container.pid();
+    it.checkpoint(&["--leave-running"]).silent();
+    it.counts_beyond(it.count());
+    assert_eq!((it.container.pid(), it.container.status()), (pid, "running".to_owned()));
+    // Its id is taken, and the one who has it is left alone.
+    it.restore_fails(&it.container.path("images"), &["already exists"]);
+    it.counts_beyond(it.count());
+    it.container.kill("KILL").silent();
+    it.container.wait_until("stopped");
+    it.container.delete(&[]).silent();
+    it.restore(&[]);
+    it.counts_beyond(it.count());
+}
+
+#[test]
+fn a_paused_container_can_be_dumped() {
+    needs_criu!();
+    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    it.counts_beyond(1);
+    it.container.call_on("pause", &[]).silent();
+    it.checkpoint(&[]).silent();
+    it.restore(&[]);
+    it.counts_beyond(it.count());
+    assert_eq!(it.container.status(), "running");
+}
+
+#[test]
+fn memory_that_was_dumped_before_is_not_dumped_again() {
+    needs_criu!();
+    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    it.counts_beyond(1);
+    let before = it.container.path("before");
+    let args = ["checkpoint", "--pre-dump", "--image-path", text(&before), it.container.id()];
+    let first = it.container.call(&args);
+    if first.stderr.contains("MemTrack") {
+        first.refused(1, &["criu is missing features: [MemTrack]"]);
+        skipped("this kernel does not track memory");
+        return;
+    }
+    first.silent();
+    it.counts_beyond(it.count());
+    it.checkpoint(&["--parent-path", "../before"]).silent();
+    assert!(it.container.path("images/parent").exists(), "the images point to the earlier ones");
+    it.restore(&[]);
+    it.counts_beyond(it.count());
+}
+
+#[test]
+fn a_terminal_comes_back_over_the_console_socket() {
+    needs_criu!();
+    let script = "stty size; while read line; do echo got $line; done";
+    let it = Box::new(
+        Runtime::native(),
+        Config::sh(script)
+            .set("/process/terminal", true.into())
+            .set("/process/consoleSize", json!({"height": 33, "width": 77})),
+    );
+    let path = it.container.path("console");
+    let socket = ConsoleSocket::listen(&path);
+    it.container.create_with(&["--console-socket", text(&path)]).silent();
+    let mut terminal = socket.receive();
+    it.container.start().silent();
+    terminal.read_until("33 77");
+    terminal.write("one\n");
+    terminal.read_until("got one");
+    it.checkpoint(&[]).silent();
+    drop(terminal);
+    it.restore(&["--console-socket", text(&path)]);
+    let mut terminal = socket.receive();
+    terminal.write("two\n");
+    terminal.read_until("got two");
+    assert_eq!(terminal.size(), (33, 77));
+    assert_eq!(it.container.sh("readlink /proc/1/fd/0"), "/dev/pts/0");
+}
+
+#[test]
+fn an_attached_restore_ends_with_the_programs_exit_status() {
+    needs_criu!();
+    let script = "while ! [ -e /tmp/stop ]; do sleep 0.05; done; echo bye; exit 7";
+    let it = Box::new(Runtime::native(), Config::sh(script));
+    // A pipe that leads out of the container is replaced by the caller's.
+    let bundle = it.container.bundle();
+    let args = ["run", "--detach", "--bundle", text(&bundle), it.container.id()];
+    let mut first = it
+        .command(&args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("run");
+    assert!(first.wait().expect("wait").success());
+    it.checkpoint(&[]).silent();
+    let images = it.container.path("images");
+    let args = ["restore", "--bundle", text(&bundle), "--image-path", text(&images)];
+    let mut child = it
+        .command(&[&args[..], &[it.container.id()]].concat())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("restore");
+    wait_for("it to run", || {
+        it.container.call_on("state", &[]).stdout.contains("\"running\"")
+            || child.try_wait().expect("wait").is_some()
+    });
+    File::create(it.container.rootfs().join("tmp/stop")).expect("stop");
+    let mut said = String::new();
+    child.stdout.take().expect("stdout").read_to_string(&mut said).expect("read");
+    let log = fs::read_to_string(it.container.path("log")).unwrap_or_default();
+    assert_eq!((child.wait().expect("wait").code(), said.as_str()), (Some(7), "bye\n"), "{log}");
+    it.container.assert_gone();
+}
+
+#[test]
+fn established_connections_inside_the_container_survive() {
+    needs_criu!();
+    gpurun_only!("under runc the loopback interface is off after a restore");
+    // The client sends what comes out of a fifo.
+    let script = "mkfifo /tmp/in; sleep 1000 | busybox nc -l -p 5000 > /tmp/got & sleep 0.3; \
+                  while :; do cat /tmp/in; done | busybox nc 127.0.0.1 5000";
+    let it = Box::running(Runtime::native(), Config::sh(script));
+    std::thread::sleep(Duration::from_millis(500));
+    it.container.sh("echo one > /tmp/in");
+    wait_for("the first line", || it.file("tmp/got") == "one\n");
+    it.checkpoint(&[]).refused(1, &["criu failed: type "]);
+    assert_eq!(it.container.status(), "running", "a failed dump leaves the container alone");
+    it.checkpoint(&["--tcp-established"]).silent();
+    it.restore(&["--tcp-established"]);
+    it.container.sh("echo two > /tmp/in");
+    wait_for("the second line", || it.file("tmp/got") == "one\ntwo\n");
+}
+
+#[test]
+fn mounts_from_outside_are_there_again() {
+    needs_criu!();
+    gpurun_only!("runc leaves mount points in the image");
+    let directory = tempfile::tempdir().expect("temporary directory");
+    fs::create_dir(directory.path().join("sub")).expect("directory");
+    fs::write(directory.path().join("file"), "from the host\n").expect("file");
+    let (outside, file) = (directory.path(), directory.path().join("file"));
+    let it = Box::running(
+        Runtime::native(),
+        Config::sh(COUNTER)
+            .mount("/data", "bind", text(outside), &["bind", "rw"])
+            .mount("/data/sub", "tmpfs", "tmpfs", &["nosuid"])
+            .mount("/etc/a file", "bind", text(&file), &["bind", "ro"])
+            .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro"])
+            .namespace("cgroup", None),
+    );
+    it.container.sh("echo kept > /data/sub/inside");
+    it.counts_beyond(1);
+    let mounts = it.mounts();
+    it.checkpoint(&[]).silent();
+    assert!(!it.container.rootfs().join("data").exists(), "mount points are taken away");
+    fs::write(outside.join("new"), "since then\n").expect("file");
+    it.restore(&[]);
+    assert_eq!(it.mounts(), mounts);
+    assert_eq!(
+        it.container.sh("cat '/etc/a file' /data/new /data/sub/inside; touch /data/back"),
+        "from the host\nsince then\nkept"
+    );
+    assert!(outside.join("back").exists());
+    it.container.exec(&["touch", "/etc/a file"]).refused(1, &["Read-only"]);
+    it.container.stop();
+    it.container.delete(&[]).silent();
+    assert!(!it.container.rootfs().join("data").exists(), "and once more");
+}
+
+#[test]
+fn a_network_namespace_of_somebody_else_is_joined_again() {
+    needs_criu!();
+    let mut holder =
+        Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().expect("unshare");
+    let path = format!("/proc/{}/ns/net", holder.id());
+    let own = fs::read_link("/proc/self/ns/net").expect("namespace");
+    wait_for("the namespace", || fs::read_link(&path).is_ok_and(|theirs| theirs != own));
+    let it = Box::running(
+        Runtime::native(),
+        Config::sh(COUNTER).namespace("network", Some(path.as_str())),
+    );
+    it.counts_beyond(1);
+    it.checkpoint(&[]).silent();
+    it.restore(&[]);
+    let theirs = fs::read_link(format!("/proc/{}/ns/net", it.container.pid())).expect("namespace");
+    assert_eq!(theirs, fs::read_link(&path).expect("namespace"));
+    drop(it);
+    let _ = holder.kill();
+    let _ = holder.wait();
+}
+
+#[test]
+fn the_loopback_interface_is_on_after_a_restore() {
+    needs_criu!();
+    gpurun_only!("under runc it is off");
+    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    it.counts_beyond(1);
+    it.checkpoint(&[]).silent();
+    it.restore(&[]);
+    let link = it.container.sh("ip -o addr show lo");
+    assert!(link.contains("127.0.0.1/8"), "{link}");
+    assert!(it.container.sh("ip -o link show lo").contains(",UP"), "{link}");
+}
+
+#[test]
+fn a_gpu_container_has_its_devices_and_driver_again() {
+    needs_criu!();
+    gpurun_only!("GPUs are gpurun's");
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let host = match MadeUpHost::build(directory.path(), &Layout::with_gpus(2)) {
+        Ok(host) => host,
+        Err(err) => return skipped(&format!("cannot make a machine up: {err}")),
+    };
+    let env = ["NVIDIA_VISIBLE_DEVICES=1", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"];
+    let gpu = GpuContainer::new(Runtime::native(), &host, config(&env, &["sh", "-c", COUNTER]));
+    let it = Box { container: gpu.container, environment: Some(host.config()) };
+    it.start();
+    it.counts_beyond(1);
+    let look = "nodes nodes | sort; ls -l /usr/lib* /usr/lib*/* | grep -c libcuda; cat /etc/ld.so.cache \
+                | od | head";
+    let (seen, mounts) = (it.container.sh(look), it.mounts());
+    assert!(gpu_nodes(&seen).iter().any(|(path, ..)| path == "/dev/nvidia1"), "{seen}");
+    it.checkpoint(&[]).silent();
+    it.restore(&[]);
+    it.counts_beyond(it.count());
+    assert_eq!(it.container.sh(look), seen);
+    assert_eq!(it.mounts(), mounts);
+    // The rule allows it, and no driver is there.
+    let opened = it.container.exec(&["sh", "-c", "cat /dev/nvidia1"]);
+    opened.refused(1, &["No such device or address"]);
+    it.container.stop();
+    it.container.delete(&[]).silent();
+    it.container.assert_gone();
+}
+
+#[test]
+fn hooks_run_as_in_runc() {
+    needs_criu!();
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let log = directory.path().join("hooks");
+    let hook = |name: &str| {
+        let script = format!("echo {name} >> {}", log.display());
+        json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
+    };
+    let mut config = Config::sh(COUNTER);
+    for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+        config = config.hook(kind, hook(kind));
+    }
+    let it = Box::running(Runtime::native(), config);
+    it.counts_beyond(1);
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    fs::write(&log, "").expect("log");
+    it.checkpoint(&[]).silent();
+    assert_eq!(said(), "poststop\n");
+    it.restore(&[]);
+    assert_eq!(said(), "poststop\nprestart\ncreateRuntime\n");
+}
+
+#[test]
+fn what_cannot_be_dumped_or_restored_is_said_and_nothing_is_left() {
+    needs_criu!();
+    gpurun_only!("what gpurun says");
+    let it = Box::new(Runtime::native(), Config::sh(COUNTER));
+    it.container.call_on("checkpoint", &[]).refused(1, &["does not exist"]);
+    it.restore_fails(&it.container.path("none"), &["descriptors.json", "No such file"]);
+    it.container.assert_gone();
+    fs::create_dir(it.container.path("empty")).expect("directory");
+    it.restore_fails(&it.container.path("empty"), &["is it the directory of a checkpoint"]);
+    it.container.assert_gone();
+
+    it.container.create().silent();
+    it.checkpoint(&[]).refused(1, &["cannot be checkpointed in created state"]);
+    it.container.delete(&["--force"]).silent();
+    it.start();
+    it.checkpoint(&["--parent-path", "/abs"]).refused(1, &["--parent-path must be relative"]);
+    it.checkpoint(&["--parent-path", "none"]).refused(1, &["invalid --parent-path"]);
+    it.checkpoint(&["--page-server", "1"]).refused(1, &["Use --page-server ADDRESS:PORT"]);
+    it.checkpoint(&["--manage-cgroups-mode", "x"]).refused(1, &["invalid manage-cgroups-mode"]);
+    let images = it.container.path("images");
+    let args = ["checkpoint", "--image-path", text(&images), it.container.id()];
+    let without = it.container.command(&args).env("PATH", "/nonexistent").output().expect("run");
+    let said = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(said.contains("executable file not found in $PATH"), "{said}");
+    assert_eq!(it.container.status(), "running");
+
+    it.checkpoint(&[]).silent();
+    let damaged = fs::read_dir(&images)
+        .expect("images")
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("mm-"))
+        .expect("an image of memory");
+    fs::write(damaged.path(), "nonsense").expect("damage");
+    it.restore_fails(&images, &["criu failed: type RESTORE", "restore.log"]);
+    it.container.assert_gone();
+}

@@ -1,0 +1,309 @@
+//! `restore`: image files to a running container.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Error, Result};
+use nix::sched::{self, CloneFlags};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use oci_spec::runtime::{ContainerState, Spec};
+use protobuf::MessageField;
+use rust_criu::rust_criu_protobuf::rpc::{
+    Cgroup_root, Criu_notify, Criu_opts, Criu_req, Criu_req_type,
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use super::client::{Criu, Request, Surroundings};
+use super::external::NULL_DEVICE;
+use super::options::{Common, external_mount};
+use super::{descriptors, log, namespaces};
+use crate::cgroup::Driver;
+use crate::cgroup::systemd::NewScope;
+use crate::container::bundle::Bundle;
+use crate::container::create::{self, Decided};
+use crate::container::id::ContainerId;
+use crate::container::launch::Entry;
+use crate::container::process::ProcessId;
+use crate::container::state::Container;
+use crate::container::store::Store;
+use crate::container::{console, mount_sources, rootless, start};
+use crate::init::console::send_master;
+use crate::init::hooks::{self, HookState, Surroundings as HookSurroundings};
+use crate::init::journal::Journal;
+use crate::init::stage::Stage;
+use crate::sys;
+
+/// criu from this version on can be told other LSM settings.
+const LSM: u32 = 3_16_00;
+
+/// The name of criu's log.
+const LOG: &str = "restore.log";
+
+/// What the caller wants.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// What a dump has as well.
+    pub common: Common,
+    /// Another LSM profile, `TYPE:NAME`.
+    pub lsm_profile: Option<String>,
+    /// Another LSM context of mounts.
+    pub lsm_mount_context: Option<String>,
+    /// The socket that gets the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// The line that gets the terminal's master, for an attached container.
+    pub console: Option<OwnedFd>,
+    /// The file that gets the init's pid.
+    pub pid_file: Option<PathBuf>,
+    /// Have systemd make the cgroup.
+    pub systemd_cgroup: bool,
+}
+
+/// Restores the container `id` from images into `bundle`, and returns its init, a child of ours.
+/// What the container gets from outside comes from the bundle alone, never from the images.
+///
+/// # Errors
+/// Anything that is wrong with the bundle, the images or the machine. Nothing is left behind.
+pub fn restore(
+    store: &Store,
+    id: &ContainerId,
+    bundle: Bundle,
+    options: Options,
+) -> Result<ProcessId> {
+    let as_created =
+        create::Options { systemd_cgroup: options.systemd_cgroup, ..create::Options::default() };
+    let decided = create::decide(id, bundle, &as_created)?;
+    let (mut container, lock) = create::claim(store, id, &decided, false)?;
+    match bring_back(&mut container, &decided, options) {
+        Ok(init) => Ok(init),
+        Err(error) => {
+            // Restored processes are our children: dead ones must not count as the container's.
+            let _ = container.state.cgroup.kill_all(nix::sys::signal::Signal::SIGKILL);
+            while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
+                waitpid(None, Some(WaitPidFlag::WNOHANG))
+            {}
+            Err(create::abandon(store, &container, &lock, error))
+        }
+    }
+}
+
+fn bring_back(
+    container: &mut Container,
+    decided: &Decided,
+    mut options: Options,
+) -> Result<ProcessId> {
+    let criu = Criu::find()?;
+    let spec = &decided.bundle.spec;
+    let inherited = descriptors::inherited(&options.common.images)?;
+    if options.lsm_profile.is_some() {
+        criu.require(LSM).context("--lsm-profile requires at least CRIU 3.16")?;
+    }
+    if options.lsm_mount_context.is_some() {
+        criu.require(LSM).context("--lsm-mount-context requires at least CRIU 3.16")?;
+    }
+    let console = match &options.console_socket {
+        Some(path) => Some(console::connect(path)?),
+        None => options.console.take(),
+    };
+
+    // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
+    container.save()?;
+    let mut journal = Journal::new(container.dir.journal()?);
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let id = container.state.id.clone();
+    let entry = match decided.cgroup.driver() {
+        Driver::Systemd(unit) => {
+            let (devices, properties) = (&decided.devices, &decided.properties);
+            let new = NewScope { id: &id, resources, devices, properties };
+            Entry::Adopt(&decided.cgroup, unit, new)
+        }
+        _ => {
+            decided.cgroup.create(resources, &decided.devices)?;
+            Entry::Join(&decided.cgroup)
+        }
+    };
+    let cgroups = create::cgroup_view(decided.cgroup.mounts_for_container());
+    let place = container.dir.path().join("restore");
+    fs::create_dir(&place).with_context(|| format!("cannot create {}", place.display()))?;
+    let sources = mount_sources::open(
+        spec,
+        &decided.bundle.path,
+        &decided.namespaces,
+        rootless::is_ordinary_user(),
+    )?;
+    let stage = Stage {
+        spec,
+        sources: &sources,
+        bundle: &decided.bundle.path,
+        rootfs: &decided.bundle.rootfs,
+        plan: decided.plan.as_ref(),
+        cgroups: &cgroups,
+        place: &place,
+    };
+    let surroundings = Surroundings { cgroup: Some(entry), own_mounts: true, stdio: true };
+    let annotations = container.state.annotations.clone();
+    // Made where criu will run: in its cgroup and its mount namespace.
+    let request = || -> Result<Request> {
+        let (mut request, mut descriptors) = options.common.request(LOG, &annotations)?;
+        request.set_evasive_devices(true);
+        request.set_rst_sibling(true);
+        request.inherit_fd = inherited;
+        descriptors.extend(namespaces::provide(spec, &criu, &mut request)?);
+        request.lsm_profile = options.lsm_profile;
+        request.lsm_mount_context = options.lsm_mount_context;
+        let own = fs::read_to_string("/proc/self/cgroup").context("cannot read our own cgroup")?;
+        request.cg_root = cgroup_roots(&own);
+        put_mounts(&mut request, &stage, &mut journal)?;
+        let mut message = Criu_req::new();
+        message.set_type(Criu_req_type::RESTORE);
+        message.opts = MessageField::some(request);
+        Ok(Request { message, descriptors })
+    };
+    let mut returning = Returning {
+        hook_state: start::hook_state(container),
+        spec,
+        console,
+        own_network: decided.namespaces.creates(CloneFlags::CLONE_NEWNET),
+        container,
+    };
+    let log_file = options.common.log(LOG);
+    let done = criu.run(Criu_req_type::RESTORE, &surroundings, request, |notify, fd| {
+        returning.answer(notify, fd)
+    });
+    if let Err(error) = done {
+        return Err(log::explain(error, &log_file, "cannot restore the container"));
+    }
+    let init = container.state.init.context("criu has restored nothing")?;
+    let _ = fs::remove_dir(&place);
+    if let Some(path) = &options.pid_file {
+        create::write_pid_file(path, init.pid)?;
+    }
+    Ok(init)
+}
+
+/// Tells criu where the container's root is, and every mount that may be asked for.
+fn put_mounts(request: &mut Criu_opts, stage: &Stage<'_>, journal: &mut Journal) -> Result<()> {
+    let staged = stage.build(journal)?;
+    let root = staged.root.to_str().context("the path of the state directory is not UTF-8")?;
+    request.set_root(root.to_owned());
+    for (point, path) in &staged.mounts {
+        request.ext_mnt.push(external_mount(point, path)?);
+    }
+    let null = Path::new(NULL_DEVICE);
+    if !staged.mounts.iter().any(|(point, _)| point == null) {
+        request.ext_mnt.push(external_mount(null, null)?);
+    }
+    Ok(())
+}
+
+/// Where the container's cgroups are now, whatever they were called when it was dumped:
+/// `/proc/PID/cgroup` of a process in them.
+fn cgroup_roots(text: &str) -> Vec<Cgroup_root> {
+    text.lines()
+        .filter_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            Some(controllers.split(',').map(move |controller| {
+                let mut root = Cgroup_root::new();
+                root.set_ctrl(controller.to_owned());
+                root.set_path(path.to_owned());
+                root
+            }))
+        })
+        .flatten()
+        .collect()
+}
+
+/// What criu asks for on the way.
+struct Returning<'a> {
+    container: &'a mut Container,
+    spec: &'a Spec,
+    hook_state: HookState,
+    console: Option<OwnedFd>,
+    own_network: bool,
+}
+
+impl Returning<'_> {
+    fn answer(&mut self, notify: &Criu_notify, fd: Option<OwnedFd>) -> Result<()> {
+        match notify.script() {
+            "setup-namespaces" => self.namespaces_are_there(notify.pid()),
+            "post-restore" => self.processes_are_there(notify.pid()),
+            "orphan-pts-master" => {
+                let master = fd.context("criu sent no terminal")?;
+                let Some(socket) = self.console.take() else {
+                    return Err(Error::msg(
+                        "the container has a terminal: set process.terminal, and --console-socket \
+                         with --detach",
+                    ));
+                };
+                Ok(send_master(socket.as_fd(), &master)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Empty namespaces: time for whoever sets them up.
+    fn namespaces_are_there(&self, pid: i32) -> Result<()> {
+        if self.own_network {
+            loopback_up_in(pid)?;
+        }
+        let Some(all) = self.spec.hooks() else { return Ok(()) };
+        let state = self.hook_state.document(ContainerState::Creating, Some(pid));
+        #[allow(deprecated, reason = "prestart is what Docker still uses")]
+        let prestart = all.prestart().as_deref().unwrap_or_default();
+        let bundle = Some(self.hook_state.bundle.as_path());
+        let in_bundle = HookSurroundings { directory: bundle, ..HookSurroundings::default() };
+        hooks::run("prestart", prestart, &state, &in_bundle)?;
+        let create_runtime = all.create_runtime().as_deref().unwrap_or_default();
+        hooks::run("createRuntime", create_runtime, &state, &in_bundle)?;
+        Ok(())
+    }
+
+    /// They stand still until this is answered.
+    fn processes_are_there(&mut self, pid: i32) -> Result<()> {
+        self.container.state.init =
+            Some(ProcessId::of(pid).context("the restored init has ended at once")?);
+        self.container.save_spec(self.spec)?;
+        Ok(self.container.save()?)
+    }
+}
+
+/// A namespace that criu makes anew has its loopback interface off, as every new one has.
+fn loopback_up_in(pid: i32) -> Result<()> {
+    let failed = "cannot turn the container's loopback interface on";
+    let own = File::open("/proc/self/ns/net").context(failed)?;
+    let theirs = File::open(format!("/proc/{pid}/ns/net")).context(failed)?;
+    sched::setns(&theirs, CloneFlags::CLONE_NEWNET).context(failed)?;
+    let up = match socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None) {
+        Ok(socket) => sys::net::loopback_up(socket).context(failed),
+        // A kernel without IPv4.
+        Err(rustix::io::Errno::AFNOSUPPORT) => Ok(()),
+        Err(err) => Err(err).context(failed),
+    };
+    sched::setns(&own, CloneFlags::CLONE_NEWNET)
+        .context("cannot return to our own network namespace")?;
+    up
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cgroup_roots;
+
+    #[test]
+    fn each_controller_has_its_root_and_version_2_has_no_name() {
+        let text = "12:cpu,cpuacct:/a\n3:name=systemd:/b:c\n0::/d\nnonsense\n";
+        let roots: Vec<_> = cgroup_roots(text)
+            .iter()
+            .map(|root| (root.ctrl().to_owned(), root.path().to_owned()))
+            .collect();
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            roots,
+            [
+                pair("cpu", "/a"),
+                pair("cpuacct", "/a"),
+                pair("name=systemd", "/b:c"),
+                pair("", "/d")
+            ]
+        );
+    }
+}
