@@ -13,7 +13,10 @@ use crate::commands;
 
 /// An OCI container runtime with native GPU support.
 #[derive(Debug, Parser)]
+// Of an option given twice the last one counts, as with Go's flag packages: a wrapper may put its
+// own `--root` before the caller's.
 #[command(name = "gpurun", disable_version_flag = true, disable_help_subcommand = true)]
+#[command(args_override_self = true)]
 pub struct Cli {
     /// Options before the command.
     #[command(flatten)]
