@@ -12,7 +12,7 @@ use super::id::ContainerId;
 use super::start::hook_state;
 use super::state::{Container, StateError, Status};
 use super::store::{Store, StoreError};
-use crate::init::{hooks, undo};
+use crate::init::{hooks, rootfs, undo};
 
 /// How long a killed process may take to go. Longer means that it hangs in the kernel (state D).
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,6 +75,9 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
 pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<Error>> {
     kill_init(container)?;
     container.state.cgroup.delete().context("cannot remove the container's cgroup")?;
+    if let Some(id) = container.state.shared_root {
+        rootfs::unmount_shared(&container.state.rootfs, id)?;
+    }
     let left = restore_rootfs(store, container).err();
     container.dir.remove()?;
     Ok(left.into_iter().collect())

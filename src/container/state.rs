@@ -44,6 +44,10 @@ pub struct State {
     /// Those of the rules that its GPUs need; no `update` takes them away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu_rules: Vec<DeviceRule>,
+    /// Without a mount namespace of its own: the id of the mount on its rootfs, which holds all
+    /// its mounts and which `delete` takes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_root: Option<u64>,
     /// Whether it has a pid namespace of its own, so that all its processes end with the init.
     pub own_pid_namespace: bool,
     /// Whether there are poststart or poststop hooks in the spec.
@@ -152,6 +156,7 @@ impl State {
             cgroup,
             devices,
             gpu_rules: Vec::new(),
+            shared_root: None,
             own_pid_namespace,
             no_new_keyring: false,
             has_late_hooks: spec.hooks().as_ref().is_some_and(|hooks| {

@@ -16,7 +16,7 @@ use super::handover::{change_into, join_session_keyring, reset_signals};
 use super::program::Program;
 use super::root::Root;
 use super::tuning::Tuning;
-use super::{console, executable, user};
+use super::{console, executable, rootfs, user};
 use crate::log;
 use crate::seccomp::Filter;
 
@@ -31,6 +31,8 @@ pub struct Tenant<'a> {
     pub init: &'a OwnedFd,
     /// Which of them differ from the runtime's (the pid namespace is entered by the clone).
     pub namespaces: CloneFlags,
+    /// The container's root directory, where it has no mount namespace to find it in.
+    pub root: Option<OwnedFd>,
     /// The id of the container whose session keyring it shares; `None` keeps the caller's.
     pub keyring_of: Option<&'a str>,
     /// The seccomp filter, the same as the container's.
@@ -67,6 +69,9 @@ impl Tenant<'_> {
         if !self.namespaces.is_empty() {
             sched::setns(self.init, self.namespaces)
                 .context("cannot join the container's namespaces")?;
+        }
+        if let Some(root) = self.root.take() {
+            rootfs::change_root_to(root)?;
         }
         if self.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
             user::become_root().context("cannot become root of the user namespace")?;

@@ -23,6 +23,7 @@ mod no_pivot;
 mod options;
 mod pivot;
 mod prepare;
+mod shared;
 mod stdio;
 mod sysctl;
 mod target;
@@ -39,6 +40,7 @@ pub use mounts::{Cause, DeferredReadonly, MountContext, MountError, mount_all};
 pub use options::MountOptions;
 pub use pivot::{PivotError, pivot};
 pub use prepare::{PrepareError, Propagation, prepare_root};
+pub use shared::{SharedRoot, SharedRootError, change_root_to, unmount_shared};
 pub use sysctl::{SysctlError, write_sysctls};
 pub use validate::{
     InvalidMount, InvalidSysctl, SysctlNamespaces, validate_mounts, validate_sysctls,
