@@ -131,7 +131,10 @@ impl Exec {
 fn read_process(file: &Path) -> Result<Process> {
     let bytes = json::read(file, PROCESS_LIMIT)
         .with_context(|| format!("cannot read {}", file.display()))?;
-    json::object(&bytes)
+    let mut document: serde_json::Value = json::object(&bytes)
+        .with_context(|| format!("{} is not a process of an OCI spec", file.display()))?;
+    json::default_user(&mut document);
+    serde_json::from_value(document)
         .with_context(|| format!("{} is not a process of an OCI spec", file.display()))
 }
 

@@ -9,7 +9,8 @@ use libcontainer::validator::Validator;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
 
-use super::json;
+use super::{capabilities, json};
+use crate::log;
 
 /// The largest config.json that is read: some hundred times what an engine writes.
 const CONFIG_LIMIT: u64 = 16 << 20;
@@ -73,7 +74,7 @@ impl Bundle {
     pub fn load(path: &Path) -> Result<Self, BundleError> {
         let path = real_directory(path)
             .map_err(|source| BundleError::Directory { path: path.to_owned(), source })?;
-        let spec = read_spec(&path.join("config.json"))?;
+        let mut spec = read_spec(&path.join("config.json"))?;
         check(&spec)?;
         let Some(root) = spec.root() else {
             return Err(BundleError::Invalid("root is missing: there is no rootfs".to_owned()));
@@ -81,7 +82,21 @@ impl Bundle {
         let rootfs = path.join(root.path());
         let rootfs = real_directory(&rootfs)
             .map_err(|source| BundleError::Rootfs { path: rootfs, source })?;
+        destinations_in(&rootfs, &mut spec);
         Ok(Self { path, spec, rootfs })
+    }
+}
+
+/// Destinations that somebody wrote as paths of the host, below the rootfs, are seen from it: runc
+/// takes them so.
+fn destinations_in(rootfs: &Path, spec: &mut Spec) {
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        if let Ok(inside) = mount.destination().strip_prefix(rootfs)
+            && rootfs != Path::new("/")
+        {
+            let inside = Path::new("/").join(inside);
+            mount.set_destination(inside);
+        }
     }
 }
 
@@ -107,8 +122,23 @@ fn read_spec(path: &Path) -> Result<Spec, BundleError> {
         Ok(bytes)
     };
     let bytes = read().map_err(|source| BundleError::Read { path: path.to_owned(), source })?;
-    json::object(&bytes)
-        .map_err(|err| BundleError::Parse { path: path.to_owned(), reason: err.to_string() })
+    let parsed = json::object(&bytes).or_else(|err| leniently(&bytes).ok_or(err));
+    parsed.map_err(|err| BundleError::Parse { path: path.to_owned(), reason: err.to_string() })
+}
+
+/// The spec once more, with what the parser refuses and runc does not: capabilities that gpurun
+/// does not know, and a process without a user, who is root then. `None` where something else is
+/// wrong with it.
+fn leniently(bytes: &[u8]) -> Option<Spec> {
+    let mut document: serde_json::Value = json::object(bytes).ok()?;
+    let process = document.get_mut("process")?;
+    json::default_user(process);
+    let names = capabilities::take_unknown(process);
+    let spec = serde_json::from_value(document).ok()?;
+    if !names.is_empty() {
+        log::warn(capabilities::ignoring(&names));
+    }
+    Some(spec)
 }
 
 /// What runc's validator refuses, as far as it is not checked where the field is used.
@@ -164,8 +194,10 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
     }
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let has = |kind| namespaces.iter().any(|ns| ns.typ() == kind);
-    if !has(LinuxNamespaceType::Mount) {
-        return invalid("linux.namespaces must have a mount namespace".to_owned());
+    if !has(LinuxNamespaceType::Mount) && has(LinuxNamespaceType::User) {
+        return invalid(
+            "a user namespace needs a mount namespace: without one nothing can be mounted".into(),
+        );
     }
     // Hostname without a uts namespace, maps without a user namespace, offsets without a time
     // namespace, contradictions in sysctls and priorities.
@@ -191,7 +223,8 @@ mod tests {
     #[test]
     fn fields_that_need_a_namespace_are_refused_without_it() {
         let fails = |linux| check(&spec(linux)).expect_err("refused").to_string();
-        assert!(fails(serde_json::json!({})).contains("mount namespace"));
+        let user = serde_json::json!({"namespaces": [{"type": "user"}, {"type": "uts"}]});
+        assert!(fails(user).contains("mount namespace"));
         let mount = serde_json::json!({"namespaces": [{"type": "mount"}]});
         assert!(fails(mount).contains("UTS"));
         let both = serde_json::json!([{"type": "mount"}, {"type": "uts"}]);

@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxSeccomp, Process, Spec};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::bundle::Bundle;
@@ -17,7 +17,7 @@ use super::launch::{self, Launch};
 use super::process::ProcessId;
 use super::state::{Container, State};
 use super::store::Store;
-use super::{console, delete, idmap, start};
+use super::{capabilities, console, delete, idmap, start};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts};
 use crate::gpu;
@@ -26,6 +26,7 @@ use crate::init::channel::Channel;
 use crate::init::journal::Journal;
 use crate::init::namespaces::Namespaces;
 use crate::init::program::Program;
+use crate::init::root::Root;
 use crate::init::rootfs::{self, CgroupView, Hierarchy, SysctlNamespaces};
 use crate::init::sequence::{Init, shares_pid_namespace};
 use crate::init::tuning::Tuning;
@@ -134,11 +135,15 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
     let process = spec.process().as_ref().context("the spec has no process")?;
     let program = Program::new(process)?;
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
+    warn_of_capabilities(process, linux);
     let tuning = Tuning::new(process, linux)?;
     let namespaces = Namespaces::new(
         linux.namespaces().as_deref().unwrap_or_default(),
         idmap::time_offsets(linux.time_offsets().as_ref())?,
     )?;
+    if plan.is_some() && !namespaces.has(CloneFlags::CLONE_NEWNS) {
+        bail!("a container with GPUs needs a mount namespace: add one to linux.namespaces");
+    }
     rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default())?;
     if let Some(sysctls) = linux.sysctl() {
         let list = linux.namespaces().as_deref().unwrap_or_default();
@@ -153,6 +158,18 @@ fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Dec
         linux.devices().as_deref().unwrap_or_default(),
     )?;
     Ok(Decided { plan, program, tuning, seccomp, namespaces, cgroup, devices, bundle })
+}
+
+/// In a user namespace the process has all capabilities, and root's rights are what a container
+/// can be given otherwise.
+fn warn_of_capabilities(process: &Process, linux: &Linux) {
+    let Some(sets) = process.capabilities() else { return };
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let in_userns = namespaces.iter().any(|ns| ns.typ() == LinuxNamespaceType::User);
+    let own = rustix::thread::capabilities(None).ok().map(|sets| sets.permitted);
+    for warning in capabilities::warnings(sets, own.filter(|_| !in_userns)) {
+        log::warn(&warning);
+    }
 }
 
 /// The rules that the plan's devices need, for every later `update`.
@@ -200,6 +217,7 @@ fn build(
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     cgroup.create(resources, &devices)?;
 
+    let shared_root = make_shared_root(container, &namespaces)?;
     let hook_state = start::hook_state(container);
     let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
     let rlimits = program.rlimits.clone();
@@ -211,6 +229,7 @@ fn build(
         spec: &bundle.spec,
         bundle: &bundle.path,
         rootfs: &bundle.rootfs,
+        shared_root,
         program,
         tuning,
         namespaces: &namespaces,
@@ -257,6 +276,19 @@ fn build(
     container.save()?;
     ready.commit()?;
     Ok((std::mem::take(&mut bundle.spec), ready.child.pidfd))
+}
+
+/// For a container without a mount namespace, the mount that holds all its mounts. It is written
+/// down before it can be seen.
+fn make_shared_root(container: &mut Container, namespaces: &Namespaces) -> Result<Option<Root>> {
+    if namespaces.has(CloneFlags::CLONE_NEWNS) {
+        return Ok(None);
+    }
+    let path = container.state.rootfs.clone();
+    let prepared = rootfs::SharedRoot::prepare(&path)?;
+    container.state.shared_root = Some(prepared.id());
+    container.save()?;
+    Ok(Some(prepared.attach(&path)?))
 }
 
 /// What the cgroup room knows, in the words of the init.

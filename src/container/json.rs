@@ -19,6 +19,13 @@ pub fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error>
     }
 }
 
+/// Gives a spec's `process` that names no user the one that Go's runtimes read there: root.
+pub fn default_user(process: &mut serde_json::Value) {
+    if let Some(members) = process.as_object_mut() {
+        members.entry("user").or_insert_with(|| serde_json::json!({"uid": 0, "gid": 0}));
+    }
+}
+
 /// Reads a file, at most `limit` bytes. What it names comes from a command line and may be a
 /// fifo, which is read as long as somebody writes to it, or a device without an end.
 ///

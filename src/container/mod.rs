@@ -5,6 +5,7 @@
 //! [`crate::commands`].
 
 pub mod bundle;
+pub mod capabilities;
 pub mod console;
 pub mod create;
 pub mod delete;
