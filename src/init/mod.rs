@@ -8,6 +8,7 @@
 
 pub mod channel;
 pub mod console;
+mod dangling;
 pub mod executable;
 pub mod gpu;
 pub mod handover;
