@@ -6,9 +6,11 @@
 //! Hooks".
 
 use std::collections::HashMap;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,6 @@ use oci_spec::runtime::{ContainerState, Hook, State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags};
-use serde::Serialize;
 
 /// How much of a failed hook's output is repeated.
 const OUTPUT_LIMIT: u64 = 2048;
@@ -46,20 +47,24 @@ pub enum HookError {
         path: PathBuf,
     },
     /// It could not be started or waited for.
-    #[error("cannot run {phase} hook {path}: {source}")]
+    #[error("error running {phase} hook #{index}: cannot run {path}: {source}")]
     Io {
         /// The phase.
         phase: &'static str,
+        /// Its place among the hooks of the phase, from 0.
+        index: usize,
         /// The path.
         path: PathBuf,
         /// The reason.
         source: io::Error,
     },
     /// It ran and failed.
-    #[error("error running {phase} hook {path}: {status}, output: {output:?}")]
+    #[error("error running {phase} hook #{index}: {path}: {status}, output: {output:?}")]
     Failed {
         /// The phase.
         phase: &'static str,
+        /// Its place among the hooks of the phase, from 0.
+        index: usize,
         /// The path.
         path: PathBuf,
         /// How it ended.
@@ -68,10 +73,15 @@ pub enum HookError {
         output: String,
     },
     /// It ran for too long and was killed.
-    #[error("{phase} hook {path} ran longer than its timeout of {seconds} s and was killed")]
+    #[error(
+        "error running {phase} hook #{index}: {path} ran longer than its timeout of {seconds} s \
+         and was killed"
+    )]
     Timeout {
         /// The phase.
         phase: &'static str,
+        /// Its place among the hooks of the phase, from 0.
+        index: usize,
         /// The path.
         path: PathBuf,
         /// The spec's timeout.
@@ -116,68 +126,117 @@ fn own_pid() -> Option<i32> {
 
 /// Runs the hooks of one phase in order, each with `state` on stdin, up to the first that fails.
 ///
+/// They start in the bundle, as under runc, or in `/` where that is not to be seen.
+///
 /// # Errors
 /// The first failure.
-pub fn run(phase: &'static str, hooks: &[Hook], state: &impl Serialize) -> Result<(), HookError> {
+pub fn run(phase: &'static str, hooks: &[Hook], state: &State) -> Result<(), HookError> {
+    run_with(phase, hooks, state, &[])
+}
+
+/// As [`run`]; a hook whose `env` is absent gets `inherited`.
+///
+/// # Errors
+/// The first failure.
+pub fn run_with(
+    phase: &'static str,
+    hooks: &[Hook],
+    state: &State,
+    inherited: &[CString],
+) -> Result<(), HookError> {
     if hooks.is_empty() {
         return Ok(());
     }
-    let json = serde_json::to_vec(state).map_err(HookError::State)?;
-    hooks.iter().try_for_each(|hook| run_one(phase, hook, &json))
+    let call = Call::new(phase, state, inherited)?;
+    hooks.iter().enumerate().try_for_each(|(index, hook)| call.run(index, hook))
 }
 
 /// As [`run`], for phases whose failures do not stop anything: all hooks run, and the failures
 /// are returned.
-pub fn run_all(phase: &'static str, hooks: &[Hook], state: &impl Serialize) -> Vec<HookError> {
-    match serde_json::to_vec(state) {
-        Ok(json) => hooks.iter().filter_map(|hook| run_one(phase, hook, &json).err()).collect(),
-        Err(err) => vec![HookError::State(err)],
+pub fn run_all(phase: &'static str, hooks: &[Hook], state: &State) -> Vec<HookError> {
+    match Call::new(phase, state, &[]) {
+        Ok(call) => {
+            let failure = |(index, hook)| call.run(index, hook).err();
+            hooks.iter().enumerate().filter_map(failure).collect()
+        }
+        Err(err) => vec![err],
     }
 }
 
-fn run_one(phase: &'static str, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
-    let path = hook.path().clone();
-    if !path.is_absolute() {
-        return Err(HookError::Relative { phase, path });
-    }
-    let failed = |source: io::Error| HookError::Io { phase, path: path.clone(), source };
+/// What the hooks of one phase have in common.
+struct Call<'a> {
+    phase: &'static str,
+    state: Vec<u8>,
+    directory: &'a Path,
+    inherited: &'a [CString],
+}
 
-    // Files, not pipes: neither side can block or break on the other.
-    let mut stdin = memory_file(c"hook-state").map_err(failed)?;
-    stdin.write_all(state).and_then(|()| stdin.rewind()).map_err(failed)?;
-    let mut output = memory_file(c"hook-output").map_err(failed)?;
-    let (out, err) = (output.try_clone().map_err(failed)?, output.try_clone().map_err(failed)?);
-
-    let mut command = Command::new(&path);
-    if let Some((name, rest)) = hook.args().as_deref().unwrap_or_default().split_first() {
-        use std::os::unix::process::CommandExt;
-        command.arg0(name).args(rest);
+impl<'a> Call<'a> {
+    fn new(
+        phase: &'static str,
+        state: &'a State,
+        inherited: &'a [CString],
+    ) -> Result<Self, HookError> {
+        let bundle = state.bundle();
+        Ok(Self {
+            phase,
+            state: serde_json::to_vec(state).map_err(HookError::State)?,
+            directory: if bundle.is_dir() { bundle } else { Path::new("/") },
+            inherited,
+        })
     }
-    command.env_clear().current_dir("/");
-    for entry in hook.env().as_deref().unwrap_or_default() {
-        if let Some((name, value)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) {
-            command.env(name, value);
+
+    fn run(&self, index: usize, hook: &Hook) -> Result<(), HookError> {
+        let phase = self.phase;
+        let path = hook.path().clone();
+        if !path.is_absolute() {
+            return Err(HookError::Relative { phase, path });
         }
-    }
-    command.stdin(Stdio::from(stdin)).stdout(Stdio::from(out)).stderr(Stdio::from(err));
-    let mut child = command.spawn().map_err(failed)?;
+        let failed = |source: io::Error| HookError::Io { phase, index, path: path.clone(), source };
 
-    if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > 0)
-        && !ended_within(child.id(), seconds).map_err(failed)?
-    {
-        child.kill().map_err(failed)?;
-        child.wait().map_err(failed)?;
-        return Err(HookError::Timeout { phase, path, seconds });
+        // Files, not pipes: neither side can block or break on the other.
+        let mut stdin = memory_file(c"hook-state").map_err(failed)?;
+        stdin.write_all(&self.state).and_then(|()| stdin.rewind()).map_err(failed)?;
+        let mut output = memory_file(c"hook-output").map_err(failed)?;
+        let (out, err) = (output.try_clone().map_err(failed)?, output.try_clone().map_err(failed)?);
+
+        let mut command = Command::new(&path);
+        if let Some((name, rest)) = hook.args().as_deref().unwrap_or_default().split_first() {
+            use std::os::unix::process::CommandExt;
+            command.arg0(name).args(rest);
+        }
+        command.env_clear().current_dir(self.directory);
+        let own = hook.env().as_ref().map(|list| list.iter().map(|entry| entry.as_bytes()));
+        let inherited = self.inherited.iter().map(|entry| entry.as_bytes());
+        let entries: Vec<&[u8]> = own.map_or_else(|| inherited.collect(), |own| own.collect());
+        for entry in entries {
+            let mut parts = entry.splitn(2, |byte| *byte == b'=');
+            if let (Some(name), Some(value)) = (parts.next(), parts.next())
+                && !name.is_empty()
+            {
+                command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
+            }
+        }
+        command.stdin(Stdio::from(stdin)).stdout(Stdio::from(out)).stderr(Stdio::from(err));
+        let mut child = command.spawn().map_err(failed)?;
+
+        if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > 0)
+            && !ended_within(child.id(), seconds).map_err(failed)?
+        {
+            child.kill().map_err(failed)?;
+            child.wait().map_err(failed)?;
+            return Err(HookError::Timeout { phase, index, path, seconds });
+        }
+        let status = child.wait().map_err(failed)?;
+        if status.success() {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        output.rewind().map_err(failed)?;
+        output.take(OUTPUT_LIMIT).read_to_end(&mut text).map_err(failed)?;
+        let output = String::from_utf8_lossy(&text).trim_end().to_owned();
+        Err(HookError::Failed { phase, index, path, status, output })
     }
-    let status = child.wait().map_err(failed)?;
-    if status.success() {
-        return Ok(());
-    }
-    let mut text = Vec::new();
-    output.rewind().map_err(failed)?;
-    output.take(OUTPUT_LIMIT).read_to_end(&mut text).map_err(failed)?;
-    let output = String::from_utf8_lossy(&text).trim_end().to_owned();
-    Err(HookError::Failed { phase, path, status, output })
 }
 
 fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
@@ -234,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_failing_or_endless_hook_is_an_error_with_its_output() {
-        let state = serde_json::json!({});
+        let state = State::default();
         let bad = hook(serde_json::json!({
             "path": "/bin/sh", "args": ["sh", "-c", "echo broken >&2; exit 3"]
         }));

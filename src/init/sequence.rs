@@ -36,6 +36,8 @@ pub struct Init<'a> {
     pub bundle: &'a Path,
     /// The rootfs on the host, absolute.
     pub rootfs: &'a Path,
+    /// The mount on it, where the container has no mount namespace; made by the parent.
+    pub shared_root: Option<Root>,
     /// The user's program.
     pub program: Program,
     /// Its priorities and memory policy.
@@ -110,8 +112,9 @@ impl Init<'_> {
         self.set_names()?;
         self.loopback()?;
 
-        let (root, writable) = self.build_rootfs()?;
-        self.change_root(&root)?;
+        let (built, writable) = self.build_rootfs()?;
+        self.change_root(&built)?;
+        drop(built);
         let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
 
         let linux = self.spec.linux().as_ref();
@@ -210,7 +213,10 @@ impl Init<'_> {
     fn build_rootfs(&mut self) -> Result<(Root, Vec<DeferredReadonly>)> {
         let linux = self.spec.linux().as_ref();
         let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
-        let root = rootfs::prepare_root(self.rootfs, propagation)?;
+        let root = match self.shared_root.take() {
+            Some(root) => root,
+            None => rootfs::prepare_root(self.rootfs, propagation)?,
+        };
         let context = MountContext {
             bundle: self.bundle,
             label: linux.and_then(|linux| linux.mount_label().as_deref()),
@@ -248,12 +254,22 @@ impl Init<'_> {
         }
         let here = hooks.and_then(|hooks| hooks.create_container().as_deref());
         hooks::run("createContainer", list(here), &self.hook_state.creating_here())?;
-        rootfs::pivot(root, self.no_pivot)?;
+        if self.namespaces.has(CloneFlags::CLONE_NEWNS) {
+            rootfs::pivot(root, self.no_pivot)?;
+        } else {
+            rootfs::change_root_to(root)?;
+        }
         Ok(())
     }
 
     /// From the finished root to the program.
     fn become_program(&mut self, root: &Root) -> Result<Infallible> {
+        // It may wait for long: whoever called the runtime may want to see the end of what it
+        // has open, and the state directory's files are none of the container's business. What
+        // is closed here has owners in the parent's part of the memory, which are never dropped.
+        let needed = [self.channel.as_fd(), self.fifo.as_fd(), root.as_fd()];
+        sys::fd::close_all_but(self.preserve_fds.saturating_add(3), needed)
+            .context("cannot close descriptors")?;
         if !self.rootless {
             // What runs in the container before the program does (an `exec`, a startContainer
             // hook) must not get at the runtime's binary through our /proc/PID/exe. An ordinary
@@ -269,7 +285,9 @@ impl Init<'_> {
         wait_for_start(self.fifo.as_fd()).context("cannot wait for start")?;
         let hooks = self.spec.hooks().as_ref();
         let at_start = hooks.and_then(|hooks| hooks.start_container().as_deref());
-        hooks::run("startContainer", list(at_start), &self.hook_state.created_here())?;
+        // As runc: with the program's environment where they name none.
+        let state = self.hook_state.created_here();
+        hooks::run_with("startContainer", list(at_start), &state, &self.program.env)?;
         reset_signals()?;
         Err(executable::exec(&path, &self.program).into())
     }
