@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -27,6 +27,12 @@ impl Spec {
     pub fn run(self) -> Result<()> {
         let path = self.bundle.join("config.json");
         let mut spec = default_spec();
+        // As runc: where each controller has its own hierarchy, people expect to see the whole path.
+        if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+            && let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut()
+        {
+            namespaces.retain(|namespace| namespace["type"] != "cgroup");
+        }
         if self.rootless {
             make_rootless(&mut spec);
         }

@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, OptionalActions, OutputModes, Termios};
 
 use super::process;
 
@@ -133,6 +133,9 @@ impl Terminal {
         if let Some(saved) = &saved {
             let mut raw = saved.clone();
             raw.make_raw();
+            // As runc: the container's terminal does not turn newlines into two characters (see
+            // `console::receive_master`), so ours has to.
+            raw.output_modes |= OutputModes::OPOST;
             termios::tcsetattr(stdin, OptionalActions::Now, &raw)
                 .context("cannot make our terminal raw")?;
         }
