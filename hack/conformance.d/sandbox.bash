@@ -8,7 +8,7 @@
 limit=120
 
 # Cgroups that the programs name themselves; all others are named after a container.
-fixed_cgroups=(cgrouptest testdir runc-cgroups-integration-test)
+fixed_cgroups=(cgrouptest testdir runtime-test runc-cgroups-integration-test)
 
 # sandbox_make RUNTIME: writes $sandbox_command, the runtime with a state directory of its own. It
 # notes every container id that is created.
