@@ -74,7 +74,7 @@ impl Bundle {
         let path = real_directory(path)
             .map_err(|source| BundleError::Directory { path: path.to_owned(), source })?;
         let config = path.join("config.json");
-        let spec = read_spec(&config)?;
+        let mut spec = read_spec(&config)?;
         check(&spec).map_err(|err| match err {
             BundleError::Invalid(reason) => BundleError::Parse { path: config, reason },
             other => other,
@@ -82,7 +82,21 @@ impl Bundle {
         let rootfs = path.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path()));
         let rootfs = real_directory(&rootfs)
             .map_err(|source| BundleError::Rootfs { path: rootfs, source })?;
+        destinations_in(&rootfs, &mut spec);
         Ok(Self { path, spec, rootfs })
+    }
+}
+
+/// Destinations that somebody wrote as paths of the host, below the rootfs, are seen from it: runc
+/// takes them so.
+fn destinations_in(rootfs: &Path, spec: &mut Spec) {
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        if let Ok(inside) = mount.destination().strip_prefix(rootfs)
+            && rootfs != Path::new("/")
+        {
+            let inside = Path::new("/").join(inside);
+            mount.set_destination(inside);
+        }
     }
 }
 
@@ -163,8 +177,10 @@ fn check(spec: &Spec) -> Result<(), BundleError> {
     }
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let has = |kind| namespaces.iter().any(|ns| ns.typ() == kind);
-    if !has(LinuxNamespaceType::Mount) {
-        return invalid("linux.namespaces must have a mount namespace".to_owned());
+    if !has(LinuxNamespaceType::Mount) && has(LinuxNamespaceType::User) {
+        return invalid(
+            "a user namespace needs a mount namespace: without one nothing can be mounted".into(),
+        );
     }
     // Hostname without a uts namespace, maps without a user namespace, offsets without a time
     // namespace, contradictions in sysctls and priorities.
@@ -190,7 +206,8 @@ mod tests {
     #[test]
     fn fields_that_need_a_namespace_are_refused_without_it() {
         let fails = |linux| check(&spec(linux)).expect_err("refused").to_string();
-        assert!(fails(serde_json::json!({})).contains("mount namespace"));
+        let user = serde_json::json!({"namespaces": [{"type": "user"}, {"type": "uts"}]});
+        assert!(fails(user).contains("mount namespace"));
         let mount = serde_json::json!({"namespaces": [{"type": "mount"}]});
         assert!(fails(mount).contains("UTS"));
         let both = serde_json::json!([{"type": "mount"}, {"type": "uts"}]);

@@ -9,6 +9,7 @@ use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags,
     SocketType,
 };
+use rustix::termios::{self, OptionalActions, OutputModes};
 
 use crate::sys;
 
@@ -66,7 +67,8 @@ pub fn attached(
     Ok((Some(ours), Some(theirs)))
 }
 
-/// Receives the master that the container sent.
+/// Receives the master that the container sent. Newlines come through it as the program writes
+/// them, not as two characters: whoever reads our output from a pipe wants them so (as runc).
 ///
 /// # Errors
 /// When none came.
@@ -81,11 +83,16 @@ pub fn receive_master(line: BorrowedFd<'_>) -> Result<OwnedFd> {
         RecvFlags::CMSG_CLOEXEC,
     )
     .context("cannot receive the container's terminal")?;
-    control
+    let master = control
         .drain()
         .find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,
         })
-        .context("the container sent no terminal")
+        .context("the container sent no terminal")?;
+    let mut settings = termios::tcgetattr(&master).context("cannot use the terminal")?;
+    settings.output_modes.remove(OutputModes::ONLCR);
+    termios::tcsetattr(&master, OptionalActions::Now, &settings)
+        .context("cannot use the terminal")?;
+    Ok(master)
 }

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxSeccomp, Process, Spec};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::bundle::Bundle;
@@ -21,7 +21,10 @@ use super::process::ProcessId;
 use super::resctrl::Resctrl;
 use super::state::{Container, State};
 use super::store::Store;
-use super::{console, delete, idmap, mount_sources, net_devices, notify_socket, rootless, start};
+use super::{
+    capabilities, console, delete, idmap, mount_sources, net_devices, notify_socket, rootless,
+    start,
+};
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::systemd::{self, NewScope, Property};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts, Driver};
@@ -32,6 +35,7 @@ use crate::init::channel::Channel;
 use crate::init::journal::Journal;
 use crate::init::namespaces::Namespaces;
 use crate::init::program::Program;
+use crate::init::root::Root;
 use crate::init::rootfs::{self, CgroupView, Hierarchy, SysctlNamespaces};
 use crate::init::sequence::{Init, shares_pid_namespace};
 use crate::init::tuning::Tuning;
@@ -189,6 +193,7 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         program.set_env(name, value)?;
     }
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
+    warn_of_capabilities(process, linux);
     let tuning = Tuning::new(process, linux)?;
     // For every later exec: what is wrong with it is said now.
     ExecAffinity::new(process.exec_cpu_affinity().as_ref())?;
@@ -197,6 +202,9 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         idmap::time_offsets(linux.time_offsets().as_ref())?,
     )?;
     namespaces.leave_to_init(rootless::is_confined);
+    if plan.is_some() && !namespaces.has(CloneFlags::CLONE_NEWNS) {
+        bail!("a container with GPUs needs a mount namespace: add one to linux.namespaces");
+    }
     let userns = namespaces.has(CloneFlags::CLONE_NEWUSER);
     rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default(), userns)?;
     if let Some(sysctls) = linux.sysctl() {
@@ -233,6 +241,18 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         resctrl,
         bundle,
     })
+}
+
+/// In a user namespace the process has all capabilities, and root's rights are what a container
+/// can be given otherwise.
+fn warn_of_capabilities(process: &Process, linux: &Linux) {
+    let Some(sets) = process.capabilities() else { return };
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let in_userns = namespaces.iter().any(|ns| ns.typ() == LinuxNamespaceType::User);
+    let own = rustix::thread::capabilities(None).ok().map(|sets| sets.permitted);
+    for warning in capabilities::warnings(sets, own.filter(|_| !in_userns)) {
+        log::warn(&warning);
+    }
 }
 
 /// The rules that the plan's devices need, for every later `update`.
@@ -307,6 +327,7 @@ fn build(
         resctrl.create(rdt)?;
     }
 
+    let shared_root = make_shared_root(container, &namespaces)?;
     let hook_state = start::hook_state(container);
     let (ours, theirs) = Channel::pair().context("cannot make the line to the init")?;
     let rlimits = program.rlimits.clone();
@@ -319,6 +340,7 @@ fn build(
         spec: &bundle.spec,
         bundle: &bundle.path,
         rootfs: &bundle.rootfs,
+        shared_root,
         program,
         tuning,
         namespaces: &namespaces,
@@ -417,6 +439,19 @@ fn make_cgroup(
         warning.push_str("; nobody can tell its processes from others, so some may outlive it");
     }
     Ok(Err(format!("{warning}: {refusal}")))
+}
+
+/// For a container without a mount namespace, the mount that holds all its mounts. It is written
+/// down before it can be seen.
+fn make_shared_root(container: &mut Container, namespaces: &Namespaces) -> Result<Option<Root>> {
+    if namespaces.has(CloneFlags::CLONE_NEWNS) {
+        return Ok(None);
+    }
+    let path = container.state.rootfs.clone();
+    let prepared = rootfs::SharedRoot::prepare(&path)?;
+    container.state.shared_root = Some(prepared.id());
+    container.save()?;
+    Ok(Some(prepared.attach(&path)?))
 }
 
 /// What the cgroup room knows, in the words of the init.

@@ -14,7 +14,7 @@ use super::start::hook_state;
 use super::state::{Container, StateError, Status};
 use super::store::{StateDir, Store, StoreError};
 use crate::cgroup::Cgroup;
-use crate::init::{hooks, undo};
+use crate::init::{hooks, rootfs, undo};
 
 /// How long a killed process may take to go. Longer means that it hangs in the kernel (state D).
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,6 +94,9 @@ pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<
     }
     if let Some(resctrl) = &container.state.resctrl {
         resctrl.remove()?;
+    }
+    if let Some(id) = container.state.shared_root {
+        rootfs::unmount_shared(&container.state.rootfs, id)?;
     }
     let left = restore_rootfs(store, container).err();
     container.dir.remove()?;

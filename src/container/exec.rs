@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{self, CloneFlags};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::create::{compile_seccomp, write_pid_file};
 use super::launch::{self, Child, Entry, Launch};
 use super::pidfd_socket::PidfdSocket;
-use super::process::Liveness;
+use super::process::{Liveness, ProcessId};
 use super::state::{Container, Status};
 use super::{console, rootless, start};
 use crate::init::affinity::{self, ExecAffinity};
@@ -164,6 +165,11 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     let bounding = with_more(sets.bounding());
     let effective = with_more(sets.effective());
     let permitted = with_more(sets.permitted());
+    // The kernel keeps those that are inheritable; without any, as runc, none is asked for.
+    if sets.inheritable().as_ref().is_some_and(|set| !set.is_empty()) {
+        let ambient = with_more(sets.ambient());
+        sets.set_ambient(ambient);
+    }
     sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
     process.set_capabilities(Some(sets));
     Ok(())
@@ -224,6 +230,7 @@ pub fn exec(
         init: &init_fd,
         namespaces: namespaces - early,
         rootless,
+        root: container.state.shared_root.map(|_| root_of(init)).transpose()?,
         keyring_of: (!container.state.no_new_keyring).then_some(&container.state.id),
         seccomp: filter.as_ref(),
         console,
@@ -276,6 +283,16 @@ pub fn exec(
         return Err(error);
     }
     Ok(ready.child)
+}
+
+/// The root directory of a container without a mount namespace.
+fn root_of(init: ProcessId) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{}/root", init.pid), flags, Mode::empty())
+        .context("cannot open the container's root: has it just stopped?")?;
+    // Another process may have been given the number in between.
+    init.signal(0).context("the container has just stopped")?;
+    Ok(root)
 }
 
 /// The namespaces of process `pid` that are not ours: joining one's own again is refused by the

@@ -54,6 +54,15 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
         return members::kill_all(container, signal);
     }
     let status = container.status();
+    if status == Status::Stopped
+        && signal == libc::SIGKILL
+        && !container.state.own_pid_namespace
+        && !container.state.cgroup.is_refused()
+        && !container.state.cgroup.pids()?.is_empty()
+    {
+        // The init has gone, others that it shared the pid namespace with have not.
+        return members::kill_all(container, signal);
+    }
     let init = match status {
         Status::Stopped | Status::Creating => bail!("container not running"),
         _ => container.state.init.context("container not running")?,

@@ -7,6 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::capabilities;
 use super::json::{self, JsonError};
 use crate::log;
 
@@ -64,6 +65,10 @@ fn member<'a>(
 }
 
 fn mend_process(process: &mut Map<String, Value>) {
+    let unknown = capabilities::take_unknown(process);
+    if !unknown.is_empty() {
+        log::warn(capabilities::ignoring(&unknown));
+    }
     process.entry("user").or_insert_with(|| json!({}));
     if let Some(Value::Array(flags)) =
         member(process, "scheduler").and_then(|scheduler| scheduler.get_mut("flags"))
@@ -81,29 +86,6 @@ fn mend_process(process: &mut Map<String, Value>) {
             let text = parts.collect::<Vec<_>>().join(",");
             *list = if text.is_empty() { Value::Null } else { text.into() };
         }
-    }
-    if let Some(capabilities) = member(process, "capabilities") {
-        drop_unknown(capabilities);
-    }
-}
-
-/// As runc: a capability that nobody knows is not granted, and that is said.
-fn drop_unknown(capabilities: &mut Map<String, Value>) {
-    let mut unknown: Vec<String> = Vec::new();
-    for set in capabilities.values_mut() {
-        let Value::Array(names) = set else { continue };
-        names.retain(|name| {
-            let known = serde_json::from_value::<oci_spec::runtime::Capability>(name.clone());
-            if let (Err(_), Some(name)) = (&known, name.as_str())
-                && !unknown.iter().any(|other| other == name)
-            {
-                unknown.push(name.to_owned());
-            }
-            known.is_ok() || !name.is_string()
-        });
-    }
-    if !unknown.is_empty() {
-        log::warn(format!("ignoring unknown or unavailable capabilities: {unknown:?}"));
     }
 }
 

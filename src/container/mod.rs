@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod bundle;
+pub mod capabilities;
 pub mod console;
 pub mod create;
 pub mod criu;

@@ -48,6 +48,10 @@ pub struct State {
     /// Its group in the resctrl filesystem (`linux.intelRdt`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<Resctrl>,
+    /// Without a mount namespace of its own: the id of the mount on its rootfs, which holds all
+    /// its mounts and which `delete` takes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_root: Option<u64>,
     /// Whether it has a pid namespace of its own, so that all its processes end with the init.
     pub own_pid_namespace: bool,
     /// Whether there are poststart or poststop hooks in the spec.
@@ -161,6 +165,7 @@ impl State {
             devices,
             gpu_rules: Vec::new(),
             resctrl: None,
+            shared_root: None,
             own_pid_namespace,
             no_new_keyring: false,
             stdio: Vec::new(),

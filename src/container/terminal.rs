@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::termios::{self, OptionalActions, Termios, Winsize};
+use rustix::termios::{self, OptionalActions, OutputModes, Termios, Winsize};
 
 use super::console;
 
@@ -67,6 +67,9 @@ impl Terminal {
         if let Some(saved) = &saved {
             let mut raw = saved.clone();
             raw.make_raw();
+            // As runc: the container's terminal does not turn newlines into two characters (see
+            // `console::receive_master`), so ours has to.
+            raw.output_modes |= OutputModes::OPOST;
             termios::tcsetattr(stdin, OptionalActions::Now, &raw)
                 .context("cannot make our terminal raw")?;
         }

@@ -95,11 +95,13 @@ fn reason(err: &io::Error, name: &str) -> String {
     words.to_owned()
 }
 
-/// Adds `HOME` where the spec has none: from the container's /etc/passwd, or `/`, as runc does.
+/// Adds `HOME` where the spec has none or an empty one: from the container's /etc/passwd, or `/`,
+/// as runc does.
 pub fn add_home(program: &mut Program, root: &Root) {
-    if program.env("HOME").is_some() {
+    if program.env("HOME").is_some_and(|home| !home.is_empty()) {
         return;
     }
+    program.env.retain(|entry| entry.as_bytes() != b"HOME=");
     let passwd = root.read(Path::new("/etc/passwd"), PASSWD_LIMIT).ok().flatten();
     let home = passwd.as_deref().and_then(|text| home_of(text, program.uid)).unwrap_or(b"/");
     let entry = [b"HOME=", home].concat();

@@ -6,9 +6,10 @@
 //! "POSIX-platform Hooks".
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -49,20 +50,24 @@ pub enum HookError {
         path: PathBuf,
     },
     /// It could not be started or waited for.
-    #[error("cannot run {phase} hook {path}: {source}")]
+    #[error("error running {phase} hook #{index}: cannot run {path}: {source}")]
     Io {
         /// The phase.
         phase: &'static str,
+        /// Its place among the hooks of the phase, from 0.
+        index: usize,
         /// The path.
         path: PathBuf,
         /// The reason.
         source: io::Error,
     },
     /// It ran and failed.
-    #[error("error running {phase} hook {path}: {status}, output: {output:?}")]
+    #[error("error running {phase} hook #{index}: {path}: {status}, output: {output:?}")]
     Failed {
         /// The phase.
         phase: &'static str,
+        /// Its place among the hooks of the phase, from 0.
+        index: usize,
         /// The path.
         path: PathBuf,
         /// How it ended.
@@ -71,10 +76,15 @@ pub enum HookError {
         output: String,
     },
     /// It ran for too long and was killed.
-    #[error("{phase} hook {path} ran longer than its timeout of {seconds} s and was killed")]
+    #[error(
+        "error running {phase} hook #{index}: {path} ran longer than its timeout of {seconds} s \
+         and was killed"
+    )]
     Timeout {
         /// The phase.
         phase: &'static str,
+        /// Its place among the hooks of the phase, from 0.
+        index: usize,
         /// The path.
         path: PathBuf,
         /// The spec's timeout.
@@ -134,6 +144,8 @@ impl Default for Surroundings<'_> {
 
 /// Runs the hooks of one phase in order, each with `state` on stdin, up to the first that fails.
 ///
+/// They start in the bundle, as under runc, or in `/` where that is not to be seen.
+///
 /// # Errors
 /// The first failure.
 pub fn run(
@@ -146,7 +158,8 @@ pub fn run(
         return Ok(());
     }
     let json = serde_json::to_vec(state).map_err(HookError::State)?;
-    hooks.iter().try_for_each(|hook| run_one(phase, hook, &json, surroundings))
+    let all = hooks.iter().enumerate();
+    all.map(|numbered| run_one(phase, numbered, &json, surroundings)).collect()
 }
 
 /// As [`run`], for phases whose failures do not stop anything: all hooks run, and the failures
@@ -155,7 +168,8 @@ pub fn run_all(phase: &'static str, hooks: &[Hook], state: &impl Serialize) -> V
     match serde_json::to_vec(state) {
         Ok(json) => {
             let around = Surroundings::default();
-            hooks.iter().filter_map(|hook| run_one(phase, hook, &json, &around).err()).collect()
+            let all = hooks.iter().enumerate();
+            all.filter_map(|numbered| run_one(phase, numbered, &json, &around).err()).collect()
         }
         Err(err) => vec![HookError::State(err)],
     }
@@ -163,7 +177,7 @@ pub fn run_all(phase: &'static str, hooks: &[Hook], state: &impl Serialize) -> V
 
 fn run_one(
     phase: &'static str,
-    hook: &Hook,
+    (index, hook): (usize, &Hook),
     state: &[u8],
     surroundings: &Surroundings<'_>,
 ) -> Result<(), HookError> {
@@ -171,7 +185,7 @@ fn run_one(
     if !path.is_absolute() {
         return Err(HookError::Relative { phase, path });
     }
-    let failed = |source: io::Error| HookError::Io { phase, path: path.clone(), source };
+    let failed = |source: io::Error| HookError::Io { phase, index, path: path.clone(), source };
 
     // Files, not pipes: neither side can block or break on the other.
     let mut stdin = memory_file(c"hook-state").map_err(failed)?;
@@ -188,12 +202,15 @@ fn run_one(
     if let Some(directory) = surroundings.directory {
         command.current_dir(directory);
     }
-    let own = hook.env().as_deref().unwrap_or_default();
-    let default = surroundings.env.iter().filter_map(|entry| entry.to_str().ok());
-    let default = default.filter(|_| own.is_empty());
-    for entry in own.iter().map(String::as_str).chain(default) {
-        if let Some((name, value)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) {
-            command.env(name, value);
+    let own = hook.env().as_ref().map(|list| list.iter().map(|entry| entry.as_bytes()));
+    let default = surroundings.env.iter().map(|entry| entry.as_bytes());
+    let entries: Vec<&[u8]> = own.map_or_else(|| default.collect(), |own| own.collect());
+    for entry in entries {
+        let mut parts = entry.splitn(2, |byte| *byte == b'=');
+        if let (Some(name), Some(value)) = (parts.next(), parts.next())
+            && !name.is_empty()
+        {
+            command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
         }
     }
     command.stdin(Stdio::from(stdin)).stdout(Stdio::from(out)).stderr(Stdio::from(err));
@@ -205,7 +222,7 @@ fn run_one(
     {
         child.kill().map_err(failed)?;
         child.wait().map_err(failed)?;
-        return Err(HookError::Timeout { phase, path, seconds });
+        return Err(HookError::Timeout { phase, index, path, seconds });
     }
     let status = child.wait().map_err(failed)?;
     if status.success() {
@@ -215,7 +232,7 @@ fn run_one(
     output.rewind().map_err(failed)?;
     output.take(OUTPUT_LIMIT).read_to_end(&mut text).map_err(failed)?;
     let output = String::from_utf8_lossy(&text).trim_end().to_owned();
-    Err(HookError::Failed { phase, path, status, output })
+    Err(HookError::Failed { phase, index, path, status, output })
 }
 
 fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
@@ -274,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_failing_or_endless_hook_is_an_error_with_its_output() {
-        let state = serde_json::json!({});
+        let state = State::default();
         let bad = hook(serde_json::json!({
             "path": "/bin/sh", "args": ["sh", "-c", "echo broken >&2; exit 3"]
         }));

@@ -9,6 +9,7 @@
 pub mod affinity;
 pub mod channel;
 pub mod console;
+mod dangling;
 pub mod executable;
 pub mod gpu;
 pub mod handover;

@@ -6,7 +6,7 @@
 //! after that works on the descriptor. See [openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html).
 
 use std::cell::OnceCell;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -16,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::dangling;
 use super::journal::{Created, Journal};
 
 /// The start of the name under which a file is prepared; no image has a reason to use it.
@@ -175,6 +176,7 @@ impl Root {
             Err(err) if err.raw_os_error() == Some(libc::ENOENT) => {}
             done => return done,
         }
+        let path = dangling::through_links(self, path)?;
         let mut walked = PathBuf::from("/");
         let mut dir = self.open_in(&walked, directory, Mode::empty())?;
         for component in path.components() {
@@ -195,7 +197,6 @@ impl Root {
                     };
                     self.note(&dir, Created::Dir, &walked, journal)?;
                     match fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
-                        // A dangling link is EEXIST here and ENOENT below: refused.
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(err) => return Err(err.into()),
                     }
@@ -211,7 +212,7 @@ impl Root {
     /// its parents) where nothing is.
     ///
     /// # Errors
-    /// `EISDIR` when a directory is there; `ENOENT` for a dangling link; `EROFS`.
+    /// `EISDIR` when a directory is there; `EROFS`.
     pub fn ensure_file(&self, path: &Path, journal: &mut Journal) -> io::Result<OwnedFd> {
         if let Some(fd) = self.find(path)? {
             if FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) == FileType::Directory {
@@ -219,6 +220,7 @@ impl Root {
             }
             return Ok(fd);
         }
+        let path = &dangling::through_links(self, path)?;
         let name = path.file_name().ok_or(Errno::INVAL)?;
         let parent = self.parent(path.parent().unwrap_or(Path::new("/")), journal)?;
         match parent.create_file(name, journal) {
@@ -394,7 +396,7 @@ fn absent_is_none(result: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
 
 /// The name under which a file is prepared before it is renamed into place.
 fn temporary_name(name: &OsStr) -> PathBuf {
-    let mut temporary = std::ffi::OsString::from(TEMPORARY_PREFIX);
+    let mut temporary = OsString::from(TEMPORARY_PREFIX);
     temporary.push(name);
     PathBuf::from(temporary)
 }

@@ -35,6 +35,8 @@ pub struct Init<'a> {
     pub bundle: &'a Path,
     /// The rootfs on the host, absolute.
     pub rootfs: &'a Path,
+    /// The mount on it, where the container has no mount namespace; made by the parent.
+    pub shared_root: Option<Root>,
     /// The user's program.
     pub program: Program,
     /// Its priorities and memory policy.
@@ -113,8 +115,9 @@ impl Init<'_> {
         self.loopback()?;
         self.receive_net_devices()?;
 
-        let (root, writable) = self.build_rootfs()?;
-        self.change_root(&root)?;
+        let (built, writable) = self.build_rootfs()?;
+        self.change_root(&built)?;
+        drop(built);
         let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
 
         let linux = self.spec.linux().as_ref();
@@ -211,7 +214,10 @@ impl Init<'_> {
     fn build_rootfs(&mut self) -> Result<(Root, Vec<DeferredReadonly>)> {
         let linux = self.spec.linux().as_ref();
         let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
-        let root = rootfs::prepare_root(self.rootfs, propagation)?;
+        let root = match self.shared_root.take() {
+            Some(root) => root,
+            None => rootfs::prepare_root(self.rootfs, propagation)?,
+        };
         let context = MountContext {
             bundle: self.bundle,
             label: linux.and_then(|linux| linux.mount_label().as_deref()),
@@ -252,12 +258,22 @@ impl Init<'_> {
         let in_rootfs = Surroundings { directory: Some(self.rootfs), ..Surroundings::default() };
         let state = self.hook_state.creating_here();
         hooks::run("createContainer", list(here), &state, &in_rootfs)?;
-        rootfs::pivot(root, self.no_pivot)?;
+        if self.namespaces.has(CloneFlags::CLONE_NEWNS) {
+            rootfs::pivot(root, self.no_pivot)?;
+        } else {
+            rootfs::change_root_to(root)?;
+        }
         Ok(())
     }
 
     /// From the finished root to the program.
     fn become_program(&mut self, root: &Root) -> Result<Infallible> {
+        // It may wait for long: whoever called the runtime may want to see the end of what it
+        // has open, and the state directory's files are none of the container's business. What
+        // is closed here has owners in the parent's part of the memory, which are never dropped.
+        let needed = [self.channel.as_fd(), self.fifo.as_fd(), root.as_fd()];
+        sys::fd::close_all_but(self.preserve_fds.saturating_add(3), needed)
+            .context("cannot close descriptors")?;
         if !self.rootless {
             // What runs in the container before the program does (an `exec`, a startContainer
             // hook) must not get at the runtime's binary through our /proc/PID/exe. An ordinary

@@ -16,7 +16,7 @@ use super::handover::{change_into, fork_into_pid_namespace, join_session_keyring
 use super::program::Program;
 use super::root::Root;
 use super::tuning::Tuning;
-use super::{console, executable, user};
+use super::{console, executable, rootfs, user};
 use crate::log;
 use crate::seccomp::Filter;
 
@@ -34,6 +34,8 @@ pub struct Tenant<'a> {
     pub namespaces: CloneFlags,
     /// Whether the runtime runs without root's rights.
     pub rootless: bool,
+    /// The container's root directory, where it has no mount namespace to find it in.
+    pub root: Option<OwnedFd>,
     /// The id of the container whose session keyring it shares; `None` keeps the caller's.
     pub keyring_of: Option<&'a str>,
     /// The seccomp filter, the same as the container's.
@@ -80,6 +82,9 @@ impl Tenant<'_> {
         if !self.namespaces.is_empty() {
             sched::setns(self.init, self.namespaces)
                 .context("cannot join the container's namespaces")?;
+        }
+        if let Some(root) = self.root.take() {
+            rootfs::change_root_to(root)?;
         }
         if self.namespaces.contains(CloneFlags::CLONE_NEWPID) {
             fork_into_pid_namespace(&self.channel)?;

@@ -1,7 +1,7 @@
 //! Descriptors that survive exec, and those that do not.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::check;
 
@@ -33,4 +33,29 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, and nothing in this program has opened it, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes every descriptor from `first` on but those in `keep`
+/// ([close_range(2)](https://man7.org/linux/man-pages/man2/close_range.2.html), Linux 5.9). For a
+/// forked process: owners of what is closed must never be dropped in it.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.9.
+pub fn close_all_but<const N: usize>(first: u32, keep: [BorrowedFd<'_>; N]) -> io::Result<()> {
+    let mut keep = keep.map(|fd| fd.as_raw_fd().cast_unsigned());
+    keep.sort_unstable();
+    let mut from = first;
+    for fd in keep.into_iter().filter(|fd| *fd >= first) {
+        if from < fd {
+            close_range(from, fd - 1)?;
+        }
+        from = fd.saturating_add(1);
+    }
+    close_range(from, libc::c_uint::MAX)
+}
+
+fn close_range(from: u32, to: u32) -> io::Result<()> {
+    // SAFETY: by the contract of the only caller nothing uses these descriptors any more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) })?;
+    Ok(())
 }

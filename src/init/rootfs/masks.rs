@@ -37,7 +37,12 @@ fn one_readonly(root: &Root, path: &Path) -> Result<(), Reason> {
 /// that all of them share. What does not exist is skipped.
 pub fn mask(root: &Root, paths: &[String]) -> Result<(), FinishError> {
     let mut covers = Covers::default();
-    for path in paths {
+    // Engines put lists together; a path named twice is hidden as well as one named once.
+    let once = paths
+        .iter()
+        .enumerate()
+        .filter(|(index, path)| !paths.iter().take(*index).any(|earlier| earlier == *path));
+    for (_, path) in once {
         covers
             .cover(root, Path::new(path))
             .map_err(|reason| FinishError::Mask { path: PathBuf::from(path), reason })?;

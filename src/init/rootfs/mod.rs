@@ -24,6 +24,7 @@ mod no_pivot;
 mod options;
 mod pivot;
 mod prepare;
+mod shared;
 mod sources;
 mod stdio;
 mod sysctl;
@@ -41,6 +42,7 @@ pub use mounts::{Cause, DeferredReadonly, MountContext, MountError, mount_all};
 pub use options::{IdMapping, MountOptions};
 pub use pivot::{PivotError, pivot};
 pub use prepare::{PrepareError, Propagation, prepare_root};
+pub use shared::{SharedRoot, SharedRootError, change_root_to, unmount_shared};
 pub use sources::{SourcesWanted, open_sources};
 pub use sysctl::{SysctlError, write_sysctls};
 pub use validate::{
