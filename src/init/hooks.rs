@@ -158,8 +158,8 @@ pub fn run(
         return Ok(());
     }
     let json = serde_json::to_vec(state).map_err(HookError::State)?;
-    let all = hooks.iter().enumerate();
-    all.map(|numbered| run_one(phase, numbered, &json, surroundings)).collect()
+    let mut all = hooks.iter().enumerate();
+    all.try_for_each(|numbered| run_one(phase, numbered, &json, surroundings))
 }
 
 /// As [`run`], for phases whose failures do not stop anything: all hooks run, and the failures
