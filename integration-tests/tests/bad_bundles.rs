@@ -43,11 +43,6 @@ fn a_field_of_a_wrong_type_is_named_by_its_path_and_file() {
         ("/process/user/gid", json!(1.5), &["process.user.gid", "1.5"]),
         ("/process/user/additionalGids", json!(["x"]), &["process.user.additionalGids[0]"]),
         ("/process/capabilities", json!(["CAP_KILL"]), &["process.capabilities"]),
-        (
-            "/process/capabilities/bounding",
-            json!(["CAP_X"]),
-            &["capabilities.bounding[0]", "CAP_X"],
-        ),
         ("/process/rlimits/0/type", json!("RLIMIT_X"), &["process.rlimits[0].type", "RLIMIT_X"]),
         ("/process/rlimits/0/hard", json!(-1), &["process.rlimits[0].hard", "not negative"]),
         ("/process/oomScoreAdj", json!("x"), &["process.oomScoreAdj"]),
@@ -126,7 +121,7 @@ fn a_value_that_makes_no_sense_is_named_with_its_field() {
         ("/mounts/1/destination", json!("/a\0"), &["NUL"]),
         ("/mounts/1/destination", json!("/../x/.."), &["root"]),
         ("/mounts/1", bind("/nonexistent"), &["/nonexistent", "no such file"]),
-        ("/linux/namespaces", json!([]), &["mount namespace"]),
+        ("/linux/namespaces", json!([]), &["hostname", "UTS namespace"]),
         ("/linux/namespaces/0", json!({"type": "mount"}), &["mount", "twice"]),
         ("/linux/namespaces/1/path", json!("/nonexistent"), &["network", "/nonexistent"]),
         ("/linux/namespaces/1/path", json!("/etc/passwd"), &["network", "/etc/passwd"]),
@@ -154,7 +149,6 @@ fn a_value_that_makes_no_sense_is_named_with_its_field() {
         ("/linux/rootfsPropagation", json!("x"), &["rootfsPropagation"]),
         ("/linux/uidMappings", map(1), &["user namespace"]),
         ("/linux/timeOffsets", json!({"monotonic": {"secs": 1}}), &["time namespace"]),
-        ("/windows", json!({}), &["windows"]),
     ]);
 }
 
@@ -207,7 +201,6 @@ fn a_config_that_is_not_readable_json_says_what_it_is() {
         (&[b"\xef\xbb\xbf", &*good].concat(), "byte order mark"),
         (&good[..good.len() / 2], "EOF"),
         (&[&*good, b"x"].concat(), "trailing characters"),
-        (&[&good[..good.len() - 1], b",\"root\":{\"path\":\"x\"}}"].concat(), "duplicate field"),
         (&replaced(&good, b"\"box\"", b"\"b\xffx\""), "unicode"),
         (&nested, "config.json"),
     ];

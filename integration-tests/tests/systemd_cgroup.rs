@@ -76,7 +76,10 @@ fn run(c: &Container) -> Output {
 fn systemctl(args: &[&str]) -> String {
     for _ in 0..20 {
         let done = finish(Command::new("systemctl").args(args), b"");
-        if done.code == 0 || !done.stderr.contains("isconnected") {
+        let is_lost = ["isconnected", "not connected", "Connection reset"]
+            .iter()
+            .any(|words| done.stderr.contains(words));
+        if done.code == 0 || !is_lost {
             return done.ok().to_owned();
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::id::ContainerId;
+use super::lock::Lock;
 use super::process::{Liveness, ProcessId};
 use super::resctrl::Resctrl;
 use super::store::{StateDir, Store, StoreError};
@@ -15,6 +17,11 @@ use crate::cgroup::devices::{DeviceRule, DeviceRules};
 
 /// The format of `state.json`. A file of another version is refused, not guessed at.
 const VERSION: u32 = 1;
+
+/// How long a command that is at work may be without a `state.json`.
+const SETTLE: Duration = Duration::from_millis(2);
+/// How often that is looked at.
+const SETTLE_TRIES: u32 = 50;
 
 /// The content of `state.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -183,11 +190,20 @@ impl Container {
     /// # Errors
     /// It does not exist, was never finished, or its state cannot be read.
     pub fn load(store: &Store, id: &ContainerId) -> Result<Self, StateError> {
-        let dir = store.find(id)?;
-        let bytes =
-            dir.read("state.json")?.ok_or_else(|| StateError::Unfinished(id.to_string()))?;
-        let state = parse(&bytes, id)?;
-        Ok(Self { dir, state })
+        let mut tries = 0;
+        loop {
+            let dir = store.find(id)?;
+            if let Some(bytes) = dir.read("state.json")? {
+                let state = parse(&bytes, id)?;
+                return Ok(Self { dir, state });
+            }
+            // Its `create` has not come to that yet, or its `delete` has.
+            tries += 1;
+            if tries == SETTLE_TRIES || Lock::try_take(&dir).is_ok() {
+                return Err(StateError::Unfinished(id.to_string()));
+            }
+            std::thread::sleep(SETTLE);
+        }
     }
 
     /// Writes the state.
