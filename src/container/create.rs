@@ -206,7 +206,9 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         bail!("a container with GPUs needs a mount namespace: add one to linux.namespaces");
     }
     let userns = namespaces.has(CloneFlags::CLONE_NEWUSER);
-    rootfs::validate_mounts(spec.mounts().as_deref().unwrap_or_default(), userns)?;
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    rootfs::validate_mounts(mounts, userns)?;
+    rootfs::ignored_options(mounts).iter().for_each(log::warn);
     if let Some(sysctls) = linux.sysctl() {
         let list = linux.namespaces().as_deref().unwrap_or_default();
         rootfs::validate_sysctls(sysctls.keys(), SysctlNamespaces::of(list))?;

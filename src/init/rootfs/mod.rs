@@ -46,5 +46,6 @@ pub use shared::{SharedRoot, SharedRootError, change_root_to, unmount_shared};
 pub use sources::{SourcesWanted, open_sources};
 pub use sysctl::{SysctlError, write_sysctls};
 pub use validate::{
-    InvalidMount, InvalidSysctl, SysctlNamespaces, validate_mounts, validate_sysctls,
+    InvalidMount, InvalidSysctl, SysctlNamespaces, ignored_options, validate_mounts,
+    validate_sysctls,
 };

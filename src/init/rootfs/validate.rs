@@ -31,6 +31,21 @@ pub fn validate_mounts(mounts: &[Mount], userns: bool) -> Result<(), InvalidMoun
     Ok(())
 }
 
+/// Options of bind mounts that nothing can be made of: they are a filesystem's, and that one has
+/// been mounted already. runc 1.1 takes no notice of them, newer ones refuse them; here they are
+/// ignored and said.
+#[must_use]
+pub fn ignored_options(mounts: &[Mount]) -> Vec<String> {
+    let ignored = |mount: &Mount| {
+        let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
+        let bind = options.bind || mount.typ().as_deref() == Some("bind");
+        let option = options.data.first().filter(|_| bind && !options.remount)?;
+        let dest = mount.destination();
+        Some(format!("mount {dest:?}: a bind mount has no option {option:?}; it is ignored"))
+    };
+    mounts.iter().filter_map(ignored).collect()
+}
+
 fn invalidity(mount: &Mount, userns: bool) -> Option<String> {
     let dest = mount.destination();
     let list = mount.options().as_deref().unwrap_or_default();
@@ -73,12 +88,6 @@ fn invalidity(mount: &Mount, userns: bool) -> Option<String> {
     }
     if options.copy_up && fstype != "tmpfs" {
         return Some("tmpcopyup is for mounts of type tmpfs; remove it".to_owned());
-    }
-    if let Some(option) = options.data.first().filter(|_| bind && !options.remount) {
-        // The kernel would take no notice of it.
-        return Some(format!(
-            "bind mounts cannot have any filesystem-specific options applied; remove {option:?}"
-        ));
     }
     let no_source = mount.source().as_ref().is_none_or(|source| source.as_os_str().is_empty());
     if bind && !options.remount && no_source {
@@ -239,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn a_filesystems_option_on_a_bind_mount_is_ignored_and_said() {
+        let data = r#"{"destination":"/x","source":"/y","options":["rbind","ro","size=5"]}"#;
+        let mounts =
+            [mount(data), mount(r#"{"destination":"/z","type":"tmpfs","options":["size=5"]}"#)];
+        assert_eq!(validate_mounts(&mounts, false), Ok(()));
+        let said = ignored_options(&mounts);
+        assert!(
+            said.len() == 1 && said[0].contains("/x") && said[0].contains("size=5"),
+            "{said:?}"
+        );
+    }
+
+    #[test]
     fn impossible_mounts_are_refused_with_the_remedy() {
         assert!(refusal(r#"{"destination":"/x/..","type":"tmpfs"}"#).contains("root.path"));
         assert!(
@@ -251,8 +273,6 @@ mod tests {
         assert!(
             refusal(r#"{"destination":"/x","type":"tmpfs","options":["idmap"]}"#).contains("bind")
         );
-        let data = r#"{"destination":"/x","source":"/y","options":["rbind","size=5"]}"#;
-        assert!(refusal(data).contains("size=5"));
         let half = r#"{"destination":"/x","source":"/y","options":["bind"],
             "gidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#;
         assert!(refusal(half).contains("both"));
