@@ -194,9 +194,9 @@ fn imex_channels_are_given_by_number_and_a_missing_one_is_an_error() {
 fn drivers_beside_the_gpu_are_given_when_a_variable_says_enabled() {
     gpurun_only!("other runtimes know no GPU requests");
     let (host, _directory) = machine(&Layout { gated_nodes: true, ..Layout::with_gpus(1) }, "");
-    let gated = |part: &str| {
-        let of = GATED_NODES.iter().filter(move |(path, ..)| path.contains(part));
-        of.map(|(path, major, minor)| (path.to_string(), *major, *minor))
+    let gated = |part: &'static str| {
+        let of = GATED_NODES.into_iter().filter(move |(path, ..)| path.contains(part));
+        of.map(|(path, major, minor)| (path.to_owned(), major, minor))
     };
     let table = [
         ("NVIDIA_GDS=enabled", "nvidia-fs"),

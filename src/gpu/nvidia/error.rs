@@ -152,9 +152,9 @@ pub enum Error {
     },
     /// A requirement of the image that the machine does not meet.
     #[error(
-        "unsatisfied condition: {condition} (this machine has {present}), please update your \
-         driver to a newer version, or use an earlier cuda container; \
-         NVIDIA_DISABLE_REQUIRE=1 starts the container all the same"
+        "unsatisfied condition: {condition}, please update your driver to a newer version, or use \
+         an earlier cuda container (this machine has {present}; NVIDIA_DISABLE_REQUIRE=1 turns \
+         the check off)"
     )]
     Unsatisfied {
         /// The condition as written.

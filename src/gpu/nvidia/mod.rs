@@ -29,6 +29,8 @@ pub mod wish;
 pub mod xorg;
 
 #[cfg(test)]
+mod request_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
