@@ -40,6 +40,10 @@ pub struct Config {
     pub swarm_resource: Vec<String>,
     /// Whether IMEX channels are given to those who ask for them.
     pub imex_channels: bool,
+    /// Where the pipes of the multi-process service are, when not in the default place.
+    pub mps_pipe_directory: Option<PathBuf>,
+    /// The shared memory of the multi-process service.
+    pub mps_shm_directory: Option<PathBuf>,
     /// What an unmet `NVIDIA_REQUIRE_…` leads to.
     pub unmet: Unmet,
     /// The capabilities that a container can have.
@@ -94,6 +98,8 @@ impl Config {
             swarm_resource,
             imex_channels: !section.boolean("ignore-imex-channel-requests")?.unwrap_or(false),
             unmet,
+            mps_pipe_directory: section.absolute_path("mps-pipe-directory")?,
+            mps_shm_directory: section.absolute_path("mps-shm-directory")?,
             supported,
             additional_gids: !section
                 .boolean("no-additional-gids-for-device-nodes")?

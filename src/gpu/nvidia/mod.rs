@@ -20,6 +20,7 @@ pub mod libraries;
 pub mod library_table;
 pub mod marker;
 pub mod mig;
+pub mod mps;
 pub mod nodes;
 pub mod params;
 pub mod profile;
@@ -220,6 +221,9 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         libraries::add(&driver, wanted, plan)?;
         files::add(&driver, host, wanted, config, plan)?;
         xorg::add(&driver, wanted, plan)?;
+        if wanted.any(Capabilities::COMPUTE) {
+            mps::add(&driver.tree, config, wish.besides.names_mps_pipes, plan)?;
+        }
         if requirements::need_cuda(&wish.besides.requirements) {
             cuda = cuda_version(&driver);
         }

@@ -162,3 +162,45 @@ fn keys_of_the_configuration_are_checked() {
         assert!(error.to_string().contains(part), "{error}");
     }
 }
+
+#[test]
+fn a_daemon_of_the_multi_process_service_can_be_reached_where_it_was_put() {
+    let machine = Machine::new();
+    let plan = |lines: &str, env: &[&str]| {
+        let env = [&["NVIDIA_VISIBLE_DEVICES=0"], env].concat();
+        try_plan(&machine, lines, &env).unwrap()
+    };
+    let pipes = |plan: &Plan| {
+        let files = plan.files.iter().filter(|file| file.why.contains("multi-process"));
+        files.map(|file| file.source.clone()).collect::<Vec<_>>()
+    };
+    let variable = |plan: &Plan| {
+        plan.env.iter().find(|(name, _)| name == "CUDA_MPS_PIPE_DIRECTORY").map(|(_, v)| v.clone())
+    };
+    assert!(pipes(&plan("", &[])).is_empty());
+
+    let own = machine.at("mps/pipe");
+    let lines =
+        format!("mps-pipe-directory = {own:?}\nmps-shm-directory = {:?}", machine.at("mps/shm"));
+    let without = plan(&lines, &[]);
+    assert!(pipes(&without).is_empty() && without.mounts.is_empty());
+    assert!(without.notes[0].contains("mps-pipe-directory"), "{:?}", without.notes);
+
+    machine.files.directory("mps/pipe");
+    let with = plan(&lines, &[]);
+    assert_eq!(pipes(&with), [own.clone()]);
+    assert_eq!(variable(&with).as_deref(), own.to_str());
+    assert_eq!(with.mounts[0].source().as_deref(), Some(machine.at("mps/shm").as_path()));
+    assert_eq!(with.mounts[0].destination(), std::path::Path::new("/dev/shm"));
+    // The container knows better.
+    let named = plan(&lines, &["CUDA_MPS_PIPE_DIRECTORY=/elsewhere"]);
+    assert_eq!((pipes(&named).len(), variable(&named)), (1, None));
+    let utility = plan(&lines, &["NVIDIA_DRIVER_CAPABILITIES=utility"]);
+    assert!(pipes(&utility).is_empty() && utility.mounts.is_empty());
+
+    // The place where CUDA looks anyway needs no variable.
+    machine.files.directory("root/tmp/nvidia-mps");
+    let usual = plan("", &[]);
+    assert_eq!(pipes(&usual), [machine.at("root/tmp/nvidia-mps")]);
+    assert_eq!((variable(&usual), usual.mounts.len()), (None, 0));
+}

@@ -5,6 +5,7 @@ use super::config::{Config, SWARM_PREFIX};
 use super::error::Error;
 use super::gated::{self, Feature};
 use super::marker::{self, Markers};
+use super::mps;
 use super::requirements::{self, Requirement};
 use crate::gpu::cdi::QualifiedName;
 use crate::gpu::request::{Asked, Selection};
@@ -52,6 +53,8 @@ pub struct Besides {
     pub imex_mounts: Option<Selection>,
     /// IMEX channels, by a variable.
     pub imex_variable: Option<Selection>,
+    /// Whether the container says itself where the pipes of the multi-process service are.
+    pub names_mps_pipes: bool,
     /// Devices that are not GPUs.
     pub features: Vec<Feature>,
     /// The values of the variables for the administration of MIG that are set, with their names.
@@ -189,6 +192,7 @@ impl Besides {
         Ok(Self {
             imex_mounts: Selection::of_items(markers.imex.iter().map(String::as_str)),
             imex_variable: asked.variable(IMEX_VARIABLE).and_then(Selection::parse),
+            names_mps_pipes: asked.variable(mps::PIPE_VARIABLE).is_some(),
             features: gated::read(asked),
             administration,
             requirements: requirements::read(asked, is_legacy(asked)),
