@@ -8,7 +8,7 @@ use integration_tests::gpu_container::{GpuContainer, config, gpu_nodes};
 use integration_tests::gpu_host::{
     CAPS_MAJOR, GATED_NODES, IMEX_MAJOR, Layout, MadeUpHost, Mig, Node,
 };
-use integration_tests::{Runtime, gpurun_only};
+use integration_tests::{Runtime, gpurun_only, json};
 use tempfile::TempDir;
 
 /// The machine, and these lines in its `[nvidia]` table.
@@ -188,6 +188,32 @@ fn imex_channels_are_given_by_number_and_a_missing_one_is_an_error() {
     let nodes =
         given(Runtime::native(), &host, &["NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_IMEX_CHANNELS=3"]);
     assert_eq!(nodes, [gpu]);
+}
+
+#[test]
+fn imex_channels_of_mounts_beat_those_of_the_variable() {
+    gpurun_only!("other runtimes know no GPU requests");
+    let layout = Layout { imex_channels: vec![0, 7], ..Layout::with_gpus(1) };
+    let accept = "accept-nvidia-visible-devices-as-volume-mounts = true";
+    let gpu = ("/dev/nvidia0".to_owned(), 195, 0);
+    let env = ["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=0"];
+    for (lines, marker, channels) in [
+        (accept, "7", vec![channel(7)]),
+        (accept, "all", vec![channel(0), channel(7)]),
+        ("", "7", vec![channel(0)]),
+    ] {
+        let (host, _directory) = machine(&layout, lines);
+        let mount = json!({
+            "source": "/dev/null", "type": "bind", "options": ["bind"],
+            "destination": format!("/var/run/nvidia-container-devices/imex/{marker}")
+        });
+        let config = config(&env, &["nodes", "nodes"]).push("/mounts", mount);
+        let usual = MadeUpHost::control_nodes();
+        let output = GpuContainer::new(Runtime::native(), &host, config).run();
+        let mut nodes = gpu_nodes(output.ok());
+        nodes.retain(|node| !usual.contains(node));
+        assert_eq!(nodes, [channels, vec![gpu.clone()]].concat(), "{lines} {marker}");
+    }
 }
 
 #[test]

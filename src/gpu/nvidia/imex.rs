@@ -1,7 +1,9 @@
 //! IMEX channels: nodes through which GPUs of several machines share memory.
 
+use super::config::Config;
 use super::error::Error;
 use super::nodes;
+use super::wish::{Besides, NvidiaWish};
 use crate::gpu::plan::Plan;
 use crate::gpu::request::Selection;
 use crate::host::Host;
@@ -11,6 +13,36 @@ const DIRECTORY: &str = "nvidia-caps-imex-channels";
 
 /// The highest channel.
 const LAST: u32 = (1 << 20) - 1;
+
+/// The IMEX channels that count: those of mounts, else those of the variable where variables count.
+pub fn counted(wish: &NvidiaWish, config: &Config, plan: &mut Plan) -> Option<Selection> {
+    let Besides { imex_mounts, imex_variable, .. } = &wish.besides;
+    if !config.imex_channels {
+        return None;
+    }
+    if imex_mounts.is_some() {
+        return imex_mounts.clone();
+    }
+    let accepted = wish.privileged || config.accept_unprivileged;
+    match imex_variable {
+        Some(_) if !accepted => {
+            plan.notes.push(
+                "NVIDIA_IMEX_CHANNELS: ignored, because the container is not privileged and \
+                 accept-nvidia-visible-devices-envvar-when-unprivileged is false"
+                    .to_owned(),
+            );
+            None
+        }
+        // As NVIDIA's toolkit has it, which images rely on that say all of everything.
+        Some(Selection::All) => {
+            plan.notes.push(
+                "NVIDIA_IMEX_CHANNELS=all: ignored; name the channels by their numbers".to_owned(),
+            );
+            None
+        }
+        other => other.clone(),
+    }
+}
 
 /// Adds the nodes of these channels: `3`, `channel3`, or all that the machine has.
 pub fn add(host: &Host, channels: &Selection, plan: &mut Plan) -> Result<(), Error> {

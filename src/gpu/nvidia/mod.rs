@@ -42,7 +42,7 @@ pub use error::Error;
 
 use self::capabilities::Capabilities;
 use self::config::{Config, Unmet};
-use self::wish::{Besides, DEVICES_VARIABLE, NvidiaWish};
+use self::wish::{DEVICES_VARIABLE, NvidiaWish};
 use super::absorb::Substitute;
 use super::cdi::wish::CdiWish;
 use super::compatibility;
@@ -186,7 +186,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     // The DRM nodes are those of the whole GPU.
     let whole: Vec<_> = selected.iter().filter(|one| one.mig.is_none()).cloned().collect();
     drm::add(host, &whole, wanted, plan)?;
-    if let Some(channels) = channels(wish, config, plan) {
+    if let Some(channels) = imex::counted(wish, config, plan) {
         imex::add(host, &channels, plan)?;
     }
     if wish.devices != Selection::None {
@@ -247,36 +247,6 @@ fn cuda_version(driver: &driver::Driver) -> Option<String> {
     let note = elf::section(files.next()?, compatibility::SECTION, compatibility::LONGEST_NOTE)?;
     let note = compatibility::Note::from_section(&note)?;
     (!note.cuda().is_empty()).then(|| note.cuda().to_owned())
-}
-
-/// The IMEX channels that count: those of mounts, else those of the variable where variables count.
-fn channels(wish: &NvidiaWish, config: &Config, plan: &mut Plan) -> Option<Selection> {
-    let Besides { imex_mounts, imex_variable, .. } = &wish.besides;
-    if !config.imex_channels {
-        return None;
-    }
-    if imex_mounts.is_some() {
-        return imex_mounts.clone();
-    }
-    let accepted = wish.privileged || config.accept_unprivileged;
-    match imex_variable {
-        Some(_) if !accepted => {
-            plan.notes.push(
-                "NVIDIA_IMEX_CHANNELS: ignored, because the container is not privileged and \
-                 accept-nvidia-visible-devices-envvar-when-unprivileged is false"
-                    .to_owned(),
-            );
-            None
-        }
-        // As NVIDIA's toolkit has it, which images rely on that say all of everything.
-        Some(Selection::All) => {
-            plan.notes.push(
-                "NVIDIA_IMEX_CHANNELS=all: ignored; name the channels by their numbers".to_owned(),
-            );
-            None
-        }
-        other => other.clone(),
-    }
 }
 
 /// The capabilities wanted, cut down to what the configuration allows. A capability that was

@@ -188,7 +188,7 @@ fn a_daemon_of_the_multi_process_service_can_be_reached_where_it_was_put() {
 
     machine.files.directory("mps/pipe");
     let with = plan(&lines, &[]);
-    assert_eq!(pipes(&with), [own.clone()]);
+    assert_eq!(pipes(&with), std::slice::from_ref(&own));
     assert_eq!(variable(&with).as_deref(), own.to_str());
     assert_eq!(with.mounts[0].source().as_deref(), Some(machine.at("mps/shm").as_path()));
     assert_eq!(with.mounts[0].destination(), std::path::Path::new("/dev/shm"));

@@ -117,14 +117,10 @@ fn one<'a>(
         }
         return Ok(whole);
     };
-    let (gpu, is_meant): (&str, Box<dyn Fn(&Instance) -> bool>) = match part {
-        MigId::Index { gpu, index } => (gpu, Box::new(move |one| one.index == index)),
-        MigId::Instance { gpu, gi, ci } => (gpu, Box::new(move |one| (one.gi, one.ci) == (gi, ci))),
-        MigId::Uuid => return Err(Error::MigUuid { id: asked.to_owned() }),
-    };
+    let gpu = part.gpu().ok_or_else(|| Error::MigUuid { id: asked.to_owned() })?;
     let whole = whole(asked, gpu, gpus, host)?;
     let instances = mig::instances(host, whole.minor)?;
-    match instances.iter().find(|one| is_meant(one)) {
+    match instances.iter().find(|one| part.means(one)) {
         Some(one) => Ok(Selected { mig: Some(*one), ..whole }),
         None => {
             let present: Vec<String> = instances.iter().map(ToString::to_string).collect();
@@ -166,6 +162,23 @@ impl<'a> MigId<'a> {
             return Some(Self::Instance { gpu, gi, ci });
         }
         Some(Self::Uuid)
+    }
+
+    /// The id of its GPU, where it says so.
+    fn gpu(self) -> Option<&'a str> {
+        match self {
+            Self::Index { gpu, .. } | Self::Instance { gpu, .. } => Some(gpu),
+            Self::Uuid => None,
+        }
+    }
+
+    /// Whether this MIG device of that GPU is meant.
+    fn means(self, one: &Instance) -> bool {
+        match self {
+            Self::Index { index, .. } => one.index == index,
+            Self::Instance { gi, ci, .. } => (one.gi, one.ci) == (gi, ci),
+            Self::Uuid => false,
+        }
     }
 }
 
