@@ -9,7 +9,7 @@ use super::config::Config;
 use super::driver::Driver;
 use super::error::Error;
 use crate::gpu::plan::{FileKind, FileMount, Place, Plan};
-use crate::host::tree::{Directory, Found, Status};
+use crate::host::tree::{Directory, Found};
 use crate::host::{Host, HostError};
 
 const UTILITY: Capabilities = Capabilities::UTILITY;
@@ -74,9 +74,6 @@ const DATA_DIRECTORIES: [&str; 4] =
 
 /// Sockets of the driver's daemons, below `/run`.
 const SOCKETS: [&str; 2] = ["nvidia-persistenced/socket", "nvidia-fabricmanager/socket"];
-
-/// The default directory of the pipes of CUDA's multi-process service.
-const MPS: &str = "tmp/nvidia-mps";
 
 /// Adds programs, firmware, configuration and sockets.
 pub fn add(
@@ -203,15 +200,6 @@ fn ipc(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Hos
                 }
             }
         }
-    }
-    // /tmp is for everyone: a link that another user put there must not be followed.
-    let is_directory = |status: Status| status.kind == FileType::Directory;
-    if wanted.any(COMPUTE)
-        && driver.tree.link_status(MPS)?.is_some_and(is_directory)
-        && let Some(found) = driver.tree.find(MPS)?
-    {
-        let destination = Path::new("/").join(MPS);
-        plan.files.push(file(found, destination, FileKind::Ipc, COMPUTE, wanted));
     }
     Ok(())
 }
