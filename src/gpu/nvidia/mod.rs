@@ -190,6 +190,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         xorg::add(&driver, wanted, plan)?;
     }
     plan.masks.extend(params::mask(host)?);
+    gpus::filter(host, selected.iter().map(|one| one.gpu), plan)?;
     // What CDI and hence NVIDIA's runtime in its default mode leave in the container. It keeps a
     // second NVIDIA runtime or hook that sees this environment from giving the GPUs once more.
     plan.env.push((DEVICES_VARIABLE.to_owned(), "void".to_owned()));
