@@ -31,7 +31,7 @@ const PROGRAMS: [(&str, Capabilities); 9] = [
 ];
 
 /// Where programs are, below the driver's root.
-const PROGRAM_DIRECTORIES: [&str; 10] = [
+const PROGRAM_DIRECTORIES: [&str; 14] = [
     "usr/bin",
     "usr/sbin",
     "bin",
@@ -42,6 +42,10 @@ const PROGRAM_DIRECTORIES: [&str; 10] = [
     "home/kubernetes/bin/nvidia/bin",
     "usr/lib/nvidia/current",
     "run/current-system/sw/bin",
+    "usr/libexec/nvidia/tesla/bin",
+    "opt/bin",
+    "opt/nvidia/current/usr/bin",
+    "opt/nvidia/current/bin",
 ];
 
 /// Configuration and data, with the directory they go to in the container.

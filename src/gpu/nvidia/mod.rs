@@ -12,6 +12,7 @@ pub mod error;
 pub mod files;
 pub mod gpus;
 pub mod hooks;
+pub mod host_cache;
 pub mod kernel;
 pub mod libraries;
 pub mod library_table;
@@ -22,6 +23,8 @@ pub mod select;
 pub mod wish;
 pub mod xorg;
 
+#[cfg(test)]
+mod layouts;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
