@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::trouble::Trouble;
 use crate::host::{ConfigError, HostError};
 
 /// Why an NVIDIA request cannot be met, and what to do about it.
@@ -135,6 +136,9 @@ pub enum Error {
         /// The directories.
         searched: String,
     },
+    /// Something is wrong with the machine.
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
     /// The configuration file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),

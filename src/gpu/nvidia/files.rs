@@ -79,6 +79,12 @@ const DATA_DIRECTORIES: [&str; 4] =
 /// Sockets of the driver's daemons, below `/run`.
 const SOCKETS: [&str; 2] = ["nvidia-persistenced/socket", "nvidia-fabricmanager/socket"];
 
+/// How firmware files end; the kernel unpacks compressed ones.
+const FIRMWARE_ENDS: [&str; 3] = [".bin", ".bin.xz", ".bin.zst"];
+
+/// Why a firmware file is in a plan.
+pub const FIRMWARE: &str = "firmware";
+
 /// The default directory of the pipes of CUDA's multi-process service.
 const MPS: &str = "tmp/nvidia-mps";
 
@@ -149,7 +155,7 @@ fn firmware(driver: &Driver, host: &Host, plan: &mut Plan) -> Result<(), HostErr
     for directory in directories {
         let directory = directory.join("nvidia").join(&driver.version);
         for name in driver.tree.names(&directory)? {
-            if !(name.starts_with("gsp") && name.ends_with(".bin")) {
+            if !(name.starts_with("gsp") && FIRMWARE_ENDS.iter().any(|end| name.ends_with(end))) {
                 continue;
             }
             let path = directory.join(name);
@@ -162,7 +168,7 @@ fn firmware(driver: &Driver, host: &Host, plan: &mut Plan) -> Result<(), HostErr
                     source: found.path,
                     destination: Place::Path(path),
                     kind: FileKind::Data,
-                    why: "firmware".to_owned(),
+                    why: FIRMWARE.to_owned(),
                 });
             }
         }

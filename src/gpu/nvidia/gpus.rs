@@ -59,7 +59,8 @@ pub fn read(host: &Host) -> Result<Vec<Gpu>, Error> {
             continue;
         };
         let path = format!("{DIRECTORY}/{directory}/information");
-        let text = host.proc.read_text(&path, 16 * 1024)?.unwrap_or_default();
+        // A GPU in a bad state can make reading fail. That is its own trouble, not the others'.
+        let text = host.proc.read_text(&path, 16 * 1024).ok().flatten().unwrap_or_default();
         gpus.push(parse(directory, address, &text));
     }
     gpus.sort_by_key(|gpu| gpu.address);

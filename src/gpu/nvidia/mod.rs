@@ -20,6 +20,7 @@ pub mod nodes;
 pub mod params;
 pub mod profile;
 pub mod select;
+pub mod trouble;
 pub mod wish;
 pub mod xorg;
 
@@ -29,6 +30,8 @@ mod layouts;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trouble_tests;
 
 use oci_spec::runtime::Hook;
 
@@ -152,7 +155,9 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         Selection::None => Vec::new(),
         _ => gpus::read(host)?,
     };
-    let selected = select::select(&wish.devices, &gpus, host, &version, &mut plan.notes)?;
+    let selected = select::select(&wish.devices, &gpus, host, &version, &mut plan.notes)
+        .map_err(|error| trouble::better(error, host))?;
+    let selected = trouble::answering(selected, &wish.devices, host, &mut plan.notes)?;
     plan.grants.extend(selected.iter().map(|one| Grant {
         kind: KIND.to_owned(),
         index: one.index,
@@ -190,6 +195,8 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         let driver = driver::locate(root, &version, wanted, config)?;
         libraries::add(&driver, wanted, plan)?;
         files::add(&driver, host, wanted, config, plan)?;
+        let has_firmware = plan.files.iter().any(|file| file.why == files::FIRMWARE);
+        plan.notes.extend(trouble::firmware_note(has_firmware, &selected, host));
         xorg::add(&driver, wanted, plan)?;
     }
     plan.masks.extend(params::mask(host)?);
