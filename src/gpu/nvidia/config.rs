@@ -23,6 +23,8 @@ pub struct Config {
     pub supported: Capabilities,
     /// Whether the container's user joins the group of a device node that is not for everyone.
     pub additional_gids: bool,
+    /// Whether missing kernel modules are loaded.
+    pub load_modules: bool,
 }
 
 impl Config {
@@ -49,6 +51,7 @@ impl Config {
             additional_gids: !section
                 .boolean("no-additional-gids-for-device-nodes")?
                 .unwrap_or(false),
+            load_modules: section.boolean("load-kmods")?.unwrap_or(true),
         };
         section.finish()?;
         Ok(config)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::trouble::Trouble;
+use crate::host::modules::ModuleError;
 use crate::host::{ConfigError, HostError};
 
 /// Why an NVIDIA request cannot be met, and what to do about it.
@@ -139,6 +140,9 @@ pub enum Error {
     /// Something is wrong with the machine.
     #[error(transparent)]
     Trouble(#[from] Trouble),
+    /// A kernel module is missing.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
     /// The configuration file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -16,6 +16,7 @@ pub mod host_cache;
 pub mod kernel;
 pub mod libraries;
 pub mod library_table;
+pub mod modules;
 pub mod nodes;
 pub mod params;
 pub mod profile;
@@ -167,6 +168,9 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         asked_as: one.asked_as.clone(),
     }));
 
+    if !selected.is_empty() {
+        modules::ensure(host, wanted, config, &mut plan.notes)?;
+    }
     let first_node = plan.devices.len();
     nodes::add(host, &selected, wanted, plan)?;
     drm::add(host, &selected, wanted, plan)?;
