@@ -81,7 +81,11 @@ fn decide(spec: &mut Spec, limit: impl FnOnce(Host) -> Host) -> Result<Option<De
 
 /// Reads the configuration file, refusing tables that nobody reads.
 pub fn load_settings() -> Result<Settings, GpuError> {
-    Ok(Settings::load(&tables())?)
+    let mut settings = Settings::load(&tables())?;
+    for predecessor in VENDORS.iter().filter_map(|vendor| vendor.predecessor()) {
+        settings = settings.with_predecessor(predecessor)?;
+    }
+    Ok(settings)
 }
 
 /// The tables of the configuration file: the host's, CDI's and one per vendor.

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod elf;
 pub mod modules;
+pub mod predecessor;
 pub mod tree;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::capabilities::Capabilities;
+use super::toolkit_config;
 use crate::host::{ConfigError, Settings};
 
 /// The table's name.
@@ -53,6 +54,8 @@ impl Config {
                 .unwrap_or(false),
             load_modules: section.boolean("load-kmods")?.unwrap_or(true),
         };
+        // Read by whoever opened the file.
+        section.string(toolkit_config::KEY)?;
         section.finish()?;
         Ok(config)
     }

@@ -21,6 +21,7 @@ pub mod nodes;
 pub mod params;
 pub mod profile;
 pub mod select;
+pub mod toolkit_config;
 pub mod trouble;
 pub mod wish;
 pub mod xorg;
@@ -48,6 +49,7 @@ use super::error::GpuError;
 use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
 use super::vendor::{Summary, Vendor, Wish};
+use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings, Tree};
 
 /// The CDI kind of a GPU.
@@ -83,6 +85,10 @@ impl Vendor for Nvidia {
 
     fn kind(&self) -> &'static str {
         KIND
+    }
+
+    fn predecessor(&self) -> Option<&'static Predecessor> {
+        Some(&toolkit_config::TOOLKIT)
     }
 
     fn is_injected(&self, asked: &Asked<'_>) -> bool {
