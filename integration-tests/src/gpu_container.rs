@@ -77,6 +77,9 @@ pub fn config(env: &[&str], program: &[&str]) -> Config {
         .fold(Config::args(program), |config, entry| config.push("/process/env", json!(entry)))
 }
 
+/// How the paths of nodes begin that only a GPU request brings.
+const GPU_PATHS: [&str; 4] = ["/dev/nvidia", "/dev/dri/", "/dev/infiniband/", "/dev/gdrdrv"];
+
 /// The GPU nodes in the output of `nodes nodes`, sorted by path.
 pub fn gpu_nodes(listing: &str) -> Vec<Node> {
     let mut nodes: Vec<Node> = listing
@@ -88,7 +91,7 @@ pub fn gpu_nodes(listing: &str) -> Vec<Node> {
             let (major, minor) = numbers.split_once(':')?;
             Some((path.to_owned(), major.parse().ok()?, minor.parse().ok()?))
         })
-        .filter(|(path, ..)| path.contains("nvidia") || path.starts_with("/dev/dri/"))
+        .filter(|(path, ..)| GPU_PATHS.iter().any(|known| path.starts_with(known)))
         .collect();
     nodes.sort();
     nodes

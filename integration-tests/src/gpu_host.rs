@@ -26,6 +26,17 @@ pub const MODESET_MINOR: u32 = 254;
 pub const UVM_MAJOR: u32 = 511;
 /// The major number of `nvidia-caps`, dynamic as well.
 pub const CAPS_MAJOR: u32 = 508;
+/// The major number of `nvidia-caps-imex-channels`, dynamic as well.
+pub const IMEX_MAJOR: u32 = 507;
+/// The nodes of a machine with [`Layout::gated_nodes`], with numbers made up.
+pub const GATED_NODES: [(&str, u32, u32); 6] = [
+    ("/dev/nvidia-fs0", 506, 0),
+    ("/dev/infiniband/uverbs0", 231, 192),
+    ("/dev/infiniband/rdma_cm", 10, 120),
+    ("/dev/gdrdrv", 505, 0),
+    ("/dev/nvidia-nvswitchctl", 504, 255),
+    ("/dev/nvidia-nvswitch0", 504, 0),
+];
 /// The static major number of DRM nodes.
 pub const DRM_MAJOR: u32 = 226;
 /// The driver version of a made-up machine, unless the test says otherwise.
@@ -89,6 +100,34 @@ pub struct Layout {
     /// Whether `/dev` has the nodes of `nvidia-uvm`. On a machine where nothing used CUDA since
     /// boot it has not, though the module is loaded.
     pub uvm_nodes: bool,
+    /// The MIG devices that were made.
+    pub mig: Vec<Mig>,
+    /// The IMEX channels whose nodes exist.
+    pub imex_channels: Vec<u32>,
+    /// Whether `/dev` has a node of each driver that containers get only when a variable asks:
+    /// GPUDirect Storage, InfiniBand, gdrcopy and NVSwitch.
+    pub gated_nodes: bool,
+}
+
+/// A MIG device: a compute instance in a GPU instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mig {
+    /// The minor number of the GPU.
+    pub gpu_minor: u32,
+    /// The id of the GPU instance.
+    pub gi: u32,
+    /// The id of the compute instance.
+    pub ci: u32,
+}
+
+impl Mig {
+    /// The nodes of the GPU instance and of the compute instance. Numbers as the driver gives them:
+    /// after `config` and `monitor`, 15 GPU instances a GPU with 8 compute instances each.
+    pub fn nodes(&self) -> [Node; 2] {
+        let gi = 3 + 135 * self.gpu_minor + 9 * self.gi;
+        [gi, gi + 1 + self.ci]
+            .map(|minor| (format!("/dev/nvidia-caps/nvidia-cap{minor}"), CAPS_MAJOR, minor))
+    }
 }
 
 impl Layout {
@@ -102,6 +141,9 @@ impl Layout {
             library_version: DRIVER_VERSION.to_owned(),
             driver_root: None,
             uvm_nodes: true,
+            mig: Vec::new(),
+            imex_channels: Vec::new(),
+            gated_nodes: false,
         }
     }
 }
@@ -188,6 +230,7 @@ fn write_proc(proc: &Path, layout: &Layout, gpus: &[Gpu]) -> io::Result<()> {
         &format!(
             "Character devices:\n  1 mem\n  4 /dev/vc/0\n  5 /dev/tty\n 10 misc\n136 pts\n\
              {NVIDIA_MAJOR} {nvidia}\n{DRM_MAJOR} drm\n{CAPS_MAJOR} nvidia-caps\n\
+             {IMEX_MAJOR} nvidia-caps-imex-channels\n\
              {UVM_MAJOR} nvidia-uvm\n\nBlock devices:\n  8 sd\n259 blkext\n"
         ),
     )?;
@@ -223,7 +266,34 @@ fn write_proc(proc: &Path, layout: &Layout, gpus: &[Gpu]) -> io::Result<()> {
             ),
         )?;
     }
-    write(&proc.join("driver/nvidia-caps/mig-minors"), "config 1\nmonitor 2\n")
+    write(&proc.join("driver/nvidia-caps/mig-minors"), &mig_minors())?;
+    let capabilities = driver.join("capabilities");
+    write(&capabilities.join("mig/config"), "DeviceFileMinor: 1\n")?;
+    write(&capabilities.join("mig/monitor"), "DeviceFileMinor: 2\n")?;
+    for mig in &layout.mig {
+        let gi = capabilities.join(format!("gpu{}/mig/gi{}", mig.gpu_minor, mig.gi));
+        let ci = gi.join(format!("ci{}", mig.ci));
+        for (directory, (_, _, minor)) in [gi, ci].iter().zip(mig.nodes()) {
+            let text =
+                format!("DeviceFileMinor: {minor}\nDeviceFileMode: 292\nDeviceFileModify: 1\n");
+            write(&directory.join("access"), &text)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every instance that could be made on each of 32 GPUs.
+fn mig_minors() -> String {
+    let mut lines = String::from("config 1\nmonitor 2\n");
+    let mut minor = 3;
+    for (gpu, gi) in (0..32).flat_map(|gpu| (0..15).map(move |gi| (gpu, gi))) {
+        let cis = (0..8).map(|ci| format!("/ci{ci}"));
+        for ci in std::iter::once(String::new()).chain(cis) {
+            lines.push_str(&format!("gpu{gpu}/gi{gi}{ci}/access {minor}\n"));
+            minor += 1;
+        }
+    }
+    lines
 }
 
 fn write_sys(sys: &Path, layout: &Layout, gpus: &[Gpu]) -> io::Result<()> {
@@ -252,6 +322,19 @@ fn make_nodes(dev: &Path, layout: &Layout, gpus: &[Gpu]) -> io::Result<()> {
     }
     node(&dev.join("nvidia-caps/nvidia-cap1"), CAPS_MAJOR, 1)?;
     node(&dev.join("nvidia-caps/nvidia-cap2"), CAPS_MAJOR, 2)?;
+    let mut more: Vec<Node> = layout.mig.iter().flat_map(Mig::nodes).collect();
+    more.sort();
+    more.dedup();
+    for channel in &layout.imex_channels {
+        let path = format!("/dev/nvidia-caps-imex-channels/channel{channel}");
+        more.push((path, IMEX_MAJOR, *channel));
+    }
+    if layout.gated_nodes {
+        more.extend(GATED_NODES.map(|(path, major, minor)| (path.to_owned(), major, minor)));
+    }
+    for (path, major, minor) in more {
+        node(&dev.join(path.trim_start_matches("/dev/")), major, minor)?;
+    }
     let by_path = dev.join("dri/by-path");
     fs::create_dir_all(&by_path)?;
     for gpu in gpus {

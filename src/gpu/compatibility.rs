@@ -14,6 +14,9 @@ pub const DIRECTORY: &str = "/usr/local/cuda/compat";
 /// The section with the note.
 pub const SECTION: &[u8] = b".note.cuda.fwd_compatibility";
 
+/// The section holds a short JSON text.
+pub const LONGEST_NOTE: usize = 64 * 1024;
+
 /// The note's owner.
 pub const OWNER: &[u8] = b"NVIDIA Corporation";
 
@@ -29,12 +32,39 @@ pub struct Note {
 }
 
 impl Note {
+    /// Reads the note in the content of the section of that name.
+    #[must_use]
+    pub fn from_section(content: &[u8]) -> Option<Self> {
+        descriptor(content).and_then(Self::parse)
+    }
+
+    /// The version of CUDA that the library is of; empty when it does not say.
+    #[must_use]
+    pub fn cuda(&self) -> &str {
+        &self.cuda
+    }
+
     /// Reads the note's descriptor; `None` when it is not what such a note holds.
     #[must_use]
     pub fn parse(descriptor: &[u8]) -> Option<Self> {
         let end = descriptor.iter().position(|byte| *byte == 0).unwrap_or(descriptor.len());
         serde_json::from_slice(descriptor.get(..end)?).ok()
     }
+}
+
+/// The descriptor of the first note (elf(5), "Notes"), if the driver's maker owns it.
+fn descriptor(note: &[u8]) -> Option<&[u8]> {
+    let word = |at: usize| {
+        let bytes = note.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    let (name, descriptor) = (word(0)?, word(4)?);
+    let begin = 12_usize;
+    let owner = note.get(begin..begin.checked_add(name)?)?;
+    let start = begin.checked_add(name.checked_next_multiple_of(4)?)?;
+    (owner.strip_suffix(b"\0").unwrap_or(owner) == OWNER)
+        .then(|| note.get(start..start.checked_add(descriptor)?))
+        .flatten()
 }
 
 /// Whether the image's libcuda, whose file is called `libcuda.so.<version>`, is to be used.

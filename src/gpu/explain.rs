@@ -102,7 +102,10 @@ fn grants(plan: &Plan) -> Vec<Vec<String>> {
     let rows = plan.grants.iter().map(|grant| {
         vec![
             grant.asked_as.clone(),
-            format!("-> {}", grant.index),
+            match &grant.part {
+                Some(part) => format!("-> {} {part}", grant.index),
+                None => format!("-> {}", grant.index),
+            },
             grant.bus_id.clone(),
             grant.uuid.clone(),
             grant.model.clone(),

@@ -62,15 +62,17 @@ pub fn explain_for(spec: &mut Spec) -> Result<Option<Decision>, GpuError> {
 
 fn decide(spec: &mut Spec, limit: impl FnOnce(Host) -> Host) -> Result<Option<Decision>, GpuError> {
     let absorbed = absorb::from_spec(spec);
-    let foreign = cdi::wish::has_foreign_prefix(spec);
-    let prefixes = if foreign { cdi::Config::read(&load_settings()?)?.prefixes } else { vec![] };
-    let request = Request::read(spec, &prefixes)?;
+    let early = Request::needs_settings(spec).then(load_settings).transpose()?;
+    let request = Request::read(spec, early.as_ref())?;
     if request.is_empty() && absorbed.iter().all(|one| one.substitute.is_nothing()) {
         let hooks = absorbed.into_iter().map(|one| one.hook).collect::<Vec<_>>();
         let plan = Plan { absorbed_hooks: hooks, ..Plan::default() };
         return Ok((!plan.absorbed_hooks.is_empty()).then_some(Decision { request, plan }));
     }
-    let settings = load_settings()?;
+    let settings = match early {
+        Some(settings) => settings,
+        None => load_settings()?,
+    };
     let host = Host::from_settings(&settings).map_err(|error| match error {
         host::MachineError::Config(error) => GpuError::Config(error),
         host::MachineError::Host(error) => GpuError::Host(error),

@@ -71,6 +71,9 @@ pub struct Grant {
     pub bus_id: String,
     /// The product name.
     pub model: String,
+    /// What of the GPU it is, when not the whole, such as `MIG device 1 (GI 2, CI 0)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
     /// The part of the request that asked for it, such as `0` or `all`.
     pub asked_as: String,
 }

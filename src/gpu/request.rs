@@ -1,10 +1,14 @@
 //! What a spec asks for. Pure: only the spec is looked at.
 
+use std::path::Path;
+
 use oci_spec::runtime::{Capability, Spec};
 
-use super::cdi::wish::CdiWish;
+use super::cdi;
+use super::cdi::wish::{CdiWish, has_foreign_prefix};
 use super::error::GpuError;
 use super::vendor::{VENDORS, Wish};
+use crate::host::Settings;
 
 /// Every vendor's wish in one spec.
 #[derive(Debug, Default)]
@@ -13,17 +17,28 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads the wishes out of a spec. CDI names in annotations come from whoever manages the
-    /// container: they are all it gets, whatever the variables of its image say. `prefixes` are
-    /// the annotations that count besides CDI's own.
-    pub fn read(spec: &Spec, prefixes: &[String]) -> Result<Self, GpuError> {
+    /// Whether something in the spec counts or not as the configuration has it, so that
+    /// [`Request::read`] needs it.
+    pub fn needs_settings(spec: &Spec) -> bool {
         let asked = Asked { spec };
-        if let Some(wish) = CdiWish::from_annotations(&asked, prefixes)? {
+        has_foreign_prefix(spec) || VENDORS.iter().any(|vendor| vendor.needs_settings(&asked))
+    }
+
+    /// Reads the wishes out of a spec. CDI names in annotations come from whoever manages the
+    /// container: they are all it gets, whatever the variables of its image say. `settings`:
+    /// `None` where [`Request::needs_settings`] says that they do not matter.
+    pub fn read(spec: &Spec, settings: Option<&Settings>) -> Result<Self, GpuError> {
+        let asked = Asked { spec };
+        let prefixes = match settings {
+            Some(settings) if has_foreign_prefix(spec) => cdi::Config::read(settings)?.prefixes,
+            _ => Vec::new(),
+        };
+        if let Some(wish) = CdiWish::from_annotations(&asked, &prefixes)? {
             return Ok(Self { wishes: vec![Box::new(wish)] });
         }
         let mut wishes = Vec::new();
         for vendor in VENDORS {
-            wishes.extend(vendor.read(&asked)?);
+            wishes.extend(vendor.read(&asked, settings)?);
         }
         Ok(Self { wishes })
     }
@@ -56,6 +71,26 @@ impl<'a> Asked<'a> {
     pub fn variable(&self, name: &str) -> Option<&'a str> {
         let env = self.spec.process().as_ref()?.env().as_ref()?;
         env.iter().rev().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// The variables whose names begin so, each with the value that counts.
+    pub fn variables(&self, prefix: &str) -> Vec<(&'a str, &'a str)> {
+        let env = self.spec.process().as_ref().and_then(|process| process.env().as_ref());
+        let mut found: Vec<(&str, &str)> = Vec::new();
+        for (name, value) in env.into_iter().flatten().filter_map(|entry| entry.split_once('=')) {
+            match found.iter_mut().find(|(known, _)| *known == name) {
+                Some(known) => known.1 = value,
+                None if name.starts_with(prefix) => found.push((name, value)),
+                None => {}
+            }
+        }
+        found
+    }
+
+    /// The mounts that have a source: source and destination.
+    pub fn mounts(&self) -> impl Iterator<Item = (&'a Path, &'a Path)> {
+        let all = self.spec.mounts().iter().flatten();
+        all.filter_map(|mount| Some((mount.source().as_deref()?, mount.destination().as_path())))
     }
 
     /// The annotations.
@@ -95,9 +130,14 @@ impl Selection {
     /// Reads a comma-separated list. `None` is no request at all: the list is empty or holds
     /// `void`, which beats everything; else the first of `all` and `none` decides.
     pub fn parse(list: &str) -> Option<Self> {
+        Self::of_items(list.split(','))
+    }
+
+    /// [`Selection::parse`] of the list's items.
+    pub fn of_items<'a>(items: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut ids: Vec<String> = Vec::new();
         let mut whole = None;
-        for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        for item in items.into_iter().map(str::trim).filter(|item| !item.is_empty()) {
             match item {
                 "void" => return None,
                 "all" => whole = whole.or(Some(Self::All)),

@@ -96,7 +96,7 @@ fn the_hook_that_dockerd_adds_is_taken_out_even_when_no_gpu_is_asked_for() {
 fn decide(env: &[&str]) -> (Decision, Machine) {
     let machine = Machine::new();
     let spec = spec(env, json!({}));
-    let request = Request::read(&spec, &[]).unwrap();
+    let request = Request::read(&spec, None).unwrap();
     let plan = resolve(&request, vec![], &spec, &machine.settings(""), &machine.host()).unwrap();
     (Decision { request, plan }, machine)
 }
@@ -145,7 +145,7 @@ fn what_an_image_wrote_cannot_steer_the_terminal() {
     let machine = Machine::new();
     let env = ["NVIDIA_VISIBLE_DEVICES=all,\u{1b}[2J"];
     let spec = spec(&env, json!({}));
-    let request = Request::read(&spec, &[]).unwrap();
+    let request = Request::read(&spec, None).unwrap();
     let plan = resolve(&request, vec![], &spec, &machine.settings(""), &machine.host()).unwrap();
     let table = explain::table(&Decision { request, plan });
     assert!(!table.contains('\u{1b}'), "{table}");

@@ -21,9 +21,17 @@ pub trait Vendor: Sync {
     /// The vendor's name, which is also its table in the configuration file.
     fn name(&self) -> &'static str;
 
-    /// The vendor's wish in the spec, if there is one. Pure: neither the machine nor the
-    /// configuration is looked at.
-    fn read(&self, asked: &Asked<'_>) -> Result<Option<Box<dyn Wish>>, GpuError>;
+    /// Whether the spec holds something that is a wish or not as the configuration has it. Where
+    /// this is false, the configuration is not opened to read the wish.
+    fn needs_settings(&self, asked: &Asked<'_>) -> bool;
+
+    /// The vendor's wish in the spec, if there is one. The machine is not looked at. `settings`:
+    /// `None` where nothing needs them.
+    fn read(
+        &self,
+        asked: &Asked<'_>,
+        settings: Option<&Settings>,
+    ) -> Result<Option<Box<dyn Wish>>, GpuError>;
 
     /// What to say when this program is started under `name`, if that is the name of a hook of
     /// the vendor's that engines look for before they offer their GPU options.

@@ -9,6 +9,21 @@ use crate::host::{ConfigError, Settings};
 /// The table's name.
 pub const SECTION: &str = "nvidia";
 
+/// How the variables begin in which Docker Swarm names the resources of a task. Only where one is
+/// set does the configuration have to be asked for `swarm-resource`.
+pub const SWARM_PREFIX: &str = "DOCKER_RESOURCE_";
+
+/// What an unmet `NVIDIA_REQUIRE_…` leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmet {
+    /// The variables are not read.
+    Ignored,
+    /// A note; the container starts.
+    Noted,
+    /// An error.
+    Fatal,
+}
+
 /// The settings, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -20,6 +35,18 @@ pub struct Config {
     pub binary_paths: Vec<PathBuf>,
     /// Whether the variables of a container without `CAP_SYS_ADMIN` count.
     pub accept_unprivileged: bool,
+    /// Whether mounts below `/var/run/nvidia-container-devices` name devices.
+    pub accept_mounts: bool,
+    /// Variables that take the place of `NVIDIA_VISIBLE_DEVICES` where one of them is set.
+    pub swarm_resource: Vec<String>,
+    /// Whether IMEX channels are given to those who ask for them.
+    pub imex_channels: bool,
+    /// Where the pipes of the multi-process service are, when not in the default place.
+    pub mps_pipe_directory: Option<PathBuf>,
+    /// The shared memory of the multi-process service.
+    pub mps_shm_directory: Option<PathBuf>,
+    /// What an unmet `NVIDIA_REQUIRE_…` leads to.
+    pub unmet: Unmet,
     /// The capabilities that a container can have.
     pub supported: Capabilities,
     /// Whether the container's user joins the group of a device node that is not for everyone.
@@ -41,6 +68,26 @@ impl Config {
                 )
             })?,
         };
+        let swarm_resource: Vec<String> = section
+            .string("swarm-resource")?
+            .unwrap_or_default()
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
+        if swarm_resource.iter().any(|name| !name.starts_with(SWARM_PREFIX)) {
+            return Err(section.reject(
+                "swarm-resource",
+                "a list of variables whose names begin with DOCKER_RESOURCE_, as Docker sets them",
+            ));
+        }
+        let disable_require = section.boolean("disable-require")?.unwrap_or(false);
+        let unmet = match section.string("unmet-requirements")? {
+            _ if disable_require => Unmet::Ignored,
+            None | Some("note") => Unmet::Noted,
+            Some("error") => Unmet::Fatal,
+            Some(_) => return Err(section.reject("unmet-requirements", "note or error")),
+        };
         let config = Self {
             driver_root: section.absolute_path("driver-root")?.unwrap_or_else(|| "/".into()),
             library_paths: section.absolute_paths("library-paths")?.unwrap_or_default(),
@@ -48,6 +95,14 @@ impl Config {
             accept_unprivileged: section
                 .boolean("accept-nvidia-visible-devices-envvar-when-unprivileged")?
                 .unwrap_or(true),
+            accept_mounts: section
+                .boolean("accept-nvidia-visible-devices-as-volume-mounts")?
+                .unwrap_or(false),
+            swarm_resource,
+            imex_channels: !section.boolean("ignore-imex-channel-requests")?.unwrap_or(false),
+            unmet,
+            mps_pipe_directory: section.absolute_path("mps-pipe-directory")?,
+            mps_shm_directory: section.absolute_path("mps-shm-directory")?,
             supported,
             additional_gids: !section
                 .boolean("no-additional-gids-for-device-nodes")?

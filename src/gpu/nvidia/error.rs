@@ -87,6 +87,94 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// A MIG device by an id that only NVML knows.
+    #[error(
+        "GPU id {id:?}: only NVML knows the UUIDs of MIG devices, and gpurun does not load it; \
+         name the MIG device by its index on its GPU (0:1) or as MIG-GPU-<uuid>/<gi>/<ci> \
+         (nvidia-smi lists the ids)"
+    )]
+    MigUuid {
+        /// The id as asked.
+        id: String,
+    },
+    /// A MIG device that does not exist.
+    #[error("no MIG device {id:?} on GPU {gpu}; there is {present}")]
+    UnknownMig {
+        /// The id as asked.
+        id: String,
+        /// The GPU.
+        gpu: String,
+        /// The MIG devices that it has.
+        present: String,
+    },
+    /// A right that the driver's list does not have.
+    #[error(
+        "{} has no number for {right}, so the device node for it is unknown; \
+         the nvidia kernel module may have been reloaded meanwhile: try again", path.display()
+    )]
+    NoMigMinor {
+        /// The right.
+        right: String,
+        /// The list.
+        path: PathBuf,
+    },
+    /// The administration of MIG asked for without privilege.
+    #[error(
+        "cannot set {what} in non privileged container; \
+         unset NVIDIA_{what}, or add CAP_SYS_ADMIN to the container (--privileged)"
+    )]
+    MigUnprivileged {
+        /// The variable without `NVIDIA_`.
+        what: &'static str,
+    },
+    /// The administration of MIG asked for some GPUs only.
+    #[error("{variable}={value}: only all is possible, for every GPU of the machine")]
+    MigNotAll {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// An IMEX channel that is none.
+    #[error("IMEX channel {id:?}: use a number from 0 to 1048575, channel<number>, or all")]
+    BadImexChannel {
+        /// As asked.
+        id: String,
+    },
+    /// An IMEX channel without a node.
+    #[error(
+        "IMEX channel {channel} not found at {}; make the node \
+         (nvidia-modprobe, or NVreg_CreateImexChannel0=1 for channel 0)", path.display()
+    )]
+    NoImexChannel {
+        /// The channel.
+        channel: u32,
+        /// Where the node should be.
+        path: PathBuf,
+    },
+    /// A requirement of the image that the machine does not meet.
+    #[error(
+        "unsatisfied condition: {condition}, please update your driver to a newer version, or use \
+         an earlier cuda container (this machine has {present}; NVIDIA_DISABLE_REQUIRE=1 turns \
+         the check off)"
+    )]
+    Unsatisfied {
+        /// The condition as written.
+        condition: String,
+        /// What the machine has of what it speaks of.
+        present: String,
+    },
+    /// A requirement that cannot be understood.
+    #[error(
+        "{variable}: invalid expression {expression:?}; \
+         write conditions such as cuda>=12.2 or driver>=535"
+    )]
+    BadRequirement {
+        /// The variable.
+        variable: String,
+        /// What was not understood.
+        expression: String,
+    },
     /// A GPU that the driver was told to leave alone.
     #[error(
         "GPU {id:?} ({gpu}) is excluded from use by the driver; \

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::driver::Driver;
 use super::error::Error;
 use crate::gpu::plan::{FileKind, FileMount, Place, Plan};
-use crate::host::tree::{Directory, Found, Status};
+use crate::host::tree::{Directory, Found};
 use crate::host::{Host, HostError};
 
 const UTILITY: Capabilities = Capabilities::UTILITY;
@@ -84,9 +84,6 @@ const FIRMWARE_ENDS: [&str; 3] = [".bin", ".bin.xz", ".bin.zst"];
 
 /// Why a firmware file is in a plan.
 pub const FIRMWARE: &str = "firmware";
-
-/// The default directory of the pipes of CUDA's multi-process service.
-const MPS: &str = "tmp/nvidia-mps";
 
 /// Adds programs, firmware, configuration and sockets.
 pub fn add(
@@ -213,15 +210,6 @@ fn ipc(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Hos
                 }
             }
         }
-    }
-    // /tmp is for everyone: a link that another user put there must not be followed.
-    let is_directory = |status: Status| status.kind == FileType::Directory;
-    if wanted.any(COMPUTE)
-        && driver.tree.link_status(MPS)?.is_some_and(is_directory)
-        && let Some(found) = driver.tree.find(MPS)?
-    {
-        let destination = Path::new("/").join(MPS);
-        plan.files.push(file(found, destination, FileKind::Ipc, COMPUTE, wanted));
     }
     Ok(())
 }

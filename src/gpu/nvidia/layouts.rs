@@ -171,7 +171,7 @@ fn plan(machine: &Machine) -> Plan {
                     "env": ["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=all"]}
     }))
     .unwrap();
-    let request = Request::read(&spec, &[]).unwrap();
+    let request = Request::read(&spec, None).unwrap();
     resolve(&request, vec![], &spec, &machine.settings(""), &machine.host()).unwrap()
 }
 
@@ -238,7 +238,7 @@ fn a_damaged_cache_is_as_good_as_none_and_one_of_another_version_is_a_mismatch()
                         "env": ["NVIDIA_VISIBLE_DEVICES=0"]}
         }))
         .unwrap();
-        let request = Request::read(&spec, &[]).unwrap();
+        let request = Request::read(&spec, None).unwrap();
         resolve(&request, vec![], &spec, &machine.settings(""), &machine.host())
     };
     for bytes in

@@ -5,21 +5,28 @@
 //! neither wakes a GPU up nor loads a library.
 
 pub mod capabilities;
+pub mod caps;
 pub mod config;
 pub mod driver;
 pub mod drm;
 pub mod error;
 pub mod files;
+pub mod gated;
 pub mod gpus;
 pub mod hooks;
 pub mod host_cache;
+pub mod imex;
 pub mod kernel;
 pub mod libraries;
 pub mod library_table;
+pub mod marker;
+pub mod mig;
 pub mod modules;
+pub mod mps;
 pub mod nodes;
 pub mod params;
 pub mod profile;
+pub mod requirements;
 pub mod select;
 pub mod toolkit_config;
 pub mod trouble;
@@ -28,6 +35,8 @@ pub mod xorg;
 
 #[cfg(test)]
 mod layouts;
+#[cfg(test)]
+mod request_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -40,7 +49,7 @@ use oci_spec::runtime::Hook;
 pub use error::Error;
 
 use self::capabilities::Capabilities;
-use self::config::Config;
+use self::config::{Config, Unmet};
 use self::wish::{DEVICES_VARIABLE, NvidiaWish};
 use super::absorb::Substitute;
 use super::cdi::wish::CdiWish;
@@ -50,7 +59,7 @@ use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
 use super::vendor::{Summary, Vendor, Wish};
 use crate::host::predecessor::Predecessor;
-use crate::host::{Host, Settings, Tree};
+use crate::host::{Host, Settings, Tree, elf};
 
 /// The CDI kind of a GPU.
 const KIND: &str = "nvidia.com/gpu";
@@ -64,8 +73,17 @@ impl Vendor for Nvidia {
         config::SECTION
     }
 
-    fn read(&self, asked: &Asked<'_>) -> Result<Option<Box<dyn Wish>>, GpuError> {
-        let Some(wish) = NvidiaWish::read(asked)? else {
+    fn needs_settings(&self, asked: &Asked<'_>) -> bool {
+        wish::needs_settings(asked)
+    }
+
+    fn read(
+        &self,
+        asked: &Asked<'_>,
+        settings: Option<&Settings>,
+    ) -> Result<Option<Box<dyn Wish>>, GpuError> {
+        let config = settings.map(Config::read).transpose()?;
+        let Some(wish) = NvidiaWish::read(asked, config.as_ref())? else {
             return Ok(None);
         };
         let Some(names) = wish.qualified_names() else {
@@ -142,6 +160,7 @@ impl Wish for NvidiaWish {
 impl NvidiaWish {
     /// Whether the policy turns the wish down; noted then.
     fn is_refused(&self, config: &Config, plan: &mut Plan) -> bool {
+        plan.notes.extend(self.notes.iter().cloned());
         let is_refused = self.from_variables && !self.privileged && !config.accept_unprivileged;
         if is_refused {
             plan.notes.push(format!(
@@ -157,6 +176,7 @@ impl NvidiaWish {
 /// The steps from a wish to the plan's entries, in order.
 fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> Result<(), Error> {
     let wanted = allowed(wish, config.supported)?;
+    let administration = wish.besides.administration(wish.privileged)?;
     let version = kernel::version(host)?;
     let gpus = match wish.devices {
         Selection::None => Vec::new(),
@@ -172,6 +192,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         bus_id: one.gpu.address.to_string(),
         model: one.gpu.model.clone(),
         asked_as: one.asked_as.clone(),
+        part: one.mig.map(|instance| instance.to_string()),
     }));
 
     if !selected.is_empty() {
@@ -179,7 +200,18 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     }
     let first_node = plan.devices.len();
     nodes::add(host, &selected, wanted, plan)?;
-    drm::add(host, &selected, wanted, plan)?;
+    caps::add(host, &selected, administration, plan)?;
+    // The DRM nodes are those of the whole GPU.
+    let whole: Vec<_> = selected.iter().filter(|one| one.mig.is_none()).cloned().collect();
+    drm::add(host, &whole, wanted, plan)?;
+    if let Some(channels) = imex::counted(wish, config, plan) {
+        imex::add(host, &channels, plan)?;
+    }
+    if wish.devices != Selection::None {
+        for feature in &wish.besides.features {
+            gated::add(host, &Tree::open(&config.driver_root)?, *feature, plan)?;
+        }
+    }
     if config.additional_gids {
         let gids: Vec<u32> =
             plan.devices.iter().skip(first_node).filter_map(nodes::group_needed).collect();
@@ -200,6 +232,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     if wanted.any(Capabilities::GRAPHICS.or(Capabilities::DISPLAY)) {
         profile::add(&selected.iter().map(|one| one.minor).collect::<Vec<_>>(), plan);
     }
+    let mut cuda = None;
     if !wanted.is_empty() {
         let root = Tree::open(&config.driver_root)?;
         let driver = driver::locate(root, &version, wanted, config)?;
@@ -208,6 +241,16 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         let has_firmware = plan.files.iter().any(|file| file.why == files::FIRMWARE);
         plan.notes.extend(trouble::firmware_note(has_firmware, &selected, host));
         xorg::add(&driver, wanted, plan)?;
+        if wanted.any(Capabilities::COMPUTE) {
+            mps::add(&driver.tree, config, wish.besides.names_mps_pipes, plan)?;
+        }
+        if requirements::need_cuda(&wish.besides.requirements) {
+            cuda = cuda_version(&driver);
+        }
+    }
+    if config.unmet != Unmet::Ignored {
+        let machine = requirements::Machine { driver: version, cuda };
+        requirements::check(&wish.besides.requirements, &machine, config.unmet, plan)?;
     }
     plan.masks.extend(params::mask(host)?);
     gpus::filter(host, selected.iter().map(|one| one.gpu), plan)?;
@@ -215,6 +258,16 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     // second NVIDIA runtime or hook that sees this environment from giving the GPUs once more.
     plan.env.push((DEVICES_VARIABLE.to_owned(), "void".to_owned()));
     Ok(())
+}
+
+/// The version of CUDA that the driver's libcuda names in its ELF note, which not every one has.
+fn cuda_version(driver: &driver::Driver) -> Option<String> {
+    let name = format!("libcuda.so.{}", driver.version);
+    let mut files =
+        driver.directories.iter().filter_map(|place| place.directory.open_regular(&name));
+    let note = elf::section(files.next()?, compatibility::SECTION, compatibility::LONGEST_NOTE)?;
+    let note = compatibility::Note::from_section(&note)?;
+    (!note.cuda().is_empty()).then(|| note.cuda().to_owned())
 }
 
 /// The capabilities wanted, cut down to what the configuration allows. A capability that was

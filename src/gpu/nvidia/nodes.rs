@@ -4,7 +4,7 @@
 //! be missing (nothing has used the GPU since boot) or stale. A host node lends its permission
 //! bits and group, and is what gets bound where mknod is not allowed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
@@ -61,6 +61,10 @@ pub fn add(
     }
     for one in selected {
         let name = format!("nvidia{}", one.minor);
+        // Two MIG devices of one GPU.
+        if has(plan, &name) {
+            continue;
+        }
         let why = format!("GPU {}, asked for as {}", one.index, one.asked_as);
         let node = node(host, &name, major, one.minor, why, &mut plan.notes)?;
         plan.devices.push(node);
@@ -73,8 +77,28 @@ pub fn group_needed(node: &DeviceNode) -> Option<u32> {
     (node.gid != 0 && node.mode & 0o006 != 0o006).then_some(node.gid)
 }
 
+/// Whether the container gets `/dev/<name>` already.
+pub fn has(plan: &Plan, name: &str) -> bool {
+    let destination = Path::new("/dev").join(name);
+    plan.devices.iter().any(|known| known.destination == destination)
+}
+
+/// The major number that `module` registered by this name.
+pub fn major(host: &Host, name: &'static str, module: &'static str) -> Result<u32, Error> {
+    let text = host.proc.read_text("devices", 64 * 1024)?.unwrap_or_default();
+    let found = text
+        .lines()
+        .skip_while(|line| !line.starts_with("Character devices"))
+        .take_while(|line| !line.starts_with("Block devices"))
+        .find_map(|line| {
+            let (number, known) = line.trim().split_once(' ')?;
+            if known.trim() == name { number.parse().ok() } else { None }
+        });
+    found.ok_or_else(|| Error::NoMajor { name, module, path: host.proc.at("devices") })
+}
+
 /// Describes `/dev/<name>` with these numbers.
-fn node(
+pub fn node(
     host: &Host,
     name: &str,
     major: u32,

@@ -25,7 +25,7 @@ fn try_plan_as(
                     "capabilities": {"bounding": bounding}}
     }))
     .unwrap();
-    let request = Request::read(&spec, &[])?;
+    let request = Request::read(&spec, Some(&machine.settings(more)))?;
     resolve(&request, vec![], &spec, &machine.settings(more), &machine.host())
 }
 

@@ -14,7 +14,7 @@ fn plan(machine: &Machine, devices: &str) -> Result<Plan, GpuError> {
         "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": [variable]}
     }))
     .unwrap();
-    let request = Request::read(&spec, &[])?;
+    let request = Request::read(&spec, None)?;
     resolve(&request, vec![], &spec, &machine.settings(""), &machine.host())
 }
 

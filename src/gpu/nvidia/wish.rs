@@ -1,7 +1,12 @@
 //! What the NVIDIA variables of a container ask for. Pure.
 
 use super::capabilities::{Capabilities, KNOWN};
+use super::config::{Config, SWARM_PREFIX};
 use super::error::Error;
+use super::gated::{self, Feature};
+use super::marker::{self, Markers};
+use super::mps;
+use super::requirements::{self, Requirement};
 use crate::gpu::cdi::QualifiedName;
 use crate::gpu::request::{Asked, Selection};
 
@@ -9,6 +14,12 @@ use crate::gpu::request::{Asked, Selection};
 pub const DEVICES_VARIABLE: &str = "NVIDIA_VISIBLE_DEVICES";
 /// The variable that names the parts of the driver.
 pub const CAPABILITIES_VARIABLE: &str = "NVIDIA_DRIVER_CAPABILITIES";
+
+/// The variable that names IMEX channels.
+const IMEX_VARIABLE: &str = "NVIDIA_IMEX_CHANNELS";
+/// The variables that ask for the administration of MIG.
+const MIG_CONFIG_VARIABLE: &str = "NVIDIA_MIG_CONFIG_DEVICES";
+const MIG_MONITOR_VARIABLE: &str = "NVIDIA_MIG_MONITOR_DEVICES";
 
 /// The CDI kind of devices that are taken from the machine itself.
 const AUTOMATIC_KIND: &str = "runtime.nvidia.com/gpu";
@@ -29,6 +40,36 @@ pub struct NvidiaWish {
     pub from_variables: bool,
     /// Where it was found.
     pub source: String,
+    /// What is asked for besides GPUs.
+    pub besides: Besides,
+    /// What was not counted as a request, for the log.
+    pub notes: Vec<String>,
+}
+
+/// What a container asks for besides its GPUs. A request by CDI names has none of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Besides {
+    /// IMEX channels, by mounts.
+    pub imex_mounts: Option<Selection>,
+    /// IMEX channels, by a variable.
+    pub imex_variable: Option<Selection>,
+    /// Whether the container says itself where the pipes of the multi-process service are.
+    pub names_mps_pipes: bool,
+    /// Devices that are not GPUs.
+    pub features: Vec<Feature>,
+    /// The values of the variables for the administration of MIG that are set, with their names.
+    pub administration: Vec<(&'static str, String)>,
+    /// The constraints on the machine, unless they are turned off.
+    pub requirements: Vec<Requirement>,
+}
+
+/// The administration of MIG that a container may do, on all GPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Administration {
+    /// Make and remove MIG devices.
+    pub config: bool,
+    /// Watch them.
+    pub monitor: bool,
 }
 
 /// Whether the value of the variable says that nothing is to be given, or no more.
@@ -36,25 +77,62 @@ pub fn is_void(value: &str) -> bool {
     value.split(',').any(|item| item.trim() == "void")
 }
 
+/// Whether it is for the configuration to say if the container asks for GPUs.
+pub fn needs_settings(asked: &Asked<'_>) -> bool {
+    marker::any(asked) || !asked.variables(SWARM_PREFIX).is_empty()
+}
+
 impl NvidiaWish {
-    /// Reads the wish. `None`: the container asks for no NVIDIA GPU.
-    pub fn read(asked: &Asked<'_>) -> Result<Option<Self>, Error> {
-        let variable = asked.variable(DEVICES_VARIABLE);
-        // Images older than the variables are recognised by having CUDA and no requirement.
-        let set = |name| asked.variable(name).is_some_and(|value| !value.is_empty());
-        let is_legacy = || set("CUDA_VERSION") && !set("NVIDIA_REQUIRE_CUDA");
-        let (devices, source) = match variable {
-            Some(value) => (Selection::parse(value), format!("{DEVICES_VARIABLE}={value}")),
-            None if is_legacy() => (
-                Some(Selection::All),
+    /// Reads the wish: mounts before variables. `None`: the container asks for no NVIDIA GPU.
+    /// `config` may be `None` where [`needs_settings`] is false.
+    pub fn read(asked: &Asked<'_>, config: Option<&Config>) -> Result<Option<Self>, Error> {
+        let accept_mounts = config.is_some_and(|config| config.accept_mounts);
+        let mut markers = marker::read(asked);
+        if !accept_mounts && !(markers.devices.is_empty() && markers.imex.is_empty()) {
+            markers = Markers::default();
+            markers.notes.push(format!(
+                "mounts below {}: ignored, because \
+                 accept-nvidia-visible-devices-as-volume-mounts is false",
+                marker::DIRECTORY
+            ));
+        }
+        let (devices, source, from_variables) = if markers.devices.is_empty() {
+            let Some((devices, source)) = Self::in_variables(asked, config) else {
+                return Ok(None);
+            };
+            (devices, source, true)
+        } else {
+            let source = format!("mounts {}/{}", marker::DIRECTORY, markers.devices.join(","));
+            let Some(devices) = Selection::of_items(markers.devices.iter().map(String::as_str))
+            else {
+                return Ok(None);
+            };
+            (devices, source, false)
+        };
+        let mut wish = Self::of(devices, source, from_variables, asked)?;
+        wish.besides = Besides::read(asked, &markers)?;
+        wish.notes = markers.notes;
+        Ok(Some(wish))
+    }
+
+    fn in_variables(asked: &Asked<'_>, config: Option<&Config>) -> Option<(Selection, String)> {
+        let swarm = config.map(|config| config.swarm_resource.as_slice()).unwrap_or_default();
+        let set: Vec<(&str, &str)> =
+            swarm.iter().filter_map(|name| Some((name.as_str(), asked.variable(name)?))).collect();
+        let named = |(name, value): &(&str, &str)| format!("{name}={value}");
+        if !set.is_empty() {
+            let source = set.iter().map(named).collect::<Vec<_>>().join(" ");
+            let items = set.iter().flat_map(|(_, value)| value.split(','));
+            return Some((Selection::of_items(items)?, source));
+        }
+        match asked.variable(DEVICES_VARIABLE) {
+            Some(value) => Some((Selection::parse(value)?, named(&(DEVICES_VARIABLE, value)))),
+            None if is_legacy(asked) => Some((
+                Selection::All,
                 format!("CUDA_VERSION without NVIDIA_REQUIRE_CUDA and {DEVICES_VARIABLE}"),
-            ),
-            None => return Ok(None),
-        };
-        let Some(devices) = devices else {
-            return Ok(None);
-        };
-        Self::of(devices, source, true, asked).map(Some)
+            )),
+            None => None,
+        }
     }
 
     /// The wish for devices by the names that they have in CDI files, found in annotations: there
@@ -82,15 +160,13 @@ impl NvidiaWish {
         from_variables: bool,
         asked: &Asked<'_>,
     ) -> Result<Self, Error> {
-        let set = |name| asked.variable(name).is_some_and(|value| !value.is_empty());
-        let is_legacy = || set("CUDA_VERSION") && !set("NVIDIA_REQUIRE_CUDA");
         let (capabilities, named) = match asked.variable(CAPABILITIES_VARIABLE) {
             Some(value) if !value.trim().is_empty() => {
                 let capabilities = Capabilities::parse(value)
                     .map_err(|word| Error::UnknownCapability { word, known: KNOWN })?;
                 (capabilities, capabilities != Capabilities::ALL)
             }
-            None if is_legacy() => (Capabilities::ALL, false),
+            None if is_legacy(asked) => (Capabilities::ALL, false),
             _ => (Capabilities::DEFAULT, false),
         };
         Ok(Self {
@@ -100,8 +176,56 @@ impl NvidiaWish {
             privileged: asked.is_privileged(),
             from_variables,
             source,
+            besides: Besides::default(),
+            notes: Vec::new(),
         })
     }
+}
+
+impl Besides {
+    fn read(asked: &Asked<'_>, markers: &Markers) -> Result<Self, Error> {
+        let administration = [MIG_CONFIG_VARIABLE, MIG_MONITOR_VARIABLE]
+            .into_iter()
+            .filter_map(|name| Some((name, asked.variable(name)?.to_owned())))
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        Ok(Self {
+            imex_mounts: Selection::of_items(markers.imex.iter().map(String::as_str)),
+            imex_variable: asked.variable(IMEX_VARIABLE).and_then(Selection::parse),
+            names_mps_pipes: asked.variable(mps::PIPE_VARIABLE).is_some(),
+            features: gated::read(asked),
+            administration,
+            requirements: requirements::read(asked, is_legacy(asked)),
+        })
+    }
+
+    /// What of the administration of MIG is asked for.
+    ///
+    /// # Errors
+    /// A container that is not privileged asks, or for something else than all GPUs.
+    pub fn administration(&self, is_privileged: bool) -> Result<Administration, Error> {
+        let mut asked = Administration::default();
+        for (variable, value) in &self.administration {
+            if !is_privileged {
+                let what = variable.trim_start_matches("NVIDIA_");
+                return Err(Error::MigUnprivileged { what });
+            }
+            if value != "all" {
+                return Err(Error::MigNotAll { variable, value: value.clone() });
+            }
+            match *variable {
+                MIG_CONFIG_VARIABLE => asked.config = true,
+                _ => asked.monitor = true,
+            }
+        }
+        Ok(asked)
+    }
+}
+
+/// Whether the image is older than the variables: it has CUDA and no requirement.
+fn is_legacy(asked: &Asked<'_>) -> bool {
+    let set = |name| asked.variable(name).is_some_and(|value| !value.is_empty());
+    set("CUDA_VERSION") && !set("NVIDIA_REQUIRE_CUDA")
 }
 
 #[cfg(test)]
@@ -115,7 +239,7 @@ mod tests {
             "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": env}
         }))
         .unwrap();
-        NvidiaWish::read(&Asked::of(&spec))
+        NvidiaWish::read(&Asked::of(&spec), None)
     }
 
     fn devices(env: &[&str]) -> Option<Selection> {

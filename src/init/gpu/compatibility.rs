@@ -17,9 +17,6 @@ use crate::init::root::Root;
 /// The directory holds some ten files.
 const MOST_ENTRIES: usize = 1000;
 
-/// The note's descriptor is a short JSON text.
-const LONGEST_NOTE: usize = 64 * 1024;
-
 /// The libraries in the directory, if they are to be used. Anything that is not as it should be
 /// means that they are not.
 pub(super) fn libraries(asked: &Compatibility, root: &Root) -> Vec<Found> {
@@ -37,8 +34,8 @@ fn wanted(asked: &Compatibility, root: &Root) -> Option<Vec<Found>> {
     let (Some((name, version)), None) = (versions.next(), versions.next()) else {
         return None;
     };
-    let note = elf::section(open(&dir, name)?, compatibility::SECTION, LONGEST_NOTE);
-    let note = note.as_deref().and_then(descriptor).and_then(Note::parse);
+    let note = elf::section(open(&dir, name)?, compatibility::SECTION, compatibility::LONGEST_NOTE);
+    let note = note.as_deref().and_then(Note::from_section);
     if !compatibility::is_wanted(asked, version, note.as_ref()) {
         return None;
     }
@@ -73,19 +70,4 @@ fn regular_files(dir: &OwnedFd) -> Option<Vec<String>> {
 fn open(dir: &OwnedFd, name: &str) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     fs::openat(dir, name, flags, Mode::empty()).ok()
-}
-
-/// The descriptor of the first note (elf(5), "Notes"), if the driver's maker owns it.
-fn descriptor(note: &[u8]) -> Option<&[u8]> {
-    let word = |at: usize| {
-        let bytes = note.get(at..at + 4)?.try_into().ok()?;
-        usize::try_from(u32::from_le_bytes(bytes)).ok()
-    };
-    let (name, descriptor) = (word(0)?, word(4)?);
-    let begin = 12_usize;
-    let owner = note.get(begin..begin.checked_add(name)?)?;
-    let start = begin.checked_add(name.checked_next_multiple_of(4)?)?;
-    (owner.strip_suffix(b"\0").unwrap_or(owner) == compatibility::OWNER)
-        .then(|| note.get(start..start.checked_add(descriptor)?))
-        .flatten()
 }
