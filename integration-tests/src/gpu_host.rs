@@ -214,7 +214,7 @@ impl MadeUpHost {
             &self.config(),
             &format!(
                 "[host]\nproc = \"{root}/proc\"\nsys = \"{root}/sys\"\ndev = \"{root}/dev\"\n\n\
-                 [nvidia]\ndriver-root = \"{}\"\n",
+                 [nvidia]\ntoolkit-config = \"none\"\ndriver-root = \"{}\"\n",
                 self.driver_root.display()
             ),
         )

@@ -330,6 +330,7 @@ fn a_machine_without_the_driver_is_told_so() {
     gpurun_only!("other runtimes know no GPU requests");
     let machine = machine_like(&Layout::with_gpus(1));
     fs::remove_dir_all(machine.host.root.join("proc/driver")).expect("remove proc/driver");
+    fs::remove_dir_all(machine.host.root.join("sys/module/nvidia")).expect("unload the module");
     fs::write(
         machine.host.root.join("proc/devices"),
         "Character devices:\n  1 mem\n\nBlock devices:\n",

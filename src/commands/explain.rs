@@ -27,7 +27,7 @@ impl Explain {
     /// The bundle cannot be read, or the request cannot be met: the error of `create`.
     pub fn run(self) -> Result<()> {
         let mut bundle = Bundle::load(&self.bundle)?;
-        let decision = gpu::plan_for(&mut bundle.spec)?;
+        let decision = gpu::explain_for(&mut bundle.spec)?;
         let text = match (&decision, self.json) {
             (None, true) => "null".to_owned(),
             (None, false) => gpu::explain::NOTHING.to_owned(),

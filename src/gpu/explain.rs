@@ -53,6 +53,11 @@ pub fn table(decision: &Decision) -> String {
     let masks =
         plan.masks.iter().map(|mask| vec![text(mask.destination.display()), mask.why.clone()]);
     section(&mut out, "Masked files", &masks.collect::<Vec<_>>());
+    let filters = plan.filters.iter().map(|filter| {
+        let keep = if filter.keep.is_empty() { "nothing".into() } else { filter.keep.join(" ") };
+        vec![text(filter.destination.display()), format!("shows {keep}"), filter.why.clone()]
+    });
+    section(&mut out, "Filtered directories", &filters.collect::<Vec<_>>());
     let env = plan.env.iter().map(|(name, value)| vec![format!("{name}={value}")]);
     section(&mut out, "Environment", &env.collect::<Vec<_>>());
     let gids = plan.gids.iter().map(|gid| vec![gid.to_string()]);

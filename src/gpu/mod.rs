@@ -27,7 +27,7 @@ use oci_spec::runtime::Spec;
 
 pub use error::GpuError;
 
-use crate::host::{self, Host, Settings};
+use crate::host::{self, Host, Modules, Settings};
 use absorb::Absorbed;
 use plan::Plan;
 use request::Request;
@@ -48,6 +48,19 @@ pub struct Decision {
 /// The vendors' hooks are taken out of the in-memory spec; nothing else of it changes until
 /// [`Plan::merge_into`]. The configuration and the machine are opened only for a request.
 pub fn plan_for(spec: &mut Spec) -> Result<Option<Decision>, GpuError> {
+    decide(spec, |host| host)
+}
+
+/// As [`plan_for`], for someone who only wants to know: the machine is not changed.
+pub fn explain_for(spec: &mut Spec) -> Result<Option<Decision>, GpuError> {
+    let modules = |modules| match modules {
+        Modules::By(_) => Modules::Named,
+        other => other,
+    };
+    decide(spec, |host| Host { modules: modules(host.modules), ..host })
+}
+
+fn decide(spec: &mut Spec, limit: impl FnOnce(Host) -> Host) -> Result<Option<Decision>, GpuError> {
     let absorbed = absorb::from_spec(spec);
     let early = Request::needs_settings(spec).then(load_settings).transpose()?;
     let request = Request::read(spec, early.as_ref())?;
@@ -64,13 +77,17 @@ pub fn plan_for(spec: &mut Spec) -> Result<Option<Decision>, GpuError> {
         host::MachineError::Config(error) => GpuError::Config(error),
         host::MachineError::Host(error) => GpuError::Host(error),
     })?;
-    let plan = resolve(&request, absorbed, spec, &settings, &host)?;
+    let plan = resolve(&request, absorbed, spec, &settings, &limit(host))?;
     Ok(Some(Decision { request, plan }))
 }
 
 /// Reads the configuration file, refusing tables that nobody reads.
 pub fn load_settings() -> Result<Settings, GpuError> {
-    Ok(Settings::load(&tables())?)
+    let mut settings = Settings::load(&tables())?;
+    for predecessor in VENDORS.iter().filter_map(|vendor| vendor.predecessor()) {
+        settings = settings.with_predecessor(predecessor)?;
+    }
+    Ok(settings)
 }
 
 /// The tables of the configuration file: the host's, CDI's and one per vendor.

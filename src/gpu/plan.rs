@@ -21,6 +21,9 @@ pub struct Plan {
     pub links: Vec<Link>,
     /// Files with made-up content, mounted read-only over a path that must exist (in `/proc`).
     pub masks: Vec<Mask>,
+    /// Directories (of `/proc`) that show only some of their entries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
     /// Environment variables to set, replacing a variable of the same name.
     pub env: Vec<(String, String)>,
     /// Supplementary groups for the container's user.
@@ -182,6 +185,17 @@ pub struct Mask {
     /// What is read there.
     pub content: String,
     /// Why it is there, in a few words.
+    pub why: String,
+}
+
+/// A directory that shows only some of its entries, read-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Filter {
+    /// The directory, in the container's own proc; where there is none, nothing is done.
+    pub destination: PathBuf,
+    /// The names of the directories in it that stay visible.
+    pub keep: Vec<String>,
+    /// Why the others are hidden, in a few words.
     pub why: String,
 }
 

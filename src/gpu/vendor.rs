@@ -10,6 +10,7 @@ use super::error::GpuError;
 use super::nvidia;
 use super::plan::Plan;
 use super::request::Asked;
+use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings};
 
 /// Every vendor that gpurun knows.
@@ -41,6 +42,12 @@ pub trait Vendor: Sync {
 
     /// The CDI kind whose devices gpurun can give without a CDI file.
     fn kind(&self) -> &'static str;
+
+    /// The configuration file of the vendor's own runtime, which fills in what gpurun's does not
+    /// set.
+    fn predecessor(&self) -> Option<&'static Predecessor> {
+        None
+    }
 
     /// Whether the container has had the vendor's devices injected already, by an engine or by
     /// another runtime around this one.

@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Document, Item, TableLike};
+use toml_edit::{Document, Item, Table, TableLike};
+
+use super::predecessor::{Entry, Fallback, Predecessor};
 
 /// Where the file is when the environment does not say otherwise.
 pub const DEFAULT_PATH: &str = "/etc/gpurun/config.toml";
@@ -76,6 +78,8 @@ pub enum ConfigError {
 pub struct Settings {
     path: PathBuf,
     document: Document<String>,
+    /// Other programs' files, for what this one does not set.
+    fallbacks: Vec<Fallback>,
 }
 
 impl Settings {
@@ -98,6 +102,24 @@ impl Settings {
 
     /// Reads this file, which must exist.
     pub fn read(path: &Path, tables: &[&str]) -> Result<Self, ConfigError> {
+        Self::read_unchecked(path)?.checked(tables)
+    }
+
+    /// Lets a file of a program that gpurun replaces fill in what this one does not set.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file exists and cannot be read: it may hold a policy.
+    pub fn with_predecessor(
+        mut self,
+        predecessor: &'static Predecessor,
+    ) -> Result<Self, ConfigError> {
+        let chosen = self.section(predecessor.table)?.string(predecessor.key)?;
+        self.fallbacks.extend(Fallback::read(predecessor, chosen)?);
+        Ok(self)
+    }
+
+    /// Reads a file that may have any key.
+    pub(super) fn read_unchecked(path: &Path) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
         let mut text = String::new();
         let file = std::fs::File::open(path).map_err(failed)?;
@@ -109,11 +131,15 @@ impl Settings {
         if text.len() > MAX_SIZE {
             return Err(ConfigError::TooLarge { path: path.to_path_buf() });
         }
-        Self::parse(path, text, tables)
+        Self::parse_unchecked(path, text)
     }
 
     /// Parses `text`; `path` is for the errors.
     pub fn parse(path: &Path, text: String, tables: &[&str]) -> Result<Self, ConfigError> {
+        Self::parse_unchecked(path, text)?.checked(tables)
+    }
+
+    fn parse_unchecked(path: &Path, text: String) -> Result<Self, ConfigError> {
         let document = match Document::parse(text.clone()) {
             Ok(document) => document,
             Err(error) => {
@@ -124,9 +150,17 @@ impl Settings {
                 });
             }
         };
-        let settings = Self { path: path.to_path_buf(), document };
-        settings.check_keys(settings.document.as_table(), "", tables)?;
-        Ok(settings)
+        Ok(Self { path: path.to_path_buf(), document, fallbacks: Vec::new() })
+    }
+
+    fn checked(self, tables: &[&str]) -> Result<Self, ConfigError> {
+        self.check_keys(self.table(), "", tables)?;
+        Ok(self)
+    }
+
+    /// The whole file.
+    pub(super) fn table(&self) -> &Table {
+        self.document.as_table()
     }
 
     /// One table of the file; empty when the file has no such table.
@@ -216,10 +250,15 @@ impl<'a> Section<'a> {
 
     /// The error for a key whose value has the right type but makes no sense.
     pub fn reject(&self, key: &'static str, wanted: &'static str) -> ConfigError {
-        let entry = self.table.and_then(|table| table.get_key_value(key));
-        let line = self.settings.line(entry.and_then(|(key, _)| key.span()));
-        let found = entry.map_or_else(|| "absent".to_owned(), |(_, item)| describe(item));
-        self.settings.wrong(line, format!("{}.{key}", self.name), wanted, found)
+        match self.entry(key) {
+            Some(Entry { settings, name, key, item }) => {
+                settings.wrong(settings.line(key.span()), name, wanted, describe(item))
+            }
+            None => {
+                let name = format!("{}.{key}", self.name);
+                self.settings.wrong(self.settings.line(None), name, wanted, "absent".to_owned())
+            }
+        }
     }
 
     /// Refuses every key of the table that was not asked for.
@@ -237,10 +276,19 @@ impl<'a> Section<'a> {
         read: impl FnOnce(&'a Item) -> Option<T>,
     ) -> Result<Option<T>, ConfigError> {
         self.asked.push(key);
-        match self.table.and_then(|table| table.get(key)) {
+        match self.entry(key) {
             None => Ok(None),
-            Some(item) => read(item).map(Some).ok_or_else(|| self.reject(key, wanted)),
+            Some(entry) => read(entry.item).map(Some).ok_or_else(|| self.reject(key, wanted)),
         }
+    }
+
+    /// The value of a key, from this file or else from another program's.
+    fn entry(&self, key: &str) -> Option<Entry<'a>> {
+        let settings = self.settings;
+        let own = self.table.and_then(|table| table.get_key_value(key)).map(|(found, item)| {
+            Entry { settings, name: format!("{}.{key}", self.name), key: found, item }
+        });
+        own.or_else(|| settings.fallbacks.iter().find_map(|other| other.entry(self.name, key)))
     }
 }
 

@@ -7,6 +7,8 @@
 
 pub mod config;
 pub mod elf;
+pub mod modules;
+pub mod predecessor;
 pub mod tree;
 
 #[cfg(test)]
@@ -15,6 +17,7 @@ pub(crate) mod testing;
 use std::path::{Path, PathBuf};
 
 pub use config::{ConfigError, Settings};
+pub use modules::Modules;
 pub use tree::{HostError, Status, Tree};
 
 /// The name of the configuration file's table that this room reads.
@@ -29,6 +32,8 @@ pub struct Host {
     pub sys: Tree,
     /// `/dev`.
     pub dev: Tree,
+    /// How kernel modules are loaded.
+    pub modules: Modules,
 }
 
 impl Host {
@@ -38,12 +43,19 @@ impl Host {
         let proc = section.absolute_path("proc")?;
         let sys = section.absolute_path("sys")?;
         let dev = section.absolute_path("dev")?;
+        let modprobe = section.absolute_path("modprobe")?;
         section.finish()?;
+        // The modules of this machine have nothing to do with another one's list of devices.
+        let modules = match proc.is_none() || modprobe.is_some() {
+            true => Modules::find(modprobe),
+            false => Modules::None,
+        };
         let or = |path: Option<PathBuf>, default: &str| path.unwrap_or_else(|| default.into());
-        Ok(Self::at(or(proc, "/proc"), or(sys, "/sys"), or(dev, "/dev"))?)
+        let host = Self::at(or(proc, "/proc"), or(sys, "/sys"), or(dev, "/dev"))?;
+        Ok(Self { modules, ..host })
     }
 
-    /// Opens the trees at these directories.
+    /// Opens the trees at these directories; no module is loaded for them.
     pub fn at(
         proc: impl AsRef<Path>,
         sys: impl AsRef<Path>,
@@ -53,6 +65,7 @@ impl Host {
             proc: Tree::open(proc.as_ref())?,
             sys: Tree::open(sys.as_ref())?,
             dev: Tree::open(dev.as_ref())?,
+            modules: Modules::None,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::capabilities::Capabilities;
+use super::toolkit_config;
 use crate::host::{ConfigError, Settings};
 
 /// The table's name.
@@ -50,6 +51,8 @@ pub struct Config {
     pub supported: Capabilities,
     /// Whether the container's user joins the group of a device node that is not for everyone.
     pub additional_gids: bool,
+    /// Whether missing kernel modules are loaded.
+    pub load_modules: bool,
 }
 
 impl Config {
@@ -104,7 +107,10 @@ impl Config {
             additional_gids: !section
                 .boolean("no-additional-gids-for-device-nodes")?
                 .unwrap_or(false),
+            load_modules: section.boolean("load-kmods")?.unwrap_or(true),
         };
+        // Read by whoever opened the file.
+        section.string(toolkit_config::KEY)?;
         section.finish()?;
         Ok(config)
     }

@@ -8,12 +8,25 @@ use std::path::{Path, PathBuf};
 use super::capabilities::Capabilities;
 use super::config::Config;
 use super::error::Error;
+use super::host_cache;
 use super::kernel::is_version;
 use crate::host::Tree;
 use crate::host::tree::Directory;
 
 /// Where a driver container's root is mounted on the host.
 const DRIVER_CONTAINER: &str = "run/nvidia/driver";
+
+/// Arch's directory of all libraries, and the one for 32 bits where there is a `lib64`.
+const USR_LIB: &str = "usr/lib";
+
+/// Other directories of 32-bit libraries.
+const COMPAT32_DIRECTORIES: [&str; 5] = [
+    "usr/lib/i386-linux-gnu",
+    "usr/lib/i386-linux-gnu/nvidia/current",
+    "lib/i386-linux-gnu",
+    "usr/lib32",
+    "run/opengl-driver-32/lib",
+];
 
 /// Libraries of which one is in every directory that holds part of a driver. Debian spreads the
 /// driver over two directories, hence more than libcuda.
@@ -56,7 +69,8 @@ pub struct LibraryDirectory {
     pub directory: Directory,
 }
 
-/// Finds the libraries of this version.
+/// Finds the libraries of this version: below the root, else in a driver container's root that is
+/// mounted in it, else in one of the `/usr/lib/nvidia-*`.
 pub fn locate(
     root: Tree,
     version: &str,
@@ -64,24 +78,57 @@ pub fn locate(
     config: &Config,
 ) -> Result<Driver, Error> {
     let candidates = candidates(version, wanted, config);
-    let mut tree = root;
-    let mut directories = search(&tree, &candidates, version, wanted)?;
-    if directories.is_empty()
-        && let Some(container) = tree.subtree(DRIVER_CONTAINER)?
-    {
-        directories = search(&container, &candidates, version, wanted)?;
+    let driver = |tree, directories| Driver { version: version.to_owned(), tree, directories };
+    let directories = below(&root, &candidates, version, wanted)?;
+    if !directories.is_empty() {
+        return Ok(driver(root, directories));
+    }
+    if let Some(container) = root.subtree(DRIVER_CONTAINER)? {
+        let directories = below(&container, &candidates, version, wanted)?;
         if !directories.is_empty() {
-            tree = container;
+            return Ok(driver(container, directories));
         }
     }
-    if directories.is_empty() {
-        let unusual = unusual(&tree)?;
-        directories = search(&tree, &unusual, version, wanted)?;
-        if directories.is_empty() {
-            return Err(missing(&tree, candidates.into_iter().chain(unusual), version)?);
-        }
+    let unusual = unusual(&root)?;
+    let directories = search(&root, &unusual, version, wanted)?;
+    if !directories.is_empty() {
+        return Ok(driver(root, directories));
     }
-    Ok(Driver { version: version.to_owned(), tree, directories })
+    let known = host_cache::directories(&root, version)?;
+    Err(missing(&root, candidates.into_iter().chain(unusual).chain(known), version)?)
+}
+
+/// The directories below one root: the well-known ones, and where these lack something that is
+/// wanted, those that the loader's cache names.
+fn below(
+    tree: &Tree,
+    candidates: &[PathBuf],
+    version: &str,
+    wanted: Capabilities,
+) -> Result<Vec<LibraryDirectory>, Error> {
+    let found = search(tree, candidates, version, wanted)?;
+    if !lacks(&found, version, wanted) {
+        return Ok(found);
+    }
+    let mut candidates = candidates.to_vec();
+    candidates.extend(host_cache::directories(tree, version)?);
+    search(tree, &candidates, version, wanted)
+}
+
+/// Whether a library is missing that an installed driver has for the wanted capabilities.
+fn lacks(found: &[LibraryDirectory], version: &str, wanted: Capabilities) -> bool {
+    let has = |stem: &str| {
+        let name = format!("{stem}.so.{version}");
+        found.iter().any(|known| known.directory.has(&name))
+    };
+    let is_32_bit = |known: &LibraryDirectory| {
+        let place = known.relative.as_os_str();
+        place == USR_LIB || COMPAT32_DIRECTORIES.iter().any(|known| place == *known)
+    };
+    found.is_empty()
+        || (wanted.any(Capabilities::COMPUTE.or(Capabilities::VIDEO)) && !has("libcuda"))
+        || (wanted.any(Capabilities::UTILITY) && !has("libnvidia-ml"))
+        || (wanted.any(Capabilities::COMPAT32) && !found.iter().any(is_32_bit))
 }
 
 /// The directories to look in, below the driver's root.
@@ -107,23 +154,18 @@ fn candidates(version: &str, wanted: Capabilities, config: &Config) -> Vec<PathB
         "run/opengl-driver/lib".into(),
         // Talos.
         "usr/local/glibc/usr/lib".into(),
-        // Arch; 32-bit on distributions that have lib64.
-        "usr/lib".into(),
+        USR_LIB.into(),
+        // Bottlerocket.
+        "usr/lib/nvidia/tesla".into(),
+        // Flatcar, where the driver is not merged into /usr.
+        "opt/nvidia/current/usr/lib64".into(),
+        "opt/nvidia/current/lib64".into(),
         format!("usr/lib/nvidia-{branch}").into(),
         "usr/lib/nvidia-current".into(),
         "usr/lib/nvidia".into(),
     ]);
     if wanted.any(Capabilities::COMPAT32) {
-        list.extend(
-            [
-                "usr/lib/i386-linux-gnu",
-                "usr/lib/i386-linux-gnu/nvidia/current",
-                "lib/i386-linux-gnu",
-                "usr/lib32",
-                "run/opengl-driver-32/lib",
-            ]
-            .map(PathBuf::from),
-        );
+        list.extend(COMPAT32_DIRECTORIES.map(PathBuf::from));
         list.push(format!("usr/lib32/nvidia-{branch}").into());
     }
     list

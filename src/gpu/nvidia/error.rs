@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::trouble::Trouble;
+use crate::host::modules::ModuleError;
 use crate::host::{ConfigError, HostError};
 
 /// Why an NVIDIA request cannot be met, and what to do about it.
@@ -223,6 +225,12 @@ pub enum Error {
         /// The directories.
         searched: String,
     },
+    /// Something is wrong with the machine.
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+    /// A kernel module is missing.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
     /// The configuration file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),

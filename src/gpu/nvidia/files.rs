@@ -31,7 +31,7 @@ const PROGRAMS: [(&str, Capabilities); 9] = [
 ];
 
 /// Where programs are, below the driver's root.
-const PROGRAM_DIRECTORIES: [&str; 10] = [
+const PROGRAM_DIRECTORIES: [&str; 14] = [
     "usr/bin",
     "usr/sbin",
     "bin",
@@ -42,6 +42,10 @@ const PROGRAM_DIRECTORIES: [&str; 10] = [
     "home/kubernetes/bin/nvidia/bin",
     "usr/lib/nvidia/current",
     "run/current-system/sw/bin",
+    "usr/libexec/nvidia/tesla/bin",
+    "opt/bin",
+    "opt/nvidia/current/usr/bin",
+    "opt/nvidia/current/bin",
 ];
 
 /// Configuration and data, with the directory they go to in the container.
@@ -74,6 +78,12 @@ const DATA_DIRECTORIES: [&str; 4] =
 
 /// Sockets of the driver's daemons, below `/run`.
 const SOCKETS: [&str; 2] = ["nvidia-persistenced/socket", "nvidia-fabricmanager/socket"];
+
+/// How firmware files end; the kernel unpacks compressed ones.
+const FIRMWARE_ENDS: [&str; 3] = [".bin", ".bin.xz", ".bin.zst"];
+
+/// Why a firmware file is in a plan.
+pub const FIRMWARE: &str = "firmware";
 
 /// Adds programs, firmware, configuration and sockets.
 pub fn add(
@@ -142,7 +152,7 @@ fn firmware(driver: &Driver, host: &Host, plan: &mut Plan) -> Result<(), HostErr
     for directory in directories {
         let directory = directory.join("nvidia").join(&driver.version);
         for name in driver.tree.names(&directory)? {
-            if !(name.starts_with("gsp") && name.ends_with(".bin")) {
+            if !(name.starts_with("gsp") && FIRMWARE_ENDS.iter().any(|end| name.ends_with(end))) {
                 continue;
             }
             let path = directory.join(name);
@@ -155,7 +165,7 @@ fn firmware(driver: &Driver, host: &Host, plan: &mut Plan) -> Result<(), HostErr
                     source: found.path,
                     destination: Place::Path(path),
                     kind: FileKind::Data,
-                    why: "firmware".to_owned(),
+                    why: FIRMWARE.to_owned(),
                 });
             }
         }

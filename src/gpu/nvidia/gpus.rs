@@ -4,9 +4,11 @@
 //! minor number, which names its device node, is the driver's and can differ.
 
 use std::fmt;
+use std::path::Path;
 
 use super::error::Error;
 use crate::gpu::pci::Address;
+use crate::gpu::plan::{Filter, Plan};
 use crate::host::Host;
 
 /// The directory that lists GPUs, below proc.
@@ -57,7 +59,8 @@ pub fn read(host: &Host) -> Result<Vec<Gpu>, Error> {
             continue;
         };
         let path = format!("{DIRECTORY}/{directory}/information");
-        let text = host.proc.read_text(&path, 16 * 1024)?.unwrap_or_default();
+        // A GPU in a bad state can make reading fail. That is its own trouble, not the others'.
+        let text = host.proc.read_text(&path, 16 * 1024).ok().flatten().unwrap_or_default();
         gpus.push(parse(directory, address, &text));
     }
     gpus.sort_by_key(|gpu| gpu.address);
@@ -65,6 +68,28 @@ pub fn read(host: &Host) -> Result<Vec<Gpu>, Error> {
         gpu.index = Some(index);
     }
     Ok(gpus)
+}
+
+/// Hides the GPUs that are not among `granted` (their directories) from the container's proc. A
+/// plan has one such filter: what another request of the same container was granted stays visible.
+pub fn filter<'a>(
+    host: &Host,
+    granted: impl Iterator<Item = &'a Gpu>,
+    plan: &mut Plan,
+) -> Result<(), Error> {
+    let destination = Path::new("/proc").join(DIRECTORY);
+    let known = plan.filters.iter().position(|known| known.destination == destination);
+    let mut keep = known.map(|index| plan.filters.remove(index).keep).unwrap_or_default();
+    for gpu in granted {
+        if !keep.contains(&gpu.directory) {
+            keep.push(gpu.directory.clone());
+        }
+    }
+    if host.proc.names(DIRECTORY)?.iter().any(|name| !keep.contains(name)) {
+        let why = "the container has no other GPU".to_owned();
+        plan.filters.push(Filter { destination, keep, why });
+    }
+    Ok(())
 }
 
 fn parse(directory: String, address: Address, text: &str) -> Gpu {

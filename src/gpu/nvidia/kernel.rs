@@ -1,6 +1,7 @@
 //! What the loaded kernel modules say of themselves: version and device numbers.
 
 use super::error::Error;
+use super::trouble;
 use crate::host::Host;
 
 /// The version file, below proc.
@@ -21,12 +22,18 @@ pub struct Majors {
 /// The version of the loaded module, such as `535.104.05`: digits and dots only.
 pub fn version(host: &Host) -> Result<String, Error> {
     let Some(text) = host.proc.read_text(VERSION_FILE, LIMIT)? else {
-        return Err(Error::DriverNotLoaded { version: host.proc.at(VERSION_FILE) });
+        return Err(trouble::no_driver(host)?);
     };
     parse_version(&text).map(str::to_owned).ok_or_else(|| Error::NoVersion {
         path: host.proc.at(VERSION_FILE),
         content: text.lines().next().unwrap_or("").chars().take(120).collect(),
     })
+}
+
+/// Whether the loaded module is the open one, which cannot do without the GPU's own firmware.
+pub fn is_open(host: &Host) -> bool {
+    let text = host.proc.read_text(VERSION_FILE, LIMIT).ok().flatten();
+    text.is_some_and(|text| text.contains("Open Kernel Module"))
 }
 
 /// The device numbers of the loaded modules.

@@ -14,27 +14,35 @@ pub mod files;
 pub mod gated;
 pub mod gpus;
 pub mod hooks;
+pub mod host_cache;
 pub mod imex;
 pub mod kernel;
 pub mod libraries;
 pub mod library_table;
 pub mod marker;
 pub mod mig;
+pub mod modules;
 pub mod mps;
 pub mod nodes;
 pub mod params;
 pub mod profile;
 pub mod requirements;
 pub mod select;
+pub mod toolkit_config;
+pub mod trouble;
 pub mod wish;
 pub mod xorg;
 
+#[cfg(test)]
+mod layouts;
 #[cfg(test)]
 mod request_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trouble_tests;
 
 use oci_spec::runtime::Hook;
 
@@ -50,6 +58,7 @@ use super::error::GpuError;
 use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
 use super::vendor::{Summary, Vendor, Wish};
+use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings, Tree, elf};
 
 /// The CDI kind of a GPU.
@@ -94,6 +103,10 @@ impl Vendor for Nvidia {
 
     fn kind(&self) -> &'static str {
         KIND
+    }
+
+    fn predecessor(&self) -> Option<&'static Predecessor> {
+        Some(&toolkit_config::TOOLKIT)
     }
 
     fn is_injected(&self, asked: &Asked<'_>) -> bool {
@@ -169,7 +182,9 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         Selection::None => Vec::new(),
         _ => gpus::read(host)?,
     };
-    let selected = select::select(&wish.devices, &gpus, host, &version, &mut plan.notes)?;
+    let selected = select::select(&wish.devices, &gpus, host, &version, &mut plan.notes)
+        .map_err(|error| trouble::better(error, host))?;
+    let selected = trouble::answering(selected, &wish.devices, host, &mut plan.notes)?;
     plan.grants.extend(selected.iter().map(|one| Grant {
         kind: KIND.to_owned(),
         index: one.index,
@@ -180,6 +195,9 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         part: one.mig.map(|instance| instance.to_string()),
     }));
 
+    if !selected.is_empty() {
+        modules::ensure(host, wanted, config, &mut plan.notes)?;
+    }
     let first_node = plan.devices.len();
     nodes::add(host, &selected, wanted, plan)?;
     caps::add(host, &selected, administration, plan)?;
@@ -220,6 +238,8 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         let driver = driver::locate(root, &version, wanted, config)?;
         libraries::add(&driver, wanted, plan)?;
         files::add(&driver, host, wanted, config, plan)?;
+        let has_firmware = plan.files.iter().any(|file| file.why == files::FIRMWARE);
+        plan.notes.extend(trouble::firmware_note(has_firmware, &selected, host));
         xorg::add(&driver, wanted, plan)?;
         if wanted.any(Capabilities::COMPUTE) {
             mps::add(&driver.tree, config, wish.besides.names_mps_pipes, plan)?;
@@ -233,6 +253,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         requirements::check(&wish.besides.requirements, &machine, config.unmet, plan)?;
     }
     plan.masks.extend(params::mask(host)?);
+    gpus::filter(host, selected.iter().map(|one| one.gpu), plan)?;
     // What CDI and hence NVIDIA's runtime in its default mode leave in the container. It keeps a
     // second NVIDIA runtime or hook that sees this environment from giving the GPUs once more.
     plan.env.push((DEVICES_VARIABLE.to_owned(), "void".to_owned()));

@@ -417,6 +417,28 @@ fn the_parameters_are_masked_and_the_variable_is_void() {
 }
 
 #[test]
+fn gpus_that_were_not_granted_are_hidden_from_proc() {
+    let machine = Machine::new();
+    for (devices, kept) in [
+        ("2,0", Some(vec!["0000:41:00.0", "0000:01:00.0"])),
+        ("GPU-00000003-0000-0000-0000-000000000000", Some(vec!["0000:61:00.0"])),
+        ("none", Some(vec![])),
+        ("all", None),
+    ] {
+        let plan = plan(&machine, devices, "");
+        let filter = plan.filters.first();
+        assert_eq!(
+            filter.map(|filter| filter.keep.clone()),
+            kept.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+            "{devices}"
+        );
+        assert!(filter.is_none_or(|f| f.destination == Path::new("/proc/driver/nvidia/gpus")));
+    }
+    machine.gpu("0000:25:00.0", "GPU Excluded: Yes\n");
+    assert_eq!(plan(&machine, "all", "").filters[0].keep.len(), 3);
+}
+
+#[test]
 fn unprivileged_requests_can_be_turned_down_and_capabilities_limited() {
     let machine = Machine::new();
     let off = "accept-nvidia-visible-devices-envvar-when-unprivileged = false";

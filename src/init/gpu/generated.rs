@@ -37,9 +37,16 @@ impl Generated {
         })
     }
 
-    /// A detached, read-only mount of an empty directory.
-    pub fn directory(&mut self, root: &Root) -> io::Result<OwnedFd> {
-        self.make(root, |tmpfs, name| Ok(fs::mkdirat(tmpfs, name, Mode::from_raw_mode(0o755))?))
+    /// A detached, read-only mount of a directory that holds empty directories of these names.
+    pub fn directory(&mut self, names: &[String], root: &Root) -> io::Result<OwnedFd> {
+        self.make(root, |tmpfs, name| {
+            let mode = Mode::from_raw_mode(0o755);
+            fs::mkdirat(tmpfs, name, mode)?;
+            for child in names {
+                fs::mkdirat(tmpfs, format!("{name}/{child}"), mode)?;
+            }
+            Ok(())
+        })
     }
 
     fn make(

@@ -52,7 +52,7 @@ pub(super) fn attach(
         let stat = fs::fstat(&target).map_err(|err| at(err.into()))?;
         let mount = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => generated.file(mask.content.as_bytes(), root),
-            FileType::Directory => generated.directory(root),
+            FileType::Directory => generated.directory(&[], root),
             found => {
                 return Err(ApplyError::InTheWay {
                     path: path.clone(),

@@ -17,6 +17,7 @@ mod cover;
 mod destination;
 mod error;
 mod files;
+mod filters;
 mod generated;
 mod links;
 mod loader;
@@ -43,8 +44,8 @@ const MOST_COVERS: usize = 16;
 /// [`ApplyError`]; the container cannot be started then, and the caller's mount namespace goes
 /// away with its mounts.
 pub fn apply(plan: &Plan, root: &Root, journal: &mut Journal) -> Result<(), ApplyError> {
-    let Plan { files, links, masks, generated, libraries, compatibility, .. } = plan;
-    let nothing = files.is_empty() && links.is_empty() && masks.is_empty();
+    let Plan { files, links, masks, filters, generated, libraries, compatibility, .. } = plan;
+    let nothing = files.is_empty() && links.is_empty() && masks.is_empty() && filters.is_empty();
     if nothing && generated.is_empty() && libraries.is_empty() && compatibility.is_none() {
         return Ok(());
     }
@@ -72,6 +73,7 @@ pub fn apply(plan: &Plan, root: &Root, journal: &mut Journal) -> Result<(), Appl
     }
     files::attach(prepared)?;
     masks::attach(plan, root, &mut content)?;
+    filters::attach(plan, root, &mut content)?;
     let newer = compatibility.as_ref().map(|asked| compatibility::libraries(asked, root));
     let newer = newer.unwrap_or_default();
     loader::update(plan, &newer, &destinations, root, journal, &mut content)

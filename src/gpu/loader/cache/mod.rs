@@ -133,6 +133,14 @@ pub fn extend(existing: Option<&[u8]>, add: &[Entry]) -> Vec<u8> {
     write::write(&table)
 }
 
+/// The names and paths in a cache, as they were before gpurun; none when the loader would not
+/// read it.
+#[must_use]
+pub fn entries(cache: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let table = original(cache).and_then(read::read).unwrap_or_default();
+    table.rows.iter().map(|row| (row.name, row.path)).collect()
+}
+
 /// The content of a cache.
 #[derive(Debug, Default)]
 struct Table<'a> {

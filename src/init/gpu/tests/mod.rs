@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::StatVfsMountFlags;
 
 use super::*;
-use crate::gpu::plan::{Abi, FileKind, FileMount, Link, Mask, Place};
+use crate::gpu::plan::{Abi, FileKind, FileMount, Filter, Link, Mask, Place};
 use fixture::{Image, in_mount_namespace, stubs};
 
 #[test]
@@ -364,6 +364,61 @@ fn masks_hide_files_and_directories_of_proc_read_only() {
             assert!(std::fs::write(image.path("/proc/version"), "x").is_err());
             assert!(std::fs::write(image.path("/proc/sys/x"), "x").is_err());
             assert!(!image.run(&["/bin/probe", "libc.so.6"]).is_empty());
+        });
+    }
+}
+
+#[test]
+fn a_filtered_directory_shows_what_is_kept_as_it_was_and_nothing_else() {
+    for as_before_6_15 in [false, true] {
+        in_mount_namespace(move || {
+            let image = Image::debian();
+            for bus in ["0000:01:00.0", "0000:25:00.0", "0000:41:00.0"] {
+                let directory = format!("/proc/driver/nvidia/gpus/{bus}");
+                std::fs::create_dir_all(image.path(&directory)).unwrap();
+                image.write(&format!("{directory}/information"), bus);
+            }
+            let filter = |path: &str, keep: &[&str]| Filter {
+                destination: path.into(),
+                keep: keep.iter().map(|name| (*name).to_owned()).collect(),
+                why: "test".into(),
+            };
+            let absent = "/proc/driver/other/gpus";
+            let hostile = ["0000:25:00.0", "0000:99:00.0", "..", "../gpus", "", "0000:25:00.0"];
+            let gpus = "/proc/driver/nvidia/gpus";
+            let plan = Plan {
+                filters: vec![filter(gpus, &hostile), filter(absent, &["x"])],
+                ..Plan::default()
+            };
+            let mut generated = Generated::default();
+            generated.as_before_6_15 = as_before_6_15;
+            filters::attach(&plan, &image.root(), &mut generated).unwrap();
+            let names = || {
+                let entries = std::fs::read_dir(image.path(gpus)).unwrap();
+                entries.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>()
+            };
+            assert_eq!(names(), ["0000:25:00.0"]);
+            let kept = image.path(gpus).join("0000:25:00.0/information");
+            assert_eq!(std::fs::read_to_string(&kept).unwrap(), "0000:25:00.0");
+            assert!(std::fs::write(&kept, "x").is_err());
+            assert!(std::fs::create_dir(image.path(gpus).join("new")).is_err());
+
+            // A second filter takes away from the first and gives nothing back.
+            let plan = Plan { filters: vec![filter(gpus, &["0000:01:00.0"])], ..Plan::default() };
+            filters::attach(&plan, &image.root(), &mut generated).unwrap();
+            assert!(names().is_empty());
+
+            // The kernel's own directories, as on a machine with the driver.
+            image.mount_proc();
+            let plan = Plan { filters: vec![filter("/proc/sys", &["vm"])], ..Plan::default() };
+            filters::attach(&plan, &image.root(), &mut generated).unwrap();
+            assert!(image.path("/proc/sys/vm/overcommit_memory").exists());
+            assert!(!image.path("/proc/sys/kernel").exists());
+
+            image.write("/etc/plain", "");
+            let plan = Plan { filters: vec![filter("/etc/plain", &[])], ..Plan::default() };
+            let error = filters::attach(&plan, &image.root(), &mut generated).unwrap_err();
+            assert!(error.to_string().contains("/etc/plain"), "{error}");
         });
     }
 }

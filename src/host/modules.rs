@@ -1,0 +1,168 @@
+//! Loading kernel modules, by the machine's modprobe.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where modprobe is on every distribution; searched by nobody's `PATH`.
+const PROGRAMS: [&str; 3] = ["/sbin/modprobe", "/usr/sbin/modprobe", "/usr/bin/modprobe"];
+
+/// How long loading may take. A driver that has to start its GPUs takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether modules can be loaded, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Modules {
+    /// Not on this machine: it is made up, or has no modprobe.
+    None,
+    /// Not by this process, and why not.
+    Refused(&'static str),
+    /// Nothing is to be changed: only say what would be loaded.
+    Named,
+    /// By this program.
+    By(PathBuf),
+}
+
+/// Why a module was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// The kernel would not let us.
+    #[error(
+        "the kernel module {module} is not loaded and cannot be from here: {reason}; \
+         load it before (modprobe {module}, as root)"
+    )]
+    Refused {
+        /// The module.
+        module: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// It would be loaded for a container.
+    #[error(
+        "the kernel module {module} is not loaded; creating the container would load it, \
+         looking at it does not (modprobe {module})"
+    )]
+    Named {
+        /// The module.
+        module: &'static str,
+    },
+    /// modprobe did not manage.
+    #[error(
+        "the kernel module {module} is not loaded, and {} {module} failed: {reason}; \
+         install the driver for the running kernel, or see the kernel log (dmesg)", program.display()
+    )]
+    Failed {
+        /// The module.
+        module: &'static str,
+        /// The program.
+        program: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl Modules {
+    /// What this process can do: with `program`, or with the machine's own.
+    pub fn find(program: Option<PathBuf>) -> Self {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        // user_namespaces(7): the initial one maps all ids to themselves.
+        if !map.split_ascii_whitespace().eq(["0", "0", "4294967295"]) {
+            return Self::Refused("no module can be loaded from a user namespace");
+        }
+        if !rustix::process::geteuid().is_root() {
+            return Self::Refused("only root can load a module");
+        }
+        let well_known = || PROGRAMS.iter().map(PathBuf::from).find(|path| path.exists());
+        program.or_else(well_known).map_or(Self::None, Self::By)
+    }
+
+    /// Loads a module with those that it needs. `false`: modules are not loaded here.
+    ///
+    /// # Errors
+    /// [`ModuleError`].
+    pub fn load(&self, module: &'static str) -> Result<bool, ModuleError> {
+        match self {
+            Self::None => Ok(false),
+            Self::Refused(reason) => Err(ModuleError::Refused { module, reason }),
+            Self::Named => Err(ModuleError::Named { module }),
+            Self::By(program) => run(program, module)
+                .map(|()| true)
+                .map_err(|reason| ModuleError::Failed { module, program: program.clone(), reason }),
+        }
+    }
+}
+
+fn run(program: &Path, module: &str) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .arg(module)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|err| err.to_string())?;
+    let ended = wait(&mut child);
+    let mut said = Vec::new();
+    if ended.is_ok()
+        && let Some(stderr) = child.stderr.take()
+    {
+        // What cannot be read is not said; the exit code counts.
+        let _ = stderr.take(1024).read_to_end(&mut said);
+    }
+    let said = String::from_utf8_lossy(&said);
+    let said = said.trim().replace(['\n', '\r'], ", ");
+    match ended {
+        Ok(true) => Ok(()),
+        Ok(false) if said.is_empty() => Err("it gave no reason".to_owned()),
+        Ok(false) => Err(said),
+        Err(reason) => Err(reason),
+    }
+}
+
+/// Whether the child ended well.
+fn wait(child: &mut Child) -> Result<bool, String> {
+    let start = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status.success()),
+            Ok(None) if start.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(None) => {
+                // A child that is gone meanwhile needs no kill.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("it took more than {} seconds", PATIENCE.as_secs()));
+            }
+            Err(err) => return Err(err.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_fails_is_quoted_and_one_that_works_is_believed() {
+        let load = |program: &str| Modules::By(program.into()).load("no-such-module");
+        assert!(load("/bin/true").unwrap());
+        let error = load("/bin/ls").unwrap_err().to_string();
+        assert!(error.contains("/bin/ls no-such-module failed: "), "{error}");
+        assert!(error.contains("No such file or directory; install"), "{error}");
+        let error = load("/bin/false").unwrap_err().to_string();
+        assert!(error.contains("gave no reason"), "{error}");
+        let absent = load("/no/such/modprobe").unwrap_err().to_string();
+        assert!(absent.contains("No such file"), "{absent}");
+    }
+
+    #[test]
+    fn what_cannot_or_must_not_be_done_is_said() {
+        assert!(!Modules::None.load("m").unwrap());
+        let error = Modules::Refused("because").load("m").unwrap_err().to_string();
+        assert!(error.contains("because") && error.contains("modprobe m"), "{error}");
+        assert!(Modules::Named.load("m").unwrap_err().to_string().contains("would load it"));
+    }
+}
