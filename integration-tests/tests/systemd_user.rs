@@ -109,12 +109,14 @@ impl User {
         bundle
     }
 
-    /// What an ordinary user can have, with this user as root.
+    /// What an ordinary user can have, with this user as root and with limits.
     fn config(&self, config: Config) -> Config {
         let own = json!([{"containerID": 0, "hostID": self.id, "size": 1}]);
+        let limits = config.json()["linux"]["resources"].clone();
         ordinary_user::config(config)
             .set("/linux/uidMappings", own.clone())
             .set("/linux/gidMappings", own)
+            .set("/linux/resources", limits)
     }
 
     /// A container whose scope is `test-ID.scope`, in the background.
@@ -281,12 +283,12 @@ fn delete_leaves_no_unit_also_after_a_create_that_fails() {
 }
 
 #[test]
-fn the_bus_is_found_by_the_runtime_directory_alone_or_without_anything() {
+fn systemd_is_found_by_the_runtime_directory_alone_and_without_a_bus() {
     let mut user = user!();
-    for (name, env) in [
-        ("directory", vec![("XDG_RUNTIME_DIR", format!("/run/user/{}", user.id))]),
-        ("nothing", Vec::new()),
-    ] {
+    let directory = ("XDG_RUNTIME_DIR", format!("/run/user/{}", user.id));
+    let nowhere = ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere".to_owned());
+    for (name, env) in [("directory", vec![directory.clone()]), ("nobus", vec![directory, nowhere])]
+    {
         user.env = env;
         let scope = user.running(name, Config::idle());
         assert_eq!(scope.property("ActiveState"), "active", "{name}");
