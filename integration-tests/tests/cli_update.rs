@@ -79,14 +79,8 @@ fn memory_and_swap_may_go_up_and_down_in_any_order() {
         c.call(&["update", "--memory", &limit, "--memory-swap", &swap, c.id()]).silent();
         check_memory(&c, memory, both);
     }
-    if is_v2() {
-        // What is left of it for swap cannot be told without the limit on memory.
-        c.call(&["update", "--memory-swap", "90M", c.id()]).refused(1, &["memory"]);
-        check_memory(&c, 40, 40);
-    } else {
-        c.call(&["update", "--memory-swap", "90M", c.id()]).silent();
-        check_memory(&c, 40, 90);
-    }
+    c.call(&["update", "--memory-swap", "90M", c.id()]).silent();
+    check_memory(&c, 40, 90);
 }
 
 #[test]
@@ -106,8 +100,7 @@ fn what_was_updated_is_what_a_later_update_starts_from() {
     let c = limited();
     c.call(&["update", "--memory", "40M", "--memory-swap", "100M", c.id()]).silent();
     c.call(&["update", "--memory", "60M", c.id()]).silent();
-    // v2 keeps the 60 MiB of swap, v1 the 100 MiB of both.
-    check_memory(&c, 60, if is_v2() { 120 } else { 100 });
+    check_memory(&c, 60, 100);
 }
 
 #[test]
