@@ -2,18 +2,21 @@
 
 vm_dir=$PWD/target/vm
 
-# What the machine has besides Debian's essential packages. The second line is for the tests: what
-# they run and compile with, the engines' tools, and AppArmor's compiler.
+# What the machine has besides Debian's essential packages. From the second line on for the tests: what
+# they run and compile with, the engines' tools, criu with the iptables that it locks a network
+# with, and AppArmor's compiler.
 vm_packages=(
     systemd systemd-sysv dbus udev kmod libpam-systemd dbus-user-session
-    busybox-static procps util-linux mount iproute2 uidmap gcc libc6-dev runc crun criu apparmor
+    busybox-static procps util-linux mount iproute2 uidmap gcc libc6-dev runc crun containerd criu
+    iptables apparmor
 )
 
 # Units that a machine which lives for a minute does not need. Each costs a second under
 # emulation, apparmor.service (it compiles every profile of the distribution) nine.
 vm_masked=(
-    apparmor.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer
-    e2scrub_reap.service fstrim.timer getty@.service serial-getty@.service console-getty.service
+    apparmor.service containerd.service apt-daily.timer apt-daily-upgrade.timer
+    dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
+    getty@.service serial-getty@.service console-getty.service
     systemd-timesyncd.service systemd-update-utmp.service systemd-update-utmp-runlevel.service
     systemd-hwdb-update.service systemd-udev-trigger.service systemd-binfmt.service
     systemd-journal-flush.service systemd-pcrphase.service systemd-pcrphase-sysinit.service

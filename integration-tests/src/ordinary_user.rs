@@ -23,7 +23,8 @@ pub const GROUP: u32 = 54322;
 const SCRIPT: &str = r#"
 for file in passwd group subuid subgid; do mount --bind "$ETC/$file" "/etc/$file" || exit; done
 if [ -n "$JOIN" ]; then
-    echo 0 > "$JOIN/cgroup.procs" && mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit
+    echo 0 > "$JOIN/cgroup.procs" || exit
+    [ -e /sys/fs/cgroup/cgroup.procs ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit
 fi
 exec setpriv --reuid "$ID" --regid "$ID" --init-groups env -u ETC -u JOIN -u ID "$@"
 "#;
@@ -76,7 +77,8 @@ impl OrdinaryUser {
     /// The same user in a cgroup v2 world, in a cgroup that is delegated to them: they may make
     /// cgroups beside their own. `None` where the host has no cgroup v2.
     pub fn with_delegated_cgroup() -> Option<Self> {
-        let unified = cgroup::unified().filter(|_| v2::possible())?;
+        let there = cgroup::Version::of_host() == cgroup::Version::V2;
+        let unified = cgroup::unified().filter(|_| there || v2::possible())?;
         let mut user = Self::new();
         let parent = unified.join(user.mark());
         let own = parent.join("own");

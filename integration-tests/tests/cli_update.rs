@@ -3,12 +3,8 @@
 use integration_tests::cgroup::Version;
 use integration_tests::{Config, Container, Runtime, gpurun_only, json, skipped};
 
-/// A container with the limits that the tests change, on v1, where this host has the controllers.
-fn limited() -> Option<Container> {
-    if Version::of_host() != Version::V1 {
-        skipped("the files that are looked at are cgroup v1's");
-        return None;
-    }
+/// A container with the limits that the tests change.
+fn limited() -> Container {
     let resources = json!({
         "memory": {"limit": 32 << 20, "swap": 64 << 20, "reservation": 24 << 20},
         "cpu": {"shares": 100, "quota": 500_000, "period": 1_000_000},
@@ -16,33 +12,58 @@ fn limited() -> Option<Container> {
         "devices": [{"allow": false, "access": "rwm"}],
     });
     let config = Config::idle().set("/linux/resources", resources);
-    Some(Container::running(Runtime::native(), config))
+    Container::running(Runtime::native(), config)
 }
 
+#[track_caller]
 fn check(c: &Container, controller: &str, file: &str, expected: &str) {
     assert_eq!(c.cgroup(controller, file).as_deref(), Some(expected), "{file}");
 }
 
+fn is_v2() -> bool {
+    Version::of_host() == Version::V2
+}
+
+/// The limit on memory, and the one on memory and swap together, in MiB. (v2 limits swap alone.)
+#[track_caller]
+fn check_memory(c: &Container, memory: u64, both: u64) {
+    let files = match is_v2() {
+        true => [("memory.max", memory), ("memory.swap.max", both - memory)],
+        false => [("memory.limit_in_bytes", memory), ("memory.memsw.limit_in_bytes", both)],
+    };
+    for (file, limit) in files {
+        check(c, "memory", file, &(limit << 20).to_string());
+    }
+}
+
 #[test]
 fn options_may_follow_the_id_and_have_one_dash() {
-    let Some(c) = limited() else { return };
+    let c = limited();
     c.call(&["update", c.id(), "-memory", "50M", "--memory-swap=80M", "-pids-limit=10"]).silent();
-    check(&c, "memory", "memory.limit_in_bytes", &(50 << 20).to_string());
-    check(&c, "memory", "memory.memsw.limit_in_bytes", &(80 << 20).to_string());
+    check_memory(&c, 50, 80);
     check(&c, "pids", "pids.max", "10");
 }
 
 #[test]
 fn minus_one_lifts_a_limit_and_no_process_means_one() {
-    let Some(c) = limited() else { return };
+    let c = limited();
     c.call(&["update", "--pids-limit", "-1", c.id()]).silent();
     check(&c, "pids", "pids.max", "max");
     c.call(&["update", "--cpu-quota", "-1", c.id()]).silent();
-    check(&c, "cpu", "cpu.cfs_quota_us", "-1");
-    check(&c, "cpu", "cpu.cfs_period_us", "1000000");
+    if is_v2() {
+        check(&c, "cpu", "cpu.max", "max 1000000");
+    } else {
+        check(&c, "cpu", "cpu.cfs_quota_us", "-1");
+        check(&c, "cpu", "cpu.cfs_period_us", "1000000");
+    }
     c.call(&["update", "--memory", "-1", c.id()]).silent();
-    let limit = c.cgroup("memory", "memory.limit_in_bytes").expect("a limit");
-    assert!(limit.parse::<u64>().expect("a number") > 1 << 60, "{limit}");
+    if is_v2() {
+        check(&c, "memory", "memory.max", "max");
+        check(&c, "memory", "memory.swap.max", "max");
+    } else {
+        let limit = c.cgroup("memory", "memory.limit_in_bytes").expect("a limit");
+        assert!(limit.parse::<u64>().expect("a number") > 1 << 60, "{limit}");
+    }
     if Runtime::is_gpurun() {
         // runc 1.1 lifts it.
         c.call(&["update", "--pids-limit", "0", c.id()]).silent();
@@ -52,52 +73,50 @@ fn minus_one_lifts_a_limit_and_no_process_means_one() {
 
 #[test]
 fn memory_and_swap_may_go_up_and_down_in_any_order() {
-    let Some(c) = limited() else { return };
-    for (memory, swap) in [("30M", "50M"), ("60M", "80M"), ("20M", "40M"), ("40M", "40M")] {
-        c.call(&["update", "--memory", memory, "--memory-swap", swap, c.id()]).silent();
-        let bytes = |text: &str| {
-            (text.trim_end_matches('M').parse::<u64>().expect("a number") << 20).to_string()
-        };
-        check(&c, "memory", "memory.limit_in_bytes", &bytes(memory));
-        check(&c, "memory", "memory.memsw.limit_in_bytes", &bytes(swap));
+    let c = limited();
+    for (memory, both) in [(30, 50), (60, 80), (20, 40), (40, 40)] {
+        let [limit, swap] = [memory, both].map(|mebibytes: u64| format!("{mebibytes}M"));
+        c.call(&["update", "--memory", &limit, "--memory-swap", &swap, c.id()]).silent();
+        check_memory(&c, memory, both);
     }
     c.call(&["update", "--memory-swap", "90M", c.id()]).silent();
-    check(&c, "memory", "memory.memsw.limit_in_bytes", &(90 << 20).to_string());
-    check(&c, "memory", "memory.limit_in_bytes", &(40 << 20).to_string());
+    check_memory(&c, 40, 90);
 }
 
 #[test]
 fn a_refused_update_changes_nothing() {
-    let Some(c) = limited() else { return };
-    let json = json!({"pids": {"limit": 7}, "memory": {"limit": 4096}}).to_string();
+    let c = limited();
+    // v1 refuses it by itself, v2 would kill.
+    let memory = json!({"limit": 4096, "checkBeforeUpdate": true});
+    let json = json!({"pids": {"limit": 7}, "memory": memory}).to_string();
     let output = c.call_with(&["update", "--resources", "-", c.id()], json.as_bytes());
     output.refused(1, &["4096"]);
-    check(&c, "memory", "memory.limit_in_bytes", &(32 << 20).to_string());
+    check_memory(&c, 32, 64);
     check(&c, "pids", "pids.max", "20");
 }
 
 #[test]
 fn what_was_updated_is_what_a_later_update_starts_from() {
-    let Some(c) = limited() else { return };
+    let c = limited();
     c.call(&["update", "--memory", "40M", "--memory-swap", "100M", c.id()]).silent();
     c.call(&["update", "--memory", "60M", c.id()]).silent();
-    check(&c, "memory", "memory.limit_in_bytes", &(60 << 20).to_string());
-    check(&c, "memory", "memory.memsw.limit_in_bytes", &(100 << 20).to_string());
+    check_memory(&c, 60, 100);
 }
 
 #[test]
 fn burst_and_idle_are_set() {
     gpurun_only!("runc 1.1 has neither option");
-    let Some(c) = limited() else { return };
-    if c.cgroup("cpu", "cpu.cfs_burst_us").is_none() || c.cgroup("cpu", "cpu.idle").is_none() {
+    let c = limited();
+    let burst = if is_v2() { "cpu.max.burst" } else { "cpu.cfs_burst_us" };
+    if c.cgroup("cpu", burst).is_none() || c.cgroup("cpu", "cpu.idle").is_none() {
         return skipped("this kernel has no burst or no idle");
     }
     c.call(&["update", "--cpu-period", "900000", "--cpu-burst", "400000", c.id()]).silent();
-    check(&c, "cpu", "cpu.cfs_burst_us", "400000");
+    check(&c, "cpu", burst, "400000");
     c.call(&["update", "--memory", "33M", c.id()]).silent();
-    check(&c, "cpu", "cpu.cfs_burst_us", "400000");
+    check(&c, "cpu", burst, "400000");
     c.call(&["update", "--cpu-burst", "0", c.id()]).silent();
-    check(&c, "cpu", "cpu.cfs_burst_us", "0");
+    check(&c, "cpu", burst, "0");
     c.call(&["update", "--cpu-idle", "1", c.id()]).silent();
     check(&c, "cpu", "cpu.idle", "1");
     c.call(&["update", "--cpu-idle", "0", c.id()]).silent();
@@ -106,7 +125,7 @@ fn burst_and_idle_are_set() {
 
 #[test]
 fn with_a_file_of_resources_other_options_are_ignored() {
-    let Some(c) = limited() else { return };
+    let c = limited();
     let args = ["update", "--pids-limit", "5", "--resources=-", c.id()];
     c.call_with(&args, br#"{"pids": {"limit": 9}, "unknown": 1}"#).silent();
     check(&c, "pids", "pids.max", "9");

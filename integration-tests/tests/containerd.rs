@@ -8,7 +8,8 @@ use integration_tests::cgroup::Version;
 use integration_tests::containerd::Containerd;
 use integration_tests::daemon::mounts_below;
 use integration_tests::gpu_host::{Layout, MadeUpHost};
-use integration_tests::{Runtime, skipped, terminal, wait_for};
+use integration_tests::runtime::finish;
+use integration_tests::{Runtime, skipped, systemd_machine, terminal, wait_for};
 
 const CASES: &[Case<Containerd>] = &[
     ("output_and_exit_code_are_the_programs", output_and_exit_code_are_the_programs),
@@ -23,6 +24,7 @@ const CASES: &[Case<Containerd>] = &[
     ("limits_are_in_the_cgroup", limits_are_in_the_cgroup),
     ("gpu_by_environment", gpu_by_environment),
     ("gpu_that_does_not_exist_is_named", gpu_that_does_not_exist_is_named),
+    ("a_gpu_survives_a_daemon_reload_of_systemd", a_gpu_survives_a_daemon_reload_of_systemd),
     ("nothing_is_left_behind", nothing_is_left_behind),
 ];
 
@@ -155,6 +157,36 @@ fn gpu_that_does_not_exist_is_named(containerd: &Containerd) {
     let output = containerd.run("gpu-7", &["--env", "NVIDIA_VISIBLE_DEVICES=GPU-7"], &["true"]);
     assert_ne!(output.code, 0);
     assert!(output.stderr.contains("GPU-7"), "{output:?}");
+}
+
+fn a_gpu_survives_a_daemon_reload_of_systemd(containerd: &Containerd) {
+    if !Runtime::is_gpurun() {
+        return skipped("GPUs are gpurun's business");
+    }
+    if !systemd_machine::runs_here() {
+        return skipped("process 1 is not systemd (hack/vm runs this case)");
+    }
+    let unit = format!("gpurun-ctrd-{}.scope", std::process::id());
+    let path = format!("system.slice:gpurun-ctrd:{}", std::process::id());
+    let options = ["--runc-systemd-cgroup", "--cgroup", &path, "--env", "NVIDIA_VISIBLE_DEVICES=1"];
+    let container = containerd.detached("gpu-systemd", &options, &["sleep", "1000"]);
+    let systemctl = |args: &[&str]| finish(Command::new("systemctl").args(args), b"");
+    let active = systemctl(&["show", &unit, "--value", "--property", "ActiveState"]);
+    assert_eq!(active.ok(), "active");
+    let calls: [&[&str]; 3] = [
+        &["daemon-reload"],
+        &["set-property", "--runtime", &unit, "CPUQuota=50%"],
+        &["daemon-reexec"],
+    ];
+    for (index, call) in calls.iter().enumerate() {
+        systemctl(call).ok();
+        let name = format!("nodes-{index}");
+        let output = container.exec(&name, &[], &["nodes", "make", "195:1", "195:255", "195:0"]);
+        assert_eq!(output.ok(), "195:1 ENXIO\n195:255 ENXIO\n195:0 EPERM", "after {call:?}");
+    }
+    drop(container);
+    let state = systemctl(&["show", &unit, "--value", "--property", "LoadState"]);
+    assert_eq!(state.ok(), "not-found");
 }
 
 fn nothing_is_left_behind(containerd: &Containerd) {

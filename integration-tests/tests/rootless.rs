@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
+use integration_tests::cgroup::Version;
 use integration_tests::container::text;
 use integration_tests::gpu_host::{Layout, MadeUpHost};
 use integration_tests::ordinary_user::{self, GROUP, ID, OrdinaryUser, SUBORDINATE};
@@ -106,8 +107,12 @@ fn without_a_right_to_cgroups_there_are_no_limits_and_the_log_says_so() {
 fn a_limit_or_a_cgroup_that_cannot_be_had_is_refused() {
     let user = OrdinaryUser::new();
     let limited = idle().set("/linux/resources/pids/limit", 10.into());
-    user.run("limited", &limited)
-        .refused(1, &["cannot set pids limit: container could not join or create cgroup"]);
+    // runc's words.
+    let reason = match Version::of_host() {
+        Version::V1 => "container could not join or create cgroup",
+        Version::V2 => "no permission is granted for cgroups",
+    };
+    user.run("limited", &limited).refused(1, &["cannot set pids limit", reason]);
     let placed = idle().set("/linux/cgroupsPath", "/gpurun-test-not-mine".into());
     user.run("placed", &placed).refused(1, &["permission denied", "gpurun-test-not-mine"]);
     gpurun_only!("runc has no --rootless=false for an ordinary user without systemd");
