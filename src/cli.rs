@@ -111,16 +111,15 @@ macro_rules! subcommands {
 
         impl Subcommand for Subcommands {
             fn augment_subcommands(cmd: Command) -> Command {
-                cmd.subcommands([$(
-                    Command::new($name).about(concat!($($about),+).trim()).defer(|cmd| {
-                        let about = concat!($($about),+).trim();
-                        <$args>::augment_args(cmd)
-                            .about(about)
-                            .long_about(None)
-                            .args_override_self(true)
-                            .help_template(HELP.replace("{bin}", concat!("gpurun ", $name)))
-                    }),
-                )+])
+                // A table and a loop: one expression with all of them would take 50 KiB of stack.
+                const ALL: &[(&str, &str, fn(Command) -> Command)] = &[$((
+                    $name,
+                    concat!($($about),+),
+                    |cmd| finish(<$args>::augment_args(cmd), $name, concat!($($about),+)),
+                ),)+];
+                ALL.iter().fold(cmd, |cmd, (name, about, deferred)| {
+                    cmd.subcommand(Command::new(*name).about(about.trim()).defer(*deferred))
+                })
             }
 
             fn augment_subcommands_for_update(cmd: Command) -> Command {
@@ -148,6 +147,14 @@ macro_rules! subcommands {
             }
         }
     };
+}
+
+/// What all commands have in common, and the same words about one in its help as in the list.
+fn finish(cmd: Command, name: &str, about: &'static str) -> Command {
+    cmd.about(about.trim())
+        .long_about(None)
+        .args_override_self(true)
+        .help_template(HELP.replace("{bin}", &format!("gpurun {name}")))
 }
 
 subcommands! {

@@ -87,7 +87,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
 pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<Error>> {
     let cgroup = &container.state.cgroup;
     if owns_cgroup(container) {
-        kill(container)?;
+        kill_init(container)?;
         remove_cgroup(cgroup)?;
     } else if cgroup.pids()?.is_empty() {
         cgroup.delete().context("cannot remove the container's cgroup")?;
@@ -110,6 +110,11 @@ fn owns_cgroup(container: &Container) -> bool {
 }
 
 fn kill(container: &Container) -> Result<()> {
+    kill_init(container)?;
+    kill_cgroup(&container.state.cgroup)
+}
+
+fn kill_init(container: &Container) -> Result<()> {
     let cgroup = &container.state.cgroup;
     if let Some(init) = container.state.init
         && init.signal(libc::SIGKILL).is_ok()
@@ -118,7 +123,7 @@ fn kill(container: &Container) -> Result<()> {
         let _ = cgroup.thaw();
         wait_for_end(init.pid)?;
     }
-    kill_cgroup(cgroup)
+    Ok(())
 }
 
 fn kill_cgroup(cgroup: &Cgroup) -> Result<()> {

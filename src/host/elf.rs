@@ -1,7 +1,7 @@
 //! The few facts of an ELF file that gpurun needs: its class, its machine and its `DT_SONAME`.
 //!
-//! Three short reads per file (header with program headers, dynamic section, the name), whatever
-//! its size. The file may hold anything: all arithmetic is checked and all lengths are bounded.
+//! At most three short reads per file (header with program headers, dynamic section, the name),
+//! whatever its size. The file may hold anything: all arithmetic is checked and all lengths are bounded.
 //! Layout: elf(5). Little-endian only, as are all machines that have GPU drivers.
 
 use std::os::fd::AsFd;
@@ -122,7 +122,7 @@ fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
     let dynamic = segments().find(|segment| segment.kind == PT_DYNAMIC)?;
 
     let mut bytes = vec![0; usize::try_from(dynamic.size.min(MAX_DYNAMIC)).ok()?];
-    let length = read_at(file, &mut bytes, dynamic.offset)?;
+    let length = read_again(file, head, &mut bytes, dynamic.offset)?;
     let (mut strings, mut name) = (None, None);
     for entry in bytes.get(..length)?.chunks_exact(if wide { 16 } else { 8 }) {
         let (tag, value) = if wide {
@@ -145,7 +145,7 @@ fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
     })?;
     let at = load.offset.checked_add(strings.checked_sub(load.address)?)?.checked_add(name?)?;
     let mut text = [0; MAX_NAME + 1];
-    let length = read_at(file, &mut text, at)?;
+    let length = read_again(file, head, &mut text, at)?;
     let text = text.get(..length)?;
     let text = std::str::from_utf8(text.get(..text.iter().position(|byte| *byte == 0)?)?).ok()?;
     is_file_name(text).then(|| text.to_owned())
@@ -176,6 +176,20 @@ fn segment(entry: &[u8], wide: bool) -> Option<Segment> {
             size: u32_at(entry, 16)?.into(),
         }
     })
+}
+
+/// As [`read_at`], from the `head` of the file where that has all of it: in a library without a
+/// large symbol table the names are there.
+fn read_again(file: &impl AsFd, head: &[u8], buffer: &mut [u8], offset: u64) -> Option<usize> {
+    let start = usize::try_from(offset).ok();
+    let end = start.and_then(|start| start.checked_add(buffer.len()));
+    match start.zip(end).and_then(|(start, end)| head.get(start..end)) {
+        Some(known) => {
+            buffer.copy_from_slice(known);
+            Some(known.len())
+        }
+        None => read_at(file, buffer, offset),
+    }
 }
 
 fn read_at(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> Option<usize> {

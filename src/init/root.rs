@@ -176,6 +176,23 @@ impl Root {
             Err(err) if err.raw_os_error() == Some(libc::ENOENT) => {}
             done => return done,
         }
+        let plain = |component| matches!(component, Component::RootDir | Component::Normal(_));
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+            && path.is_absolute()
+            && path.components().all(plain)
+        {
+            let dir = self.ensure_dir(parent, journal)?;
+            if let Err(Errno::NOENT) = fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                self.note(&dir, Created::Dir, path, journal)?;
+                match fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(err) => return Err(err.into()),
+                }
+                let flags = directory | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                return Ok(fs::openat(&dir, name, flags, Mode::empty())?);
+            }
+        }
+        // `..`, or a link that leads to nothing.
         let path = dangling::through_links(self, path)?;
         let mut walked = PathBuf::from("/");
         let mut dir = self.open_in(&walked, directory, Mode::empty())?;
@@ -239,6 +256,24 @@ impl Root {
         Ok(Parent { path: path.to_owned(), fd, in_image })
     }
 
+    /// As [`Root::parent`], for one of many paths: `last` keeps the directory for the next one,
+    /// which most likely is in it as well.
+    ///
+    /// # Errors
+    /// As [`Root::ensure_dir`].
+    pub fn parent_again<'p>(
+        &self,
+        path: &Path,
+        last: &'p mut Option<Parent>,
+        journal: &mut Journal,
+    ) -> io::Result<&'p Parent> {
+        let parent = match last.take() {
+            Some(last) if last.is(path) => last,
+            _ => self.parent(path, journal)?,
+        };
+        Ok(last.insert(parent))
+    }
+
     /// The directory that holds the last component of `path` (created where missing) and that
     /// component's name.
     ///
@@ -272,16 +307,6 @@ impl Root {
         replace_in(&parent, name, content, mode)
     }
 
-    /// Makes `path` a symbolic link with the text `target`, where nothing is.
-    ///
-    /// # Errors
-    /// `EEXIST` when something has the name, `EROFS`, and errors of the journal.
-    pub fn create_link(&self, path: &Path, target: &Path, journal: &mut Journal) -> io::Result<()> {
-        let (parent, name) = self.ensure_parent(path, journal)?;
-        self.note(&parent, Created::Link, path, journal)?;
-        Ok(fs::symlinkat(target, &parent, name)?)
-    }
-
     /// Notes in the journal what is about to be created in `parent`, if that is in the image:
     /// what is created in a mount of the container (a tmpfs on /dev) goes away with it.
     fn note(
@@ -307,8 +332,7 @@ pub struct Parent {
 
 impl Parent {
     /// Whether this is the directory that was resolved from `path`.
-    #[must_use]
-    pub fn is(&self, path: &Path) -> bool {
+    fn is(&self, path: &Path) -> bool {
         // As bytes: comparing components is slow, and a false "no" does no harm.
         self.path.as_os_str() == path.as_os_str()
     }
@@ -339,6 +363,22 @@ impl Parent {
             FileType::RegularFile => Ok(fd),
             _ => Err(Errno::AGAIN.into()),
         }
+    }
+
+    /// Makes a symbolic link with the text `target`, where nothing has the name.
+    ///
+    /// # Errors
+    /// `EEXIST` when something has it, `EROFS`, and errors of the journal.
+    pub fn create_link(
+        &self,
+        name: &OsStr,
+        target: &Path,
+        journal: &mut Journal,
+    ) -> io::Result<()> {
+        if self.in_image {
+            journal.record(Created::Link, &self.path.join(name))?;
+        }
+        Ok(fs::symlinkat(target, &self.fd, name)?)
     }
 }
 

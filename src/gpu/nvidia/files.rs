@@ -174,8 +174,15 @@ fn firmware(driver: &Driver, host: &Host, plan: &mut Plan) -> Result<(), HostErr
 }
 
 fn data(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), HostError> {
+    // Few machines have them all: each file is then not looked for where nothing is.
+    let mut directories = Vec::new();
+    for place in DATA_DIRECTORIES.map(Path::new) {
+        if driver.tree.status(place)?.is_some() {
+            directories.push(place);
+        }
+    }
     for (name, directory, capability) in DATA.iter().filter(|(.., set)| set.any(wanted)) {
-        let places = DATA_DIRECTORIES.iter().map(|place| Path::new(place).join(name));
+        let places = directories.iter().map(|place| place.join(name));
         // Debian keeps nvoptix.bin beside the libraries.
         let base = Path::new(name).file_name().filter(|_| name.ends_with(".bin"));
         let beside = base.into_iter().flat_map(|base| {

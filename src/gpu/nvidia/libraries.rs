@@ -19,8 +19,14 @@ const VDPAU_LIBRARY: &str = "libvdpau_nvidia";
 
 /// Adds the libraries of the wanted capabilities, each file name once per ABI.
 pub fn add(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Error> {
-    let mut collected =
-        Collected { driver, wanted, taken: HashSet::new(), stems: Vec::new(), plan };
+    let mut collected = Collected {
+        driver,
+        wanted,
+        taken: HashSet::new(),
+        stems: Vec::new(),
+        plain: HashSet::new(),
+        plan,
+    };
     for LibraryDirectory { relative, directory } in &driver.directories {
         let has_vdpau = collected.list(relative, directory)?;
         if has_vdpau && let Some(directory) = driver.tree.directory(relative.join(VDPAU))? {
@@ -55,6 +61,8 @@ struct Collected<'a> {
     taken: HashSet<(bool, PathBuf)>,
     /// The names, before `.so.`, of the 64-bit libraries.
     stems: Vec<String>,
+    /// The names without a version in the directory that is being listed.
+    plain: HashSet<String>,
     plan: &'a mut Plan,
 }
 
@@ -65,15 +73,20 @@ impl Collected<'_> {
         let wanted = expanded(self.wanted);
         let mut names: Vec<(String, FileType)> = Vec::new();
         let mut has_vdpau = false;
+        let mut plain = HashSet::new();
         directory.each(|name, kind| {
             let Ok(name) = std::str::from_utf8(name) else {
                 return;
             };
             has_vdpau |= name == VDPAU;
+            if kind != FileType::RegularFile && name.ends_with(".so") {
+                plain.insert(name.to_owned());
+            }
             if classify(name, &self.driver.version).is_some_and(|(_, set)| set.any(wanted)) {
                 names.push((name.to_owned(), kind));
             }
         })?;
+        self.plain = plain;
         // Of two versions of a library with its own version the newer comes first and is taken.
         names.sort_unstable_by(|(a, _), (b, _)| stem(a).cmp(stem(b)).then_with(|| b.cmp(a)));
         for (name, kind) in names {
@@ -171,7 +184,7 @@ impl Collected<'_> {
         let plain = format!("{stem}.so");
         // Programs dlopen these two without a version, whether or not the host has the link.
         let always = ["libcuda", "libnvidia-opticalflow"].contains(&stem);
-        if always || directory.link(&plain).is_some() {
+        if always || (self.plain.contains(&plain) && directory.link(&plain).is_some()) {
             self.link(abi, parent.join(plain), target, why);
         }
         match stem {

@@ -125,11 +125,7 @@ pub(super) fn file_target(
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(at(Errno::INVAL.into()));
     };
-    let open = match parent.take() {
-        Some(last) if last.is(dir) => last,
-        _ => root.parent(dir, journal).map_err(at)?,
-    };
-    let parent = parent.insert(open);
+    let parent = root.parent_again(dir, parent, journal).map_err(at)?;
     let fd = match parent.open(name) {
         Ok(fd) => fd,
         Err(err) if Errno::from_io_error(&err) == Some(Errno::NOENT) => {

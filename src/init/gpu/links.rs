@@ -40,13 +40,19 @@ pub(super) fn create(
     let mut stand_ins = Vec::new();
     // Images that have one of the names are rare, so where links lead is looked at for those only.
     let mut ends = None;
+    // Most links of a driver are in one directory.
+    let mut parent = None;
     for link in &plan.links {
         let path = destinations.path(&link.destination);
         let at = |err| ApplyError::at("a link", &path, err);
-        let found = match root.resolve_nofollow(&path) {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(at(Errno::INVAL.into()));
+        };
+        let parent = root.parent_again(dir, &mut parent, journal).map_err(at)?;
+        let found = match parent.open(name) {
             Ok(found) => found,
             Err(err) if Errno::from_io_error(&err) == Some(Errno::NOENT) => {
-                root.create_link(&path, &link.target, journal).map_err(at)?;
+                parent.create_link(name, &link.target, journal).map_err(at)?;
                 continue;
             }
             Err(err) => return Err(at(err)),

@@ -240,7 +240,8 @@ fn undo_takes_back_what_was_made_and_only_that() {
     let (root, mut journal_file) = (Root::open(&rootfs).unwrap(), Journal::new(file));
     root.ensure_file(Path::new("/a/b/file"), &mut journal_file).unwrap();
     root.ensure_file(Path::new("/a/c/changed"), &mut journal_file).unwrap();
-    root.create_link(Path::new("/a/link"), Path::new("b"), &mut journal_file).unwrap();
+    let parent = root.parent(Path::new("/a"), &mut journal_file).unwrap();
+    parent.create_link("link".as_ref(), Path::new("b"), &mut journal_file).unwrap();
     journal_file.record(Created::MountPoint, Path::new("/never/made")).unwrap();
     fs::write(rootfs.join("a/c/changed"), "by the container").unwrap();
     let bytes = fs::read(&journal).unwrap();
