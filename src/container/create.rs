@@ -496,6 +496,12 @@ pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     let temporary = path.with_file_name(hidden);
+    // The rename below would replace it, and /dev/null is somebody else's as well.
+    if let Ok(meta) = fs::metadata(path)
+        && !meta.is_file()
+    {
+        bail!("--pid-file {} is there and is not a regular file", path.display());
+    }
     let write = || {
         let mut file = fs::OpenOptions::new()
             .write(true)
