@@ -186,8 +186,6 @@ pub fn run_on_host(
 
 /// Runs the hooks of one phase in order, each with `state` on stdin, up to the first that fails.
 ///
-/// They start in the bundle, as under runc, or in `/` where that is not to be seen.
-///
 /// # Errors
 /// The first failure.
 pub fn run(
