@@ -28,7 +28,7 @@ use crate::container::launch::Entry;
 use crate::container::process::ProcessId;
 use crate::container::state::Container;
 use crate::container::store::Store;
-use crate::container::{console, mount_sources, rootless, start};
+use crate::container::{console, mount_sources, pid_file, rootless, start};
 use crate::init::console::send_master;
 use crate::init::hooks::{self, HookState};
 use crate::init::journal::Journal;
@@ -191,7 +191,7 @@ fn bring_back(
     let init = container.state.init.context("criu has restored nothing")?;
     let _ = fs::remove_dir(&place);
     if let Some(path) = &options.pid_file {
-        create::write_pid_file(path, init.pid)?;
+        pid_file::write(path, init.pid)?;
     }
     Ok(init)
 }
