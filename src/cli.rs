@@ -206,7 +206,7 @@ impl Cli {
     /// # Errors
     /// A request for help, or what is wrong.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refused> {
-        let args: Vec<OsString> = args.into_iter().collect();
+        let args = spell_out_help(args.into_iter().collect());
         let normal = go_flags::normalize(args.clone())
             .map_err(|message| Refused::Usage(UsageError::new(&args, message)))?;
         Self::try_parse_from(normal).map_err(|error| match error.use_stderr() {
@@ -214,6 +214,16 @@ impl Cli {
             false => Refused::Help(error),
         })
     }
+}
+
+/// `gpurun help COMMAND` as `gpurun COMMAND --help`. clap has such a command of its own, for which
+/// it would copy all others on every call.
+fn spell_out_help(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|arg| arg == "help" || arg == "h") {
+        args.remove(1);
+        args.push("--help".into());
+    }
+    args
 }
 
 /// Why there is nothing to carry out.

@@ -14,6 +14,7 @@
 //! | `cgroup` | what do the cgroup files of a container say, in v1 and v2 |
 //! | `v2` | how does a cgroup v1 host run a test in cgroup v2 |
 //! | `ordinary_user` | how does a user without privileges run a test |
+//! | `checkpoint` | how does criu dump and restore a container |
 //! | `console` | who receives the pseudo-terminal |
 //! | `leak` | what was left behind |
 //!
@@ -35,6 +36,7 @@
 
 pub mod bundle;
 pub mod cgroup;
+pub mod checkpoint;
 pub mod console;
 pub mod container;
 pub mod leak;

@@ -92,6 +92,22 @@ fn a_pid_file_that_cannot_be_written_is_named_and_nothing_stays() {
 }
 
 #[test]
+fn a_pid_file_that_is_something_else_is_refused_and_stays_what_it_is() {
+    gpurun_only!("runc replaces it");
+    let c = Container::native(Config::idle());
+    let fifo = c.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let link = c.path("link");
+    symlink("/dev/full", &link).unwrap();
+    for path in [&fifo, &link] {
+        let before = fs::symlink_metadata(path).unwrap().file_type();
+        c.create_with(&["--pid-file", text(path)]).refused(1, &["not a regular file", text(path)]);
+        assert_eq!(fs::symlink_metadata(path).unwrap().file_type(), before);
+        c.assert_gone();
+    }
+}
+
+#[test]
 fn a_console_socket_of_another_kind_or_that_nobody_accepts_on_is_no_reason_to_hang() {
     let c = Container::native(Config::args(&["true"]).set("/process/terminal", true.into()));
     fs::write(c.path("file"), "").unwrap();

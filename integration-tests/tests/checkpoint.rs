@@ -1,154 +1,24 @@
 //! `checkpoint` and `restore`: what a container was doing goes on, and what it had from outside
 //! is there again. Needs a criu that works on this kernel.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use integration_tests::checkpoint::{COUNTER, Checkpointed};
 use integration_tests::console::ConsoleSocket;
 use integration_tests::container::text;
 use integration_tests::gpu_container::{GpuContainer, config, gpu_nodes};
 use integration_tests::gpu_host::{Layout, MadeUpHost};
-use integration_tests::{Config, Container, Output, Runtime, gpurun_only, json, skipped, wait_for};
-
-/// Counts in memory ten times a second, and says so in a file.
-const COUNTER: &str =
-    "echo begun >> /tmp/begun; i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
-
-/// Why criu cannot work here, if it cannot.
-fn no_criu() -> Option<String> {
-    let Ok(checked) = Command::new("criu").arg("check").output() else {
-        return Some("criu is not installed".to_owned());
-    };
-    // criu locks the network of a container while it dumps it.
-    if Command::new("iptables-restore").arg("--version").output().is_err() {
-        return Some("criu needs iptables, which is not installed".to_owned());
-    }
-    if checked.status.success() {
-        return None;
-    }
-    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-    let line = said.lines().find(|line| line.contains("Error")).unwrap_or("criu check fails");
-    Some(format!("this criu does not work on this kernel: {line}"))
-}
-
-macro_rules! needs_criu {
-    () => {
-        if let Some(reason) = no_criu() {
-            skipped(&reason);
-            return;
-        }
-    };
-}
-
-/// Carries out a command whose standard streams are /dev/null, as a container's must be that is
-/// to be dumped: files of the host cannot be. What it says is in the log.
-#[track_caller]
-fn quietly(command: &mut Command, log: &Path) {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let said = fs::read_to_string(log).unwrap_or_default();
-    assert!(status.expect("run").success(), "{command:?} failed: {said}");
-}
-
-/// A container under test and its images.
-struct Box {
-    container: Container,
-    environment: Option<PathBuf>,
-}
-
-impl Box {
-    fn new(runtime: Runtime, config: Config) -> Self {
-        Self { container: Container::new(runtime, config), environment: None }
-    }
-
-    /// Created and started with nothing but /dev/null.
-    #[track_caller]
-    fn running(runtime: Runtime, config: Config) -> Self {
-        let this = Self::new(runtime, config);
-        this.start();
-        this
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let log = self.container.path("log");
-        let mut command = self.container.command(&[&["--log", text(&log)], args].concat());
-        if let Some(file) = &self.environment {
-            command.env("GPURUN_CONFIG", file);
-        }
-        command
-    }
-
-    #[track_caller]
-    fn start(&self) {
-        let bundle = self.container.bundle();
-        let args = ["run", "--detach", "--bundle", text(&bundle), self.container.id()];
-        quietly(&mut self.command(&args), &self.container.path("log"));
-    }
-
-    #[track_caller]
-    fn checkpoint(&self, options: &[&str]) -> Output {
-        let (images, work) = (self.container.path("images"), self.container.path("work"));
-        let places = ["checkpoint", "--image-path", text(&images), "--work-path", text(&work)];
-        self.container.call(&[&places, options, &[self.container.id()]].concat())
-    }
-
-    /// `restore --detach`, with nothing but /dev/null.
-    #[track_caller]
-    fn restore(&self, options: &[&str]) {
-        let bundle = self.container.bundle();
-        let (images, work) = (self.container.path("images"), self.container.path("work"));
-        let places = ["restore", "--detach", "--bundle", text(&bundle), "--image-path"];
-        let places = [&places[..], &[text(&images), "--work-path", text(&work)]].concat();
-        let args = [&places, options, &[self.container.id()]].concat();
-        quietly(&mut self.command(&args), &self.container.path("log"));
-    }
-
-    /// A `restore` that is expected to fail.
-    #[track_caller]
-    fn restore_fails(&self, images: &Path, phrases: &[&str]) {
-        let bundle = self.container.bundle();
-        let args = ["restore", "--detach", "--bundle", text(&bundle), "--image-path", text(images)];
-        self.container.call(&[&args[..], &[self.container.id()]].concat()).refused(1, phrases);
-    }
-
-    fn file(&self, name: &str) -> String {
-        fs::read_to_string(self.container.rootfs().join(name)).unwrap_or_default()
-    }
-
-    fn count(&self) -> u64 {
-        self.file("tmp/count").trim().parse().unwrap_or(0)
-    }
-
-    #[track_caller]
-    fn counts_beyond(&self, number: u64) {
-        wait_for(&format!("a count above {number}"), || self.count() > number);
-    }
-
-    /// Every mount of the container: where, what, and how.
-    #[track_caller]
-    fn mounts(&self) -> BTreeMap<String, String> {
-        let mounts = self.container.sh("cat /proc/self/mounts");
-        mounts
-            .lines()
-            .filter_map(|line| {
-                let mut fields = line.split(' ').skip(1);
-                let (point, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
-                let options: Vec<_> = options.split(',').filter(|o| o.len() < 8).collect();
-                Some((point.to_owned(), format!("{kind} {}", options.join(","))))
-            })
-            .collect()
-    }
-}
+use integration_tests::{Config, Runtime, gpurun_only, json, needs_criu, skipped, wait_for};
 
 #[test]
 fn a_program_goes_on_where_it_was_dumped() {
     needs_criu!();
     gpurun_only!("under runc masked files lose nosuid");
     for runtime in Runtime::each() {
-        let it = Box::running(runtime, Config::sh(COUNTER));
+        let it = Checkpointed::running(runtime, Config::sh(COUNTER));
         it.counts_beyond(3);
         let mounts = it.mounts();
         it.checkpoint(&[]).silent();
@@ -174,7 +44,7 @@ fn a_program_goes_on_where_it_was_dumped() {
 #[test]
 fn a_restored_container_can_be_dumped_again() {
     needs_criu!();
-    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    let it = Checkpointed::running(Runtime::native(), Config::sh(COUNTER));
     for _ in 0..2 {
         it.counts_beyond(it.count());
         it.checkpoint(&[]).silent();
@@ -187,7 +57,7 @@ fn a_restored_container_can_be_dumped_again() {
 #[test]
 fn with_leave_running_the_container_does_not_notice() {
     needs_criu!();
-    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    let it = Checkpointed::running(Runtime::native(), Config::sh(COUNTER));
     it.counts_beyond(1);
     let pid = it.container.pid();
     it.checkpoint(&["--leave-running"]).silent();
@@ -206,7 +76,7 @@ fn with_leave_running_the_container_does_not_notice() {
 #[test]
 fn a_paused_container_can_be_dumped() {
     needs_criu!();
-    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    let it = Checkpointed::running(Runtime::native(), Config::sh(COUNTER));
     it.counts_beyond(1);
     it.container.call_on("pause", &[]).silent();
     it.checkpoint(&[]).silent();
@@ -218,7 +88,7 @@ fn a_paused_container_can_be_dumped() {
 #[test]
 fn memory_that_was_dumped_before_is_not_dumped_again() {
     needs_criu!();
-    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    let it = Checkpointed::running(Runtime::native(), Config::sh(COUNTER));
     it.counts_beyond(1);
     let before = it.container.path("before");
     let args = ["checkpoint", "--pre-dump", "--image-path", text(&before), it.container.id()];
@@ -240,7 +110,7 @@ fn memory_that_was_dumped_before_is_not_dumped_again() {
 fn a_terminal_comes_back_over_the_console_socket() {
     needs_criu!();
     let script = "stty size; while read line; do echo got $line; done";
-    let it = Box::new(
+    let it = Checkpointed::new(
         Runtime::native(),
         Config::sh(script)
             .set("/process/terminal", true.into())
@@ -268,7 +138,7 @@ fn a_terminal_comes_back_over_the_console_socket() {
 fn an_attached_restore_ends_with_the_programs_exit_status() {
     needs_criu!();
     let script = "while ! [ -e /tmp/stop ]; do sleep 0.05; done; echo bye; exit 7";
-    let it = Box::new(Runtime::native(), Config::sh(script));
+    let it = Checkpointed::new(Runtime::native(), Config::sh(script));
     // A pipe that leads out of the container is replaced by the caller's.
     let bundle = it.container.bundle();
     let args = ["run", "--detach", "--bundle", text(&bundle), it.container.id()];
@@ -309,7 +179,7 @@ fn established_connections_inside_the_container_survive() {
     // The client sends what comes out of a fifo.
     let script = "mkfifo /tmp/in; sleep 1000 | busybox nc -l -p 5000 > /tmp/got & sleep 0.3; \
                   while :; do cat /tmp/in; done | busybox nc 127.0.0.1 5000";
-    let it = Box::running(Runtime::native(), Config::sh(script));
+    let it = Checkpointed::running(Runtime::native(), Config::sh(script));
     std::thread::sleep(Duration::from_millis(500));
     it.container.sh("echo one > /tmp/in");
     wait_for("the first line", || it.file("tmp/got") == "one\n");
@@ -329,7 +199,7 @@ fn mounts_from_outside_are_there_again() {
     fs::create_dir(directory.path().join("sub")).expect("directory");
     fs::write(directory.path().join("file"), "from the host\n").expect("file");
     let (outside, file) = (directory.path(), directory.path().join("file"));
-    let it = Box::running(
+    let it = Checkpointed::running(
         Runtime::native(),
         Config::sh(COUNTER)
             .mount("/data", "bind", text(outside), &["bind", "rw"])
@@ -365,7 +235,7 @@ fn a_network_namespace_of_somebody_else_is_joined_again() {
     let path = format!("/proc/{}/ns/net", holder.id());
     let own = fs::read_link("/proc/self/ns/net").expect("namespace");
     wait_for("the namespace", || fs::read_link(&path).is_ok_and(|theirs| theirs != own));
-    let it = Box::running(
+    let it = Checkpointed::running(
         Runtime::native(),
         Config::sh(COUNTER).namespace("network", Some(path.as_str())),
     );
@@ -383,7 +253,7 @@ fn a_network_namespace_of_somebody_else_is_joined_again() {
 fn the_loopback_interface_is_on_after_a_restore() {
     needs_criu!();
     gpurun_only!("under runc it is off");
-    let it = Box::running(Runtime::native(), Config::sh(COUNTER));
+    let it = Checkpointed::running(Runtime::native(), Config::sh(COUNTER));
     it.counts_beyond(1);
     it.checkpoint(&[]).silent();
     it.restore(&[]);
@@ -403,7 +273,7 @@ fn a_gpu_container_has_its_devices_and_driver_again() {
     };
     let env = ["NVIDIA_VISIBLE_DEVICES=1", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"];
     let gpu = GpuContainer::new(Runtime::native(), &host, config(&env, &["sh", "-c", COUNTER]));
-    let it = Box { container: gpu.container, environment: Some(host.config()) };
+    let it = Checkpointed { container: gpu.container, environment: Some(host.config()) };
     it.start();
     it.counts_beyond(1);
     let look = "nodes nodes | sort; ls -l /usr/lib* /usr/lib*/* | grep -c libcuda; cat /etc/ld.so.cache \
@@ -436,7 +306,7 @@ fn hooks_run_as_in_runc() {
     for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
         config = config.hook(kind, hook(kind));
     }
-    let it = Box::running(Runtime::native(), config);
+    let it = Checkpointed::running(Runtime::native(), config);
     it.counts_beyond(1);
     let said = || fs::read_to_string(&log).unwrap_or_default();
     fs::write(&log, "").expect("log");
@@ -450,7 +320,7 @@ fn hooks_run_as_in_runc() {
 fn what_cannot_be_dumped_or_restored_is_said_and_nothing_is_left() {
     needs_criu!();
     gpurun_only!("what gpurun says");
-    let it = Box::new(Runtime::native(), Config::sh(COUNTER));
+    let it = Checkpointed::new(Runtime::native(), Config::sh(COUNTER));
     it.container.call_on("checkpoint", &[]).refused(1, &["does not exist"]);
     it.restore_fails(&it.container.path("none"), &["descriptors.json", "No such file"]);
     it.container.assert_gone();

@@ -47,6 +47,18 @@ fn mistakes_are_named_and_end_with_1() {
 }
 
 #[test]
+fn help_is_a_command_and_an_option() {
+    for args in [&["help"][..], &["h"], &["--help"], &["-h"]] {
+        let output = Runtime::native().call(args);
+        assert!(output.ok().contains("checkpoint"), "{output:?}");
+    }
+    for args in [&["help", "create"][..], &["create", "--help"]] {
+        let output = Runtime::native().call(args);
+        assert!(output.ok().contains("--console-socket"), "{output:?}");
+    }
+}
+
+#[test]
 fn a_mistake_is_in_the_log_where_engines_look() {
     let c = Container::native(Config::idle());
     let log = c.path("log.json");

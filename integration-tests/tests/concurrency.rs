@@ -3,6 +3,7 @@
 use integration_tests::container::text;
 use integration_tests::{Config, Container, Output, Runtime, gpurun_only, json, wait_for};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 const ROUNDS: u32 = 15;
@@ -65,17 +66,26 @@ fn a_create_and_a_delete_by_force_at_once_leave_a_whole_container_or_none() {
 #[test]
 fn a_delete_by_force_ends_a_create_that_takes_long_and_says_so_where_it_cannot() {
     gpurun_only!("runc has no lock");
-    let c = Container::native(Config::idle());
-    // In the container, where delete can kill it.
-    let hook = json!({"path": "/bin/sleep", "args": ["sleep", "1000"]});
-    c.configure(Config::idle().hook("createContainer", hook));
-    let creating = create(&c);
-    wait_for("the hook", || !c.leftovers().is_empty() && c.call_on("state", &[]).code == 0);
-    c.delete(&[]).refused(1, &["at work", "process"]);
-    c.delete(&["--force"]).silent();
-    let created = creating.wait();
-    assert_eq!(created.code, 1, "{created:?}");
-    c.assert_gone();
+    // One in the container, where delete can kill it, and one on the host.
+    for kind in ["createContainer", "createRuntime"] {
+        let c = Container::native(Config::idle());
+        let (began, pid) = (c.path("began"), c.path("pid"));
+        let script = format!("echo $$ > {}; mv {0} {}; exec sleep 1000", text(&pid), text(&began));
+        let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+        c.configure(Config::idle().hook(kind, hook));
+        let creating = create(&c);
+        wait_for("the hook", || began.exists());
+        c.delete(&[]).refused(1, &["at work", "process"]);
+        c.delete(&["--force"]).silent();
+        let created = creating.wait();
+        assert_eq!(created.code, 1, "{created:?}");
+        c.assert_gone();
+        if kind == "createRuntime" {
+            assert!(created.stderr.contains("createRuntime hook #0"), "{created:?}");
+            let pid = fs::read_to_string(&began).unwrap();
+            assert!(!Path::new("/proc").join(pid.trim()).exists(), "the hook goes on");
+        }
+    }
 }
 
 #[test]
@@ -160,6 +170,29 @@ fn exec_and_delete_at_once_leave_nothing() {
                 c.assert_gone();
             }
         }
+    }
+}
+
+#[test]
+fn of_updates_at_once_none_is_forgotten() {
+    gpurun_only!("runc has no lock");
+    let c = Container::native(Config::idle().set("/linux/resources", json!({})));
+    c.run_detached();
+    for round in 20..35 {
+        let (pids, shares) = (round.to_string(), (round * 10).to_string());
+        let calls = [
+            c.start_call(&["update", "--pids-limit", &pids, c.id()]),
+            c.start_call(&["update", "--cpu-share", &shares, c.id()]),
+        ];
+        calls.into_iter().for_each(|call| call.wait().silent());
+        // What a later update, or the limits' restoration when one is refused, starts from.
+        let stored = fs::read(c.state_root().join(c.id()).join("config.json")).unwrap();
+        let spec: integration_tests::Value = serde_json::from_slice(&stored).unwrap();
+        let limits = &spec["linux"]["resources"];
+        assert_eq!(
+            (&limits["pids"]["limit"], &limits["cpu"]["shares"]),
+            (&json!(round), &json!(round * 10))
+        );
     }
 }
 

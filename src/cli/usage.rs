@@ -92,6 +92,9 @@ fn describe(error: &clap::Error, command: Option<&str>) -> String {
             let name = text(ContextKind::InvalidSubcommand).unwrap_or_default();
             format!("No help topic for '{name}'")
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            format!("gpurun: {command:?} requires a command")
+        }
         ErrorKind::UnknownArgument if argument.starts_with('-') => {
             let name = argument.trim_start_matches('-');
             format!("flag provided but not defined: -{name}")
@@ -160,6 +163,8 @@ mod tests {
             (&["gpurun", "start", "-detach", "x"], "flag provided but not defined: -detach"),
             (&["gpurun", "foo"], "No help topic for 'foo'"),
             (&["gpurun", "foo", "-h"], "No help topic for 'foo'"),
+            (&["gpurun", "help", "foo"], "No help topic for 'foo'"),
+            (&["gpurun", "cdi"], "gpurun: \"cdi\" requires a command"),
             (&["gpurun", "--log-format", "x", "list"], "invalid log-format: x"),
             (&["gpurun", "list", "--format", "x"], "invalid format option \"x\": use table json"),
             (&["gpurun", "create", "--bundle"], "flag needs an argument: -bundle"),

@@ -7,6 +7,7 @@ use clap::Args;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use crate::cli::Global;
+use crate::container::id::ContainerId;
 use crate::container::{json, update};
 use crate::log;
 
@@ -83,16 +84,16 @@ impl Update {
     /// # Errors
     /// The container has ended, or a limit is refused.
     pub fn run(self, global: &Global) -> Result<()> {
-        let mut container = super::load(global, &self.id)?;
+        let id = ContainerId::parse(&self.id)?;
+        let store = super::root::store(global)?;
+        let given = self.resources.as_deref().map(read_resources).transpose()?;
+        // Held until all is written down.
+        let (mut container, _lock) = update::begin(&store, &id)?;
         let (l3, memory) = (self.l3_cache_schema.as_deref(), self.mem_bw_schema.as_deref());
         if [l3, memory].into_iter().flatten().any(|schema| !schema.is_empty()) {
             update::update_rdt(&container, l3, memory)?;
         }
-        let resources = match &self.resources {
-            Some(file) => read_resources(file)?,
-            None => self.limits(),
-        };
-        update::update(&mut container, &resources)
+        update::update(&mut container, &given.unwrap_or_else(|| self.limits()))
     }
 
     fn limits(self) -> LinuxResources {

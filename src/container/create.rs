@@ -1,9 +1,7 @@
 //! `create`: from a bundle to a container that waits for `start`.
 
 use std::fs;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -22,8 +20,8 @@ use super::resctrl::Resctrl;
 use super::state::{Container, State};
 use super::store::Store;
 use super::{
-    capabilities, console, delete, idmap, mount_sources, net_devices, notify_socket, rootless,
-    start,
+    capabilities, console, delete, idmap, mount_sources, net_devices, notify_socket, pid_file,
+    rootless, start,
 };
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::systemd::{self, NewScope, Property};
@@ -402,7 +400,7 @@ fn build(
         socket.send(ready.child.pidfd.as_fd(), PidfdSocket::INIT)?;
     }
     if let Some(path) = &options.pid_file {
-        write_pid_file(path, ready.child.pid)?;
+        pid_file::write(path, ready.child.pid)?;
     }
     container.save()?;
     // The init has a copy of the lock's descriptor, and from here on outlives us.
@@ -488,26 +486,4 @@ fn make_fifo(path: &Path) -> Result<OwnedFd> {
         .open(path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     Ok(file.into())
-}
-
-/// The number alone, no newline: engines parse the whole file. In one step, because they wait for
-/// the file to appear.
-pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let name =
-        path.file_name().with_context(|| format!("--pid-file {} names no file", path.display()))?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    let temporary = path.with_file_name(hidden);
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&temporary)?;
-        write!(file, "{pid}")?;
-        fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("cannot write the pid file {}", path.display()))
 }

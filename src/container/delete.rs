@@ -104,9 +104,10 @@ pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<
 }
 
 /// Whether processes in the cgroup are the container's. Before there is a fifo `create` has not
-/// looked whose cgroup it is, and has started nothing in it.
+/// looked whose cgroup it is, and has started nothing in it; `restore` has another mark.
 fn owns_cgroup(container: &Container) -> bool {
-    container.state.init.is_some() || container.dir.start_fifo().exists()
+    let marks = [container.dir.start_fifo(), container.dir.restore_place()];
+    container.state.init.is_some() || marks.iter().any(|mark| mark.exists())
 }
 
 fn kill(container: &Container) -> Result<()> {

@@ -1,6 +1,5 @@
 //! `events`: what a container uses, now or again and again, and when it runs out of memory.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+use super::resctrl;
 use super::state::{Container, Status};
 use crate::cgroup::Stats;
 use crate::log;
@@ -31,8 +31,8 @@ pub struct Data {
     /// What the cgroup counts.
     #[serde(flatten)]
     pub cgroup: Stats,
-    /// Always empty: gpurun does not monitor through resctrl.
-    pub intel_rdt: BTreeMap<String, u64>,
+    /// What its resctrl group is allocated and uses; empty without `linux.intelRdt`.
+    pub intel_rdt: resctrl::stats::Stats,
     /// Always null, as in runc for every container that an engine makes: networks are the
     /// engine's, and runc counts only those that it made itself.
     pub network_interfaces: Option<()>,
@@ -106,7 +106,9 @@ fn following(last: Instant, interval: Duration) -> Instant {
 
 fn read(container: &Container) -> Result<Event<'_>> {
     let cgroup = container.state.cgroup.stats().context("unable to get container cgroup stats")?;
-    let data = Data { cgroup, intel_rdt: BTreeMap::new(), network_interfaces: None };
+    let group = container.state.resctrl.as_ref();
+    let intel_rdt = group.map(resctrl::Resctrl::stats).transpose()?.unwrap_or_default();
+    let data = Data { cgroup, intel_rdt, network_interfaces: None };
     Ok(Event { kind: "stats", id: &container.state.id, data: Some(data) })
 }
 

@@ -10,12 +10,12 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::create::{compile_seccomp, write_pid_file};
+use super::create::compile_seccomp;
 use super::launch::{self, Child, Entry, Launch};
 use super::pidfd_socket::PidfdSocket;
 use super::process::{Liveness, ProcessId};
 use super::state::{Container, Status};
-use super::{console, rootless, start};
+use super::{console, pid_file, rootless, start};
 use crate::init::affinity::{self, ExecAffinity};
 use crate::init::channel::Channel;
 use crate::init::namespaces::NEWTIME;
@@ -276,7 +276,7 @@ pub fn exec(
         socket.send(ready.child.pidfd.as_fd(), PidfdSocket::EXEC)?;
     }
     if let Some(path) = &options.pid_file {
-        write_pid_file(path, ready.child.pid)?;
+        pid_file::write(path, ready.child.pid)?;
     }
     if let Err(error) = ready.commit_and_wait() {
         launch::reap(ready.child.pid);

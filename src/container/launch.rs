@@ -15,7 +15,7 @@ use super::{idmap, net_devices};
 use crate::cgroup::systemd::{NewScope, Unit};
 use crate::cgroup::{Cgroup, CgroupError, Driver};
 use crate::init::channel::{Channel, FromInit, FromParent};
-use crate::init::hooks::{self, HookState, Surroundings};
+use crate::init::hooks::{self, HookState};
 use crate::seccomp::notify;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
 
@@ -186,7 +186,12 @@ impl Launch<'_> {
                     self.channel.tell(FromParent::Done).context("the init has gone")?;
                 }
                 Some(FromInit::RunHooks) => {
-                    self.run_host_hooks()?;
+                    hooks::run_on_host(
+                        self.spec,
+                        self.hook_state,
+                        self.child.pid,
+                        self.child.pidfd.as_fd(),
+                    )?;
                     self.channel.tell(FromParent::Done).context("the init has gone")?;
                 }
                 Some(FromInit::SeccompListener(listener)) => {
@@ -237,19 +242,6 @@ impl Launch<'_> {
                 format!("cannot set process.rlimits RLIMIT_{name} to soft {soft}, hard {hard}")
             })?;
         }
-        Ok(())
-    }
-
-    fn run_host_hooks(&self) -> Result<()> {
-        let Some(all) = self.spec.hooks() else { return Ok(()) };
-        let state = self.hook_state.document(ContainerState::Creating, Some(self.child.pid));
-        #[allow(deprecated, reason = "prestart is what Docker still uses")]
-        let prestart = all.prestart().as_deref().unwrap_or_default();
-        let bundle = Some(self.hook_state.bundle.as_path());
-        let in_bundle = Surroundings { directory: bundle, ..Surroundings::default() };
-        hooks::run("prestart", prestart, &state, &in_bundle)?;
-        let create_runtime = all.create_runtime().as_deref().unwrap_or_default();
-        hooks::run("createRuntime", create_runtime, &state, &in_bundle)?;
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! One command at a time changes a container: a lock on its state directory.
 //!
 //! It is flock(2) on the directory itself, so it goes with its holder, however that ends, and
-//! leaves nothing behind. `create` holds it while it works, `start` while it lets the program go,
-//! `delete` until nothing is left. Commands that only read take none.
+//! leaves nothing behind. `create` and `restore` hold it while they work, `start` while it lets the
+//! program go, `update` until what it changed is written down, `delete` until nothing is left.
+//! Commands that write nothing down take none.
 
 use std::fs::File;
 use std::io;

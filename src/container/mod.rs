@@ -26,6 +26,7 @@ pub mod mount_sources;
 pub mod net_devices;
 pub mod notify_socket;
 pub mod pause;
+pub mod pid_file;
 pub mod pidfd_socket;
 pub mod process;
 pub mod resctrl;

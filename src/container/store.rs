@@ -175,6 +175,12 @@ impl StateDir {
         self.path.join("start.fifo")
     }
 
+    /// The directory that `restore` builds the container's mounts in.
+    #[must_use]
+    pub fn restore_place(&self) -> PathBuf {
+        self.path.join("restore")
+    }
+
     /// Whether the init reads the fifo still. Its name alone says nothing: a `start` that was
     /// killed may have left it.
     #[must_use]

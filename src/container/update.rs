@@ -4,21 +4,41 @@ use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{LinuxMemory, LinuxResources, Spec};
 use serde_json::Value;
 
+use super::id::ContainerId;
+use super::lock::Lock;
 use super::resctrl::ResctrlError;
 use super::state::{Container, Status};
+use super::store::Store;
 use crate::cgroup::devices::DeviceRules;
+
+/// The container `id` and the lock on it: each change starts from what the one before has left.
+///
+/// # Errors
+/// It does not run, or another command keeps the lock.
+pub fn begin(store: &Store, id: &ContainerId) -> Result<(Container, Lock)> {
+    let before = Container::load(store, id)?;
+    refuse_ended(&before)?;
+    let lock = Lock::take(&before.dir).with_context(|| format!("cannot update container {id}"))?;
+    let container = Container::load(store, id)?;
+    refuse_ended(&container)?;
+    Ok((container, lock))
+}
+
+fn refuse_ended(container: &Container) -> Result<()> {
+    if matches!(container.status(), Status::Stopped | Status::Creating) {
+        bail!("container not running");
+    }
+    Ok(())
+}
 
 /// Applies `resources` to the container's cgroup, and remembers them: a later change starts from
 /// them. Device rules in them replace those of the spec; what the container's GPUs need is kept in
 /// any case, and the change is one step.
 ///
 /// # Errors
-/// The container has ended, or a limit is refused. Then the limits are as before, as far as the
+/// A limit is refused. Then the limits are as before, as far as the
 /// spec had any.
 pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<()> {
-    if matches!(container.status(), Status::Stopped | Status::Creating) {
-        bail!("container not running");
-    }
     let mut spec = container.spec()?;
     let before = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
     let mut resources = resources.clone();
@@ -99,11 +119,8 @@ fn merge(into: &mut Value, from: Value) {
 /// Other schemata for the container's resctrl group: `L3:…` and `MB:…`.
 ///
 /// # Errors
-/// The container has ended or has no such group, or the kernel refuses.
+/// The container has no such group, or the kernel refuses.
 pub fn update_rdt(container: &Container, l3: Option<&str>, memory: Option<&str>) -> Result<()> {
-    if matches!(container.status(), Status::Stopped | Status::Creating) {
-        bail!("container not running");
-    }
     let resctrl = container.state.resctrl.as_ref().ok_or(ResctrlError::NotConfigured)?;
     Ok(resctrl.update(l3, memory)?)
 }

@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::{ContainerState, Hook, State};
+use oci_spec::runtime::{ContainerState, Hook, Spec, State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags};
@@ -90,6 +91,19 @@ pub enum HookError {
         /// The spec's timeout.
         seconds: i64,
     },
+    /// The container that it was for has ended, and it was killed.
+    #[error(
+        "error running {phase} hook #{index}: the container's init was killed while {path} ran; \
+         it was killed as well"
+    )]
+    InitEnded {
+        /// The phase.
+        phase: &'static str,
+        /// Its place among the hooks of the phase, from 0.
+        index: usize,
+        /// The path.
+        path: PathBuf,
+    },
     /// The state has no JSON form.
     #[error("cannot write the state for hooks: {0}")]
     State(serde_json::Error),
@@ -134,17 +148,43 @@ pub struct Surroundings<'a> {
     pub directory: Option<&'a Path>,
     /// The environment of a hook that has none.
     pub env: &'a [CString],
+    /// A pidfd of the container's init. Its end is the end of a hook: so `delete --force` ends a
+    /// `create` whose hook hangs.
+    pub init: Option<BorrowedFd<'a>>,
 }
 
 impl Default for Surroundings<'_> {
     fn default() -> Self {
-        Self { directory: Some(Path::new("/")), env: &[] }
+        Self { directory: Some(Path::new("/")), env: &[], init: None }
     }
 }
 
-/// Runs the hooks of one phase in order, each with `state` on stdin, up to the first that fails.
+/// Runs the hooks that find the namespaces of a new container from outside, prestart and
+/// createRuntime. `pid` is its init, and `init` a descriptor on it.
 ///
-/// They start in the bundle, as under runc, or in `/` where that is not to be seen.
+/// # Errors
+/// The first failure.
+pub fn run_on_host(
+    spec: &Spec,
+    state: &HookState,
+    pid: i32,
+    init: BorrowedFd<'_>,
+) -> Result<(), HookError> {
+    let Some(all) = spec.hooks() else { return Ok(()) };
+    let document = state.document(ContainerState::Creating, Some(pid));
+    let in_bundle = Surroundings {
+        directory: Some(&state.bundle),
+        init: Some(init),
+        ..Surroundings::default()
+    };
+    #[allow(deprecated, reason = "prestart is what Docker still uses")]
+    let prestart = all.prestart().as_deref().unwrap_or_default();
+    run("prestart", prestart, &document, &in_bundle)?;
+    let create_runtime = all.create_runtime().as_deref().unwrap_or_default();
+    run("createRuntime", create_runtime, &document, &in_bundle)
+}
+
+/// Runs the hooks of one phase in order, each with `state` on stdin, up to the first that fails.
 ///
 /// # Errors
 /// The first failure.
@@ -217,12 +257,18 @@ fn run_one(
     sys::signal::default_in(&mut command);
     let mut child = command.spawn().map_err(failed)?;
 
-    if let Some(seconds) = hook.timeout().filter(|seconds| *seconds > 0)
-        && !ended_within(child.id(), seconds).map_err(failed)?
-    {
+    let timeout = hook.timeout().filter(|seconds| *seconds > 0);
+    let too_late = match wait(child.id(), timeout, surroundings.init).map_err(failed)? {
+        Woken::Ended => None,
+        Woken::InitEnded => Some(HookError::InitEnded { phase, index, path: path.clone() }),
+        Woken::TimedOut(seconds) => {
+            Some(HookError::Timeout { phase, index, path: path.clone(), seconds })
+        }
+    };
+    if let Some(error) = too_late {
         child.kill().map_err(failed)?;
         child.wait().map_err(failed)?;
-        return Err(HookError::Timeout { phase, index, path, seconds });
+        return Err(error);
     }
     let status = child.wait().map_err(failed)?;
     if status.success() {
@@ -239,28 +285,40 @@ fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
     Ok(File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?))
 }
 
-/// Waits for a child of ours, at most this long.
-fn ended_within(pid: u32, seconds: i64) -> io::Result<bool> {
+/// Why waiting for a hook is over.
+enum Woken {
+    /// The hook has ended.
+    Ended,
+    /// The container's init has ended, and the hook has not.
+    InitEnded,
+    /// So many seconds are over.
+    TimedOut(i64),
+}
+
+/// Waits for a child of ours, at most `seconds`, and for as long as there is an init.
+fn wait(pid: u32, seconds: Option<i64>, init: Option<BorrowedFd<'_>>) -> io::Result<Woken> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    let end = Instant::now().checked_add(limit);
+    // `None`: never, as what is later than the clock can count.
+    let end = seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
     loop {
-        let left = match end {
-            Some(end) => end.saturating_duration_since(Instant::now()),
-            // Longer than the clock can count.
-            None => Duration::from_secs(u32::MAX.into()),
-        };
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        fds.extend(init.map(|init| PollFd::from_borrowed_fd(init, PollFlags::IN)));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return Ok(Woken::TimedOut(seconds.unwrap_or(0))),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
             Err(err) => return Err(err.into()),
         }
+        // The hook first: both may have ended.
+        return match fds.first().is_some_and(|hook| !hook.revents().is_empty()) {
+            true => Ok(Woken::Ended),
+            false => Ok(Woken::InitEnded),
+        };
     }
 }
 

@@ -300,7 +300,7 @@ impl Init<'_> {
         wait_for_start(self.fifo.as_fd()).context("cannot wait for start")?;
         let hooks = self.spec.hooks().as_ref();
         let at_start = hooks.and_then(|hooks| hooks.start_container().as_deref());
-        let as_program = Surroundings { directory: None, env: &self.program.env };
+        let as_program = Surroundings { directory: None, env: &self.program.env, init: None };
         let state = self.hook_state.created_here();
         hooks::run("startContainer", list(at_start), &state, &as_program)?;
         reset_signals()?;

@@ -30,6 +30,7 @@ use rustix::net::{
 };
 
 use crate::container::launch::Entry;
+use crate::container::resctrl::Resctrl;
 use crate::init::channel::{Channel, FromInit, FromParent};
 use crate::sys::clone::{CloneArgs, Forked, clone3};
 use crate::{log, sys};
@@ -55,6 +56,8 @@ pub struct Criu {
 pub struct Surroundings<'a> {
     /// The cgroup it runs in, and with it what it restores.
     pub cgroup: Option<Entry<'a>>,
+    /// The resctrl group, likewise.
+    pub resctrl: Option<&'a Resctrl>,
     /// Whether it gets a mount namespace of its own.
     pub own_mounts: bool,
     /// Whether it gets our stdin, stdout and stderr; otherwise /dev/null.
@@ -214,7 +217,7 @@ impl Criu {
         };
         // The death of either process is an end of file for the other.
         drop((their_line, child));
-        match let_go(pid, surroundings.cgroup.as_ref(), &parent, &line) {
+        match let_go(pid, surroundings, &parent, &line) {
             Ok(socket) => Ok(Session { socket, pid }),
             Err(error) => {
                 drop(parent);
@@ -348,15 +351,18 @@ impl Session {
     }
 }
 
-/// Puts the new process in its cgroup, waits until it is criu, and returns the line to it.
+/// Puts the new process where it belongs, waits until it is criu, and returns the line to it.
 fn let_go(
     pid: i32,
-    cgroup: Option<&Entry<'_>>,
+    surroundings: &Surroundings<'_>,
     child: &Channel,
     line: &OwnedFd,
 ) -> Result<OwnedFd> {
-    if let Some(entry) = cgroup {
+    if let Some(entry) = &surroundings.cgroup {
         entry.bring_in(pid)?;
+    }
+    if let Some(resctrl) = surroundings.resctrl {
+        resctrl.join(pid)?;
     }
     // One that has failed already is heard below.
     let _ = child.tell(FromParent::Go);

@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result};
 use nix::sched::{self, CloneFlags};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use oci_spec::runtime::{ContainerState, Spec};
+use oci_spec::runtime::Spec;
 use protobuf::MessageField;
 use rust_criu::rust_criu_protobuf::rpc::{
     Cgroup_root, Criu_notify, Criu_opts, Criu_req, Criu_req_type,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::process::{Pid, PidfdFlags};
 
 use super::client::{Criu, Request, Surroundings};
 use super::external::NULL_DEVICE;
 use super::options::{Common, external_mount};
 use super::{descriptors, log, namespaces};
-use crate::cgroup::Driver;
 use crate::cgroup::systemd::NewScope;
+use crate::cgroup::{CgroupError, Driver};
 use crate::container::bundle::Bundle;
 use crate::container::create::{self, Decided};
 use crate::container::id::ContainerId;
@@ -27,9 +28,9 @@ use crate::container::launch::Entry;
 use crate::container::process::ProcessId;
 use crate::container::state::Container;
 use crate::container::store::Store;
-use crate::container::{console, mount_sources, rootless, start};
+use crate::container::{console, mount_sources, pid_file, rootless, start};
 use crate::init::console::send_master;
-use crate::init::hooks::{self, HookState, Surroundings as HookSurroundings};
+use crate::init::hooks::{self, HookState};
 use crate::init::journal::Journal;
 use crate::init::stage::Stage;
 use crate::sys;
@@ -113,6 +114,9 @@ fn bring_back(
     let id = container.state.id.clone();
     let entry = match decided.cgroup.driver() {
         Driver::Systemd(unit) => {
+            if !decided.cgroup.pids()?.is_empty() {
+                return Err(CgroupError::UnitExists { unit: unit.name.clone() }.into());
+            }
             let (devices, properties) = (&decided.devices, &decided.properties);
             let new = NewScope { id: &id, resources, devices, properties };
             Entry::Adopt(&decided.cgroup, unit, new)
@@ -123,7 +127,8 @@ fn bring_back(
         }
     };
     let cgroups = create::cgroup_view(decided.cgroup.mounts_for_container());
-    let place = container.dir.path().join("restore");
+    // Its being there also says that the cgroup is ours: see `delete`.
+    let place = container.dir.restore_place();
     fs::create_dir(&place).with_context(|| format!("cannot create {}", place.display()))?;
     let sources = mount_sources::open(
         spec,
@@ -140,7 +145,17 @@ fn bring_back(
         cgroups: &cgroups,
         place: &place,
     };
-    let surroundings = Surroundings { cgroup: Some(entry), own_mounts: true, stdio: true };
+    let rdt = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    let resctrl = container.state.resctrl.clone();
+    if let (Some(resctrl), Some(rdt)) = (&resctrl, rdt) {
+        resctrl.create(rdt)?;
+    }
+    let surroundings = Surroundings {
+        cgroup: Some(entry),
+        resctrl: resctrl.as_ref(),
+        own_mounts: true,
+        stdio: true,
+    };
     let annotations = container.state.annotations.clone();
     // Made where criu will run: in its cgroup and its mount namespace.
     let request = || -> Result<Request> {
@@ -176,7 +191,7 @@ fn bring_back(
     let init = container.state.init.context("criu has restored nothing")?;
     let _ = fs::remove_dir(&place);
     if let Some(path) = &options.pid_file {
-        create::write_pid_file(path, init.pid)?;
+        pid_file::write(path, init.pid)?;
     }
     Ok(init)
 }
@@ -246,16 +261,11 @@ impl Returning<'_> {
         if self.own_network {
             loopback_up_in(pid)?;
         }
-        let Some(all) = self.spec.hooks() else { return Ok(()) };
-        let state = self.hook_state.document(ContainerState::Creating, Some(pid));
-        #[allow(deprecated, reason = "prestart is what Docker still uses")]
-        let prestart = all.prestart().as_deref().unwrap_or_default();
-        let bundle = Some(self.hook_state.bundle.as_path());
-        let in_bundle = HookSurroundings { directory: bundle, ..HookSurroundings::default() };
-        hooks::run("prestart", prestart, &state, &in_bundle)?;
-        let create_runtime = all.create_runtime().as_deref().unwrap_or_default();
-        hooks::run("createRuntime", create_runtime, &state, &in_bundle)?;
-        Ok(())
+        let init = Pid::from_raw(pid)
+            .context("criu names no process")
+            .and_then(|pid| Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
+            .context("cannot follow the restored init")?;
+        Ok(hooks::run_on_host(self.spec, &self.hook_state, pid, init.as_fd())?)
     }
 
     /// They stand still until this is answered.

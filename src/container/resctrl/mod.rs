@@ -5,6 +5,10 @@
 //! A group is a directory. It is made with its schemata before the container's first process,
 //! which the kernel then makes the parent of all others in it. Only what `create` has made is
 //! removed by `delete`: a group that the spec names (`closID`) belongs to whoever set it up.
+//!
+//! Here is the group's life; `stats` is what the kernel counts for it.
+
+pub mod stats;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -305,121 +309,4 @@ fn mounted_at() -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A made-up resctrl filesystem: what the kernel would have in it.
-    struct Tree(PathBuf);
-
-    impl Tree {
-        fn new(name: &str) -> Self {
-            let root =
-                std::env::temp_dir().join(format!("gpurun-rdt-{name}-{}", std::process::id()));
-            for directory in ["info/L3", "info/MB", "mon_groups"] {
-                fs::create_dir_all(root.join(directory)).expect("directory");
-            }
-            Self(root)
-        }
-
-        fn read(&self, file: &str) -> String {
-            fs::read_to_string(self.0.join(file)).unwrap_or_default()
-        }
-
-        fn group(&self, name: &str, schemata: &str) {
-            fs::create_dir_all(self.0.join(name).join("mon_groups")).expect("group");
-            fs::write(self.0.join(name).join("schemata"), schemata).expect("schemata");
-        }
-
-        fn decide(&self, spec: &LinuxIntelRdt) -> Result<Resctrl, ResctrlError> {
-            check(spec)?;
-            Resctrl::below(self.0.clone(), "box", spec)
-        }
-    }
-
-    impl Drop for Tree {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn spec(json: serde_json::Value) -> LinuxIntelRdt {
-        serde_json::from_value(json).expect("intelRdt")
-    }
-
-    #[test]
-    fn a_group_of_the_containers_own_gets_its_schemata_in_order_and_goes_with_it() {
-        let tree = Tree::new("own");
-        let spec = spec(serde_json::json!({"memBwSchema": "MB:0=20", "l3CacheSchema": "L3:0=f",
-                                           "schemata": ["L2:0=3", "MB:0=30"]}));
-        let group = tree.decide(&spec).expect("decided");
-        group.create(&spec).expect("created");
-        assert_eq!(tree.read("box/schemata"), "L3:0=f\nMB:0=20\nL2:0=3\nMB:0=30\n");
-        group.join(42).expect("joined");
-        assert_eq!(tree.read("box/tasks"), "42\n");
-        group.update(None, Some("MB:0=50")).expect("updated");
-        assert_eq!(tree.read("box/schemata"), "MB:0=50\n");
-        // The kernel's files do not keep a directory from being removed.
-        for file in ["schemata", "tasks"] {
-            fs::remove_file(tree.0.join("box").join(file)).expect("file");
-        }
-        group.remove().expect("removed");
-        assert!(!tree.0.join("box").exists());
-        group.remove().expect("nothing left to do");
-    }
-
-    #[test]
-    fn a_named_group_is_used_as_it_is_and_stays() {
-        let tree = Tree::new("named");
-        let wanted = spec(serde_json::json!({"closID": "gold", "enableMonitoring": true}));
-        assert!(matches!(tree.decide(&wanted), Err(ResctrlError::NoGroup(name)) if name == "gold"));
-        tree.group("gold", "L3:0=0f;1=ff\nMB:0=100\n");
-        let group = tree.decide(&wanted).expect("decided");
-        group.create(&wanted).expect("created");
-        group.join(7).expect("joined");
-        assert_eq!(tree.read("gold/tasks"), "7\n");
-        assert_eq!(tree.read("gold/mon_groups/box/tasks"), "7\n");
-        fs::remove_file(tree.0.join("gold/mon_groups/box/tasks")).expect("file");
-        group.remove().expect("removed");
-        assert!(tree.0.join("gold").exists() && !tree.0.join("gold/mon_groups/box").exists());
-
-        for (schema, fits) in [("L3:1=FF", true), ("L3:0=f;1=00ff", true), ("L3:0=7", false)] {
-            let wanted = spec(serde_json::json!({"closID": "gold", "l3CacheSchema": schema}));
-            tree.group("gold", "L3:0=0f;1=ff\nMB:0=100\n");
-            let done = tree.decide(&wanted).expect("decided").create(&wanted);
-            assert_eq!(done.is_ok(), fits, "{schema}: {done:?}");
-        }
-    }
-
-    #[test]
-    fn the_root_is_the_default_group() {
-        let tree = Tree::new("root");
-        let wanted = spec(serde_json::json!({"closID": "/"}));
-        let group = tree.decide(&wanted).expect("decided");
-        group.create(&wanted).expect("created");
-        group.join(9).expect("joined");
-        assert_eq!(tree.read("tasks"), "9\n");
-        group.remove().expect("removed");
-        assert!(tree.0.exists());
-    }
-
-    #[test]
-    fn values_and_resources_that_cannot_be_had_are_refused() {
-        let tree = Tree::new("bad");
-        fs::remove_dir(tree.0.join("info/MB")).expect("directory");
-        for (json, word) in [
-            (serde_json::json!({"closID": ".."}), "closID"),
-            (serde_json::json!({"closID": "a/b"}), "closID"),
-            (serde_json::json!({"memBwSchema": "L3:0=1"}), "MB:"),
-            (serde_json::json!({"schemata": ["L3:0=1\nMB:0=1"]}), "one line"),
-            (serde_json::json!({"memBwSchema": "MB:0=10"}), "Intel RDT/MBA"),
-        ] {
-            let text = tree.decide(&spec(json)).expect_err("refused").to_string();
-            assert!(text.contains(word), "{text}");
-        }
-        fs::write(tree.0.join("info/last_cmd_status"), "too many groups\n").expect("status");
-        fs::write(tree.0.join("box"), "").expect("file");
-        let wanted = spec(serde_json::json!({"enableMonitoring": true}));
-        let text = tree.decide(&wanted).expect("decided").create(&wanted).expect_err("refused");
-        assert!(text.to_string().contains("too many groups"), "{text}");
-    }
-}
+mod tests;
