@@ -1,15 +1,28 @@
 //! Things that are slow to make or to fetch and that no test changes, kept in
-//! `target/test-cache`: stub drivers, unpacked packages, base root file systems. Never committed.
+//! `target/test-cache`, or where others can read it: stub drivers, unpacked packages, base root file systems. Never committed.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The cache directory: `GPURUN_TEST_CACHE`, else `target/test-cache` of the workspace.
+/// The cache directory: `GPURUN_TEST_CACHE`, else `target/test-cache` of the workspace. Containers
+/// of ordinary users and of user namespaces read from it, so where a directory on the way lets
+/// nobody else pass (`/root`), it is a directory in `/var/tmp`.
 pub fn dir() -> PathBuf {
-    match std::env::var_os("GPURUN_TEST_CACHE") {
-        Some(path) => PathBuf::from(path),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-cache"),
+    if let Some(path) = std::env::var_os("GPURUN_TEST_CACHE") {
+        return PathBuf::from(path);
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let passes = |dir: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0)
+    };
+    match workspace.canonicalize() {
+        Ok(path) if path.ancestors().all(passes) => path.join("target/test-cache"),
+        _ => {
+            let user = rustix::process::getuid().as_raw();
+            PathBuf::from(format!("/var/tmp/gpurun-test-cache-{user}"))
+        }
     }
 }
 

@@ -132,13 +132,17 @@ fn an_interface_that_cannot_be_moved_is_refused_and_named() {
         (json!({"nosuchdev0": {}}), "nosuchdev0"),
         (json!({"a/b": {}}), "a/b"),
         (json!({"lo": {"name": "this-name-is-too-long"}}), "this-name-is-too-long"),
-        (json!({"lo": {"name": "lo2"}}), "lo"),
+        (json!({"lo": {"name": "lo2"}}), "a loopback interface stays where it is"),
     ];
     for (devices, phrase) in cases {
         let c = Container::native(Config::idle().set("/linux/netDevices", devices));
         c.create().refused(1, &[phrase]);
         c.assert_gone();
     }
+    // Whoever asks for it must not take it from everybody else.
+    let loopback = std::fs::read_to_string("/sys/class/net/lo/flags").expect("lo has flags");
+    let flags = u32::from_str_radix(loopback.trim().trim_start_matches("0x"), 16).expect("hex");
+    assert!(flags & 1 == 1, "the machine's loopback interface is down: {loopback}");
     let config = Config::idle().set("/linux/netDevices", json!({"lo": {}}));
     let c = Container::native(config.namespace("network", None).without_mount("/sys"));
     c.create().refused(1, &["without a NET namespace"]);

@@ -22,6 +22,8 @@ use oci_spec::runtime::LinuxNetDevice;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+use crate::sys::net::{interface_flags, set_interface_flags};
+
 /// The longest name of an interface (`IFNAMSIZ` without the end marker).
 const LONGEST_NAME: usize = 15;
 /// In a new name: a number that is free in the container.
@@ -63,6 +65,11 @@ pub enum NetDeviceError {
         /// Its name in the container.
         name: String,
     },
+    /// Every network namespace has its own, which cannot leave it.
+    #[error(
+        "cannot move network device {0:?}: a loopback interface stays where it is; remove it from linux.netDevices"
+    )]
+    Loopback(String),
     /// The kernel refuses.
     #[error("cannot {doing} network device {device:?}: {reason}")]
     Refused {
@@ -143,13 +150,22 @@ pub fn move_into(
             .map_err(|err| fails("open the container's network namespace for", err))?;
         let index = index_of(device).map_err(|err| fails("look for", err))?;
         let index = index.ok_or_else(|| NetDeviceError::Missing(device.clone()))?;
+        let flags = flags_of(device).map_err(|err| fails("look at", err))?;
+        if flags & libc::IFF_LOOPBACK != 0 {
+            return Err(NetDeviceError::Loopback(device.clone()));
+        }
         // Now: the move turns it off, and with that the kernel forgets the IPv6 addresses.
         let addresses = addresses_of(device, index)?;
         let name = inside(&namespace, &home, device, || free_name(device, new_name(device, spec)))?;
         let mut renamed = spec.clone();
         renamed.set_name(Some(name.clone()));
-        dev_change_net_namespace(device, namespace.as_raw_fd(), &renamed)
-            .map_err(|err| netlink("move", device, &err))?;
+        if let Err(err) = dev_change_net_namespace(device, namespace.as_raw_fd(), &renamed) {
+            // It stays, as it was: it may be what the machine is reached by.
+            if flags & libc::IFF_UP != 0 {
+                let _ = socket().and_then(|any| set_interface_flags(any, device, flags));
+            }
+            return Err(netlink("move", device, &err));
+        }
         inside(&namespace, &home, device, || {
             let index = index_of(&name).map_err(|err| fails("find the moved", err))?;
             let index = index.ok_or_else(|| NetDeviceError::Missing(name.clone()))?;
@@ -213,10 +229,17 @@ fn free_name(device: &str, wanted: &str) -> Result<String, NetDeviceError> {
 }
 
 /// The number of an interface in the caller's network namespace.
+fn flags_of(name: &str) -> std::io::Result<i32> {
+    interface_flags(socket()?, name)
+}
+
+/// Any socket will do: it stands for its network namespace.
+fn socket() -> std::io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
+}
+
 fn index_of(name: &str) -> std::io::Result<Option<u32>> {
-    let flags = SocketFlags::CLOEXEC;
-    let socket: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-    match name_to_index(socket.as_fd(), name) {
+    match name_to_index(socket()?.as_fd(), name) {
         Ok(index) => Ok(Some(index)),
         Err(rustix::io::Errno::NODEV) => Ok(None),
         Err(err) => Err(err.into()),

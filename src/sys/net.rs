@@ -77,14 +77,34 @@ pub fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// # Errors
 /// `EPERM` (the namespace belongs to another user namespace), `ENODEV`.
 pub fn loopback_up(socket: impl AsFd) -> io::Result<()> {
-    let mut request = libc::ifreq {
-        ifr_name: [0; libc::IFNAMSIZ],
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
-    };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    set_interface_flags(socket, "lo", libc::IFF_UP | libc::IFF_RUNNING)
+}
+
+/// The flags (`IFF_UP`, `IFF_LOOPBACK`, …) of an interface of the socket's network namespace.
+///
+/// # Errors
+/// `ENODEV`; `EINVAL` for a name that is too long.
+pub fn interface_flags(socket: impl AsFd, name: &str) -> io::Result<i32> {
+    let mut request = named(name)?;
+    // SAFETY: `request` is a live `struct ifreq` with a NUL-terminated name.
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(
+            socket.as_fd().as_raw_fd(),
+            libc::SIOCGIFFLAGS as _,
+            std::ptr::from_mut(&mut request),
+        )
+    }))?;
+    // SAFETY: the kernel has written the flags, and any bytes are an integer.
+    Ok(i32::from(unsafe { request.ifr_ifru.ifru_flags }))
+}
+
+/// Sets the flags of an interface of the socket's network namespace.
+///
+/// # Errors
+/// `EPERM` (the namespace belongs to another user namespace), `ENODEV`.
+pub fn set_interface_flags(socket: impl AsFd, name: &str, flags: i32) -> io::Result<()> {
+    let mut request = named(name)?;
+    request.ifr_ifru.ifru_flags = flags as i16;
     // SAFETY: `request` is a live `struct ifreq` with a NUL-terminated name and flags set.
     check(libc::c_long::from(unsafe {
         libc::ioctl(
@@ -94,4 +114,18 @@ pub fn loopback_up(socket: impl AsFd) -> io::Result<()> {
         )
     }))?;
     Ok(())
+}
+
+fn named(name: &str) -> io::Result<libc::ifreq> {
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
+    };
+    if name.len() >= libc::IFNAMSIZ {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    Ok(request)
 }
