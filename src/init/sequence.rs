@@ -186,16 +186,7 @@ impl Init<'_> {
         if !self.namespaces.creates(CloneFlags::CLONE_NEWNET) {
             return Ok(());
         }
-        use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-        let flags = SocketFlags::CLOEXEC;
-        match socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None) {
-            Ok(socket) => {
-                sys::net::loopback_up(socket).context("cannot turn the loopback interface on")
-            }
-            // A kernel without IPv4.
-            Err(rustix::io::Errno::AFNOSUPPORT) => Ok(()),
-            Err(err) => Err(err).context("cannot turn the loopback interface on"),
-        }
+        sys::net::loopback_up().context("cannot turn the loopback interface on")
     }
 
     /// Interfaces of the host come from the parent, who may move them.

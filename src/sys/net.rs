@@ -72,11 +72,16 @@ pub fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Turns the interface `lo` of the caller's network namespace on, as every new namespace has it
-/// off.
+/// off. A kernel without IPv4 is left as it is.
 ///
 /// # Errors
 /// `EPERM` (the namespace belongs to another user namespace), `ENODEV`.
-pub fn loopback_up(socket: impl AsFd) -> io::Result<()> {
+pub fn loopback_up() -> io::Result<()> {
+    let socket =
+        match socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None) {
+            Err(rustix::io::Errno::AFNOSUPPORT) => return Ok(()),
+            socket => socket?,
+        };
     set_interface_flags(socket, "lo", libc::IFF_UP | libc::IFF_RUNNING)
 }
 

@@ -1,5 +1,7 @@
 //! Calls that act on processes.
 
+use std::io;
+
 use nix::errno::Errno;
 
 /// kill(2) with a number that nix has no name for (real-time signals).
@@ -9,4 +11,30 @@ use nix::errno::Errno;
 pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill(2) takes two numbers and touches no memory.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Whether this process is in a user namespace that has not all ids: somebody's root, not the
+/// machine's. The initial one maps all ids to themselves
+/// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
+///
+/// # Errors
+/// `ENOENT` from a kernel without user namespaces; whatever else keeps the map from being read.
+pub fn in_user_namespace() -> io::Result<bool> {
+    std::fs::read_to_string("/proc/self/uid_map").map(|map| is_partial(&map))
+}
+
+fn is_partial(map: &str) -> bool {
+    !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_partial;
+
+    #[test]
+    fn the_machines_own_map_is_whole() {
+        assert!(!is_partial("         0          0 4294967295\n"));
+        assert!(is_partial("         0       1000          1\n"));
+        assert!(is_partial("0 1000 1\n1 100000 65536\n"));
+    }
 }

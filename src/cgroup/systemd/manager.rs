@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Instance;
 use super::dbus::{Address, Call, Connection, DbusError, Deadline, Identity, Message, Value};
-use super::{Instance, in_user_namespace};
 
 /// How long systemd may take for one request; it may be busy with a reload of thousands of units.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ impl Manager {
     /// Connects through the bus, and where there is none straight to systemd.
     pub fn connect(instance: Instance) -> Result<Self, DbusError> {
         let deadline = Deadline::after(TIMEOUT);
-        let identity = match in_user_namespace() {
+        let identity = match crate::sys::process::in_user_namespace().unwrap_or(true) {
             true => Identity::Kernel,
             false => Identity::User(rustix::process::geteuid().as_raw()),
         };

@@ -29,6 +29,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{CgroupError, locate};
+use crate::sys;
 use manager::Manager;
 use name::Name;
 
@@ -105,16 +106,9 @@ impl Instance {
         if !rustix::process::geteuid().is_root() {
             return Self::User;
         }
-        match in_user_namespace() && manager::has_user_bus() {
+        match sys::process::in_user_namespace().unwrap_or(true) && manager::has_user_bus() {
             true => Self::User,
             false => Self::System,
         }
     }
-}
-
-/// Whether user ids are not those of the machine (user_namespaces(7): the initial namespace maps
-/// all to themselves).
-fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }

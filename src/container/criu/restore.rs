@@ -12,7 +12,6 @@ use protobuf::MessageField;
 use rust_criu::rust_criu_protobuf::rpc::{
     Cgroup_root, Criu_notify, Criu_opts, Criu_req, Criu_req_type,
 };
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::client::{Criu, Request, Surroundings};
@@ -283,12 +282,7 @@ fn loopback_up_in(pid: i32) -> Result<()> {
     let own = File::open("/proc/self/ns/net").context(failed)?;
     let theirs = File::open(format!("/proc/{pid}/ns/net")).context(failed)?;
     sched::setns(&theirs, CloneFlags::CLONE_NEWNET).context(failed)?;
-    let up = match socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None) {
-        Ok(socket) => sys::net::loopback_up(socket).context(failed),
-        // A kernel without IPv4.
-        Err(rustix::io::Errno::AFNOSUPPORT) => Ok(()),
-        Err(err) => Err(err).context(failed),
-    };
+    let up = sys::net::loopback_up().context(failed);
     sched::setns(&own, CloneFlags::CLONE_NEWNET)
         .context("cannot return to our own network namespace")?;
     up
