@@ -2,7 +2,6 @@
 
 use super::cdi::edits::NodeError;
 use super::cdi::registry::Unresolvable;
-use super::nvidia;
 use crate::host::{ConfigError, HostError};
 
 /// Why there is no plan. Each message names the thing, the reason and the remedy.
@@ -23,7 +22,7 @@ pub enum GpuError {
     /// A device node of a CDI file that cannot be given.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// An NVIDIA request that cannot be met.
+    /// A request that the vendor cannot meet on this machine.
     #[error(transparent)]
-    Nvidia(#[from] nvidia::Error),
+    Vendor(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod compatibility;
 pub mod error;
 pub mod explain;
+pub mod inventory;
 pub mod loader;
 pub mod merge;
 pub mod nvidia;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::absorb::Substitute;
 use super::error::GpuError;
+use super::inventory::Device;
 use super::nvidia;
 use super::plan::Plan;
 use super::request::Asked;
@@ -42,6 +43,10 @@ pub trait Vendor: Sync {
 
     /// The CDI kind whose devices gpurun can give without a CDI file.
     fn kind(&self) -> &'static str;
+
+    /// The vendor's devices on this machine, in the order of their indexes; none where its driver
+    /// is not loaded.
+    fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError>;
 
     /// The configuration file of the vendor's own runtime, which fills in what gpurun's does not
     /// set.

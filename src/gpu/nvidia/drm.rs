@@ -7,6 +7,7 @@ use rustix::fs::FileType;
 use super::capabilities::Capabilities;
 use super::error::Error;
 use super::select::Selected;
+use crate::gpu::pci::Address;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Link, Place, Plan};
 use crate::host::Host;
 
@@ -25,10 +26,9 @@ pub fn add(
     }
     for one in selected {
         let address = one.gpu.address;
-        let directory = format!("bus/pci/devices/{address}/drm");
-        let names = host.sys.names(&directory)?;
+        let directory = directory(address);
         let mut given = Vec::new();
-        for name in names.into_iter().filter(|name| is_drm_name(name)) {
+        for name in names(host, address)? {
             let why = format!("DRM node of GPU {}", one.index);
             match node(host, &directory, &name, why)? {
                 Some(node) => {
@@ -61,6 +61,17 @@ pub fn add(
         }
     }
     Ok(())
+}
+
+fn directory(address: Address) -> String {
+    format!("bus/pci/devices/{address}/drm")
+}
+
+/// The names of a GPU's DRM nodes in `/dev/dri`.
+pub fn names(host: &Host, address: Address) -> Result<Vec<String>, Error> {
+    let mut names = host.sys.names(directory(address))?;
+    names.retain(|name| is_drm_name(name));
+    Ok(names)
 }
 
 /// `card`, `renderD` or `controlD` and a number; `sys` also lists connectors there.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::trouble::Trouble;
+use crate::gpu::error::GpuError;
 use crate::host::modules::ModuleError;
 use crate::host::{ConfigError, HostError};
 
@@ -237,4 +238,10 @@ pub enum Error {
     /// A file of the machine could not be read.
     #[error(transparent)]
     Host(#[from] HostError),
+}
+
+impl From<Error> for GpuError {
+    fn from(error: Error) -> Self {
+        Self::Vendor(Box::new(error))
+    }
 }

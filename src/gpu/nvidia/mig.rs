@@ -112,9 +112,14 @@ impl Minors {
         Self(lines.collect())
     }
 
+    /// The number of one, if it is listed.
+    pub fn find(&self, right: &str) -> Option<u32> {
+        self.0.get(right).copied()
+    }
+
     /// The number of one.
     pub fn of(&self, right: &str, host: &Host) -> Result<u32, Error> {
-        self.0.get(right).copied().ok_or_else(|| Error::NoMigMinor {
+        self.find(right).ok_or_else(|| Error::NoMigMinor {
             right: right.to_owned(),
             path: host.proc.at(MINORS),
         })

@@ -16,6 +16,7 @@ pub mod gpus;
 pub mod hooks;
 pub mod host_cache;
 pub mod imex;
+pub mod inventory;
 pub mod kernel;
 pub mod libraries;
 pub mod library_table;
@@ -55,6 +56,7 @@ use super::absorb::Substitute;
 use super::cdi::wish::CdiWish;
 use super::compatibility;
 use super::error::GpuError;
+use super::inventory::Device;
 use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
 use super::vendor::{Summary, Vendor, Wish};
@@ -103,6 +105,10 @@ impl Vendor for Nvidia {
 
     fn kind(&self) -> &'static str {
         KIND
+    }
+
+    fn inventory(&self, _settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
+        Ok(inventory::read(host)?)
     }
 
     fn predecessor(&self) -> Option<&'static Predecessor> {

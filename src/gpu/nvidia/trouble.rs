@@ -186,6 +186,11 @@ pub fn answering<'a>(
     }
 }
 
+/// Why a GPU that the driver lists cannot be given.
+pub fn of(gpu: &Gpu, host: &Host) -> Result<Option<Trouble>, Error> {
+    silent(gpu, &gpu.address.to_string(), host)
+}
+
 /// Whether the device has stopped answering. A GPU that sleeps is not woken up for that.
 fn silent(gpu: &Gpu, id: &str, host: &Host) -> Result<Option<Trouble>, Error> {
     let device = format!("{PCI}/{}", gpu.address);

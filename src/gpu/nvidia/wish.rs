@@ -88,7 +88,8 @@ impl NvidiaWish {
     pub fn read(asked: &Asked<'_>, config: Option<&Config>) -> Result<Option<Self>, Error> {
         let accept_mounts = config.is_some_and(|config| config.accept_mounts);
         let mut markers = marker::read(asked);
-        if !accept_mounts && !(markers.devices.is_empty() && markers.imex.is_empty()) {
+        let has_markers = !markers.devices.is_empty() || !markers.imex.is_empty();
+        if has_markers && !accept_mounts {
             markers = Markers::default();
             markers.notes.push(format!(
                 "mounts below {}: ignored, because \
