@@ -2,7 +2,8 @@
 //!
 //! What belongs here: everything that knows NVIDIA's names and numbers. NVML is not used: what it
 //! would say stands in `/proc/driver/nvidia`, in `/sys` and in the ELF files, and reading those
-//! neither wakes a GPU up nor loads a library.
+//! neither wakes a GPU up nor loads a library. The one exception is a MIG device that is named by
+//! its UUID ([`mig_uuids`]).
 
 pub mod capabilities;
 pub mod caps;
@@ -22,6 +23,7 @@ pub mod libraries;
 pub mod library_table;
 pub mod marker;
 pub mod mig;
+pub mod mig_uuids;
 pub mod modules;
 pub mod mps;
 pub mod nodes;
@@ -29,6 +31,7 @@ pub mod params;
 pub mod profile;
 pub mod requirements;
 pub mod select;
+pub mod smi;
 pub mod toolkit_config;
 pub mod trouble;
 pub mod wish;
@@ -188,7 +191,8 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         Selection::None => Vec::new(),
         _ => gpus::read(host)?,
     };
-    let selected = select::select(&wish.devices, &gpus, host, &version, &mut plan.notes)
+    let uuids = mig_uuids::find(&wish.devices, &gpus, host, config, &version)?;
+    let selected = select::select(&wish.devices, &gpus, &uuids, host, &version, &mut plan.notes)
         .map_err(|error| trouble::better(error, host))?;
     let selected = trouble::answering(selected, &wish.devices, host, &mut plan.notes)?;
     plan.grants.extend(selected.iter().map(|one| Grant {

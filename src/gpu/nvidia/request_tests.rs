@@ -204,3 +204,37 @@ fn a_daemon_of_the_multi_process_service_can_be_reached_where_it_was_put() {
     assert_eq!(pipes(&usual), [machine.at("root/tmp/nvidia-mps")]);
     assert_eq!((variable(&usual), usual.mounts.len()), (None, 0));
 }
+
+#[test]
+fn a_mig_uuid_without_anybody_who_knows_it_is_named_with_the_remedy() {
+    let machine = divided();
+    let id = "MIG-ffda444c-c706-57c6-98c9-67c441a0b109";
+    // The made-up program is none.
+    let error = visible(&machine, id).unwrap_err();
+    for part in [id, "cannot run", "nvidia-smi -L", "(0:1)"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    std::fs::remove_file(machine.at("root/usr/bin/nvidia-smi")).unwrap();
+    let error = visible(&machine, id).unwrap_err();
+    for part in [id, "there is none below", "binary-paths"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn the_beginning_of_a_uuid_must_leave_no_doubt() {
+    let machine = Machine::new();
+    machine.gpu(
+        "0000:25:00.0",
+        "GPU UUID: GPU-00000002-1000-0000-0000-000000000000\nDevice Minor: 1\n",
+    );
+    let error = visible(&machine, "GPU-00000002").unwrap_err();
+    assert!(error.contains("GPU-00000002-1000") && error.contains("0000:41:00.0"), "{error}");
+    assert!(!error.contains("0000:61:00.0"), "{error}");
+    assert_eq!(visible(&machine, "GPU-00000002-1").unwrap().grants[0].bus_id, "0000:25:00.0");
+    // A whole one is never the beginning of another.
+    let whole = "GPU-00000002-0000-0000-0000-000000000000";
+    assert_eq!(visible(&machine, whole).unwrap().grants[0].bus_id, "0000:41:00.0");
+    // In the id of a MIG device, a GPU is named in full.
+    assert!(visible(&machine, "MIG-GPU-00000002-1/1/0").is_err());
+}
