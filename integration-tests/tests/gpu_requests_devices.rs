@@ -241,9 +241,12 @@ fn drivers_beside_the_gpu_are_given_when_a_variable_says_enabled() {
             assert_eq!(nodes, expected, "{runtime:?} {variable}");
         }
     }
-    // Neither without a GPU, nor an error on a machine without them.
+    // With none as well, as in NVIDIA's toolkit, but not without a request.
     let none = ["NVIDIA_VISIBLE_DEVICES=none", "NVIDIA_GDRCOPY=enabled"];
-    assert_eq!(given(Runtime::native(), &host, &none), []);
+    assert_eq!(given(Runtime::native(), &host, &none), gated("gdrdrv").collect::<Vec<_>>());
+    let void = ["NVIDIA_VISIBLE_DEVICES=void", "NVIDIA_GDRCOPY=enabled"];
+    assert_eq!(given(Runtime::native(), &host, &void), []);
+    // No error on a machine without them.
     let (bare, _directory) = machine(&Layout::with_gpus(1), "");
     for (variable, _) in table {
         let nodes = given(Runtime::native(), &bare, &["NVIDIA_VISIBLE_DEVICES=0", variable]);

@@ -137,6 +137,21 @@ pub enum Error {
         /// The id as asked.
         id: String,
     },
+    /// A device for management that does not exist.
+    #[error("no device {device:?} of management.nvidia.com/gpu; there is only all")]
+    UnknownManagement {
+        /// The device.
+        device: String,
+    },
+    /// No nodes to manage GPUs with.
+    #[error(
+        "management.nvidia.com/gpu=all: {} has no device node of the NVIDIA driver; make them \
+         (nvidia-modprobe, or run nvidia-smi once)", directory.display()
+    )]
+    NoNodes {
+        /// Where they should be.
+        directory: PathBuf,
+    },
     /// A MIG device that does not exist.
     #[error("no MIG device {id:?} on GPU {gpu}; there is {present}")]
     UnknownMig {

@@ -16,7 +16,6 @@ use super::capabilities::Capabilities;
 use super::config::Config;
 use super::error::Error;
 use super::gpus::{self, Gpu};
-use super::select::AUTOMATIC;
 use super::smi::{self, Listed};
 use super::{driver, files, mig};
 use crate::gpu::request::Selection;
@@ -89,8 +88,7 @@ pub fn find(
     let Selection::Ids(ids) = devices else {
         return Ok(Places::new());
     };
-    let asked = ids.iter().map(|id| id.strip_prefix(AUTOMATIC).unwrap_or(id));
-    let asked: Vec<&str> = asked.filter(|id| is_uuid(id)).collect();
+    let asked: Vec<&str> = ids.iter().map(String::as_str).filter(|id| is_uuid(id)).collect();
     let Some(first) = asked.first() else {
         return Ok(Places::new());
     };

@@ -9,9 +9,6 @@ use crate::gpu::pci::Address;
 use crate::gpu::request::Selection;
 use crate::host::Host;
 
-/// The class of id that means "as if it stood in the variable alone".
-pub const AUTOMATIC: &str = "runtime.nvidia.com/gpu=";
-
 /// Boards that only drive a display and take no part in `all`.
 const DISPLAY_ONLY: [&str; 2] = ["DGX Display", "NVIDIA DGX Display"];
 
@@ -109,9 +106,8 @@ fn one<'a>(
     host: &Host,
     notes: &mut Vec<String>,
 ) -> Result<Selected<'a>, Error> {
-    let id = asked.strip_prefix(AUTOMATIC).unwrap_or(asked);
-    let Some(part) = MigId::parse(id) else {
-        let whole = whole(asked, id, gpus, host)?;
+    let Some(part) = MigId::parse(asked) else {
+        let whole = whole(asked, asked, gpus, host)?;
         if !mig::instances(host, whole.minor)?.is_empty() {
             notes.push(format!(
                 "GPU {asked:?} is divided into MIG devices, and the container may use none of \
@@ -121,7 +117,7 @@ fn one<'a>(
         }
         return Ok(whole);
     };
-    let place = uuids.get(&id.to_ascii_lowercase());
+    let place = uuids.get(&asked.to_ascii_lowercase());
     let part = place.map_or(part, |place| {
         let (gi, ci) = (place.gi, place.ci);
         MigId::Instance { gpu: &place.gpu, gi, ci }
