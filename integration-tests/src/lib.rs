@@ -25,6 +25,7 @@
 //! | `gpu_host` | a made-up NVIDIA machine in a directory |
 //! | `gpu_container` | a container that asks such a machine for GPUs |
 //! | `stub_driver` | a driver root of stub libraries and programs |
+//! | `stub_smi` | the same with an `nvidia-smi` that says what a test wants |
 //! | `systemd_machine` | a machine that systemd runs, with `systemd_machine.sh` |
 //! | `nvidia_packages` | Debian's packages of NVIDIA's own user space, as a driver root |
 //! | `images` | root file systems of other distributions |
@@ -57,6 +58,7 @@ pub mod nvidia_packages;
 pub mod podman;
 pub mod probe;
 pub mod stub_driver;
+pub mod stub_smi;
 pub mod systemd_machine;
 pub mod terminal;
 

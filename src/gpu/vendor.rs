@@ -44,6 +44,11 @@ pub trait Vendor: Sync {
     /// The CDI kind whose devices gpurun can give without a CDI file.
     fn kind(&self) -> &'static str;
 
+    /// Further such kinds, for other uses of the vendor's devices.
+    fn other_kinds(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The vendor's devices on this machine, in the order of their indexes; none where its driver
     /// is not loaded.
     fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError>;
@@ -60,6 +65,16 @@ pub trait Vendor: Sync {
 
     /// The wish for these devices of [`Vendor::kind`], by the names that they have in CDI files.
     fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError>;
+
+    /// The same for devices of one of [`Vendor::other_kinds`].
+    fn native_of(
+        &self,
+        _kind: &'static str,
+        devices: Vec<String>,
+        asked: &Asked<'_>,
+    ) -> Result<Box<dyn Wish>, GpuError> {
+        self.native(devices, asked)
+    }
 }
 
 /// One vendor's part of a request.

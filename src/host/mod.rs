@@ -5,10 +5,12 @@
 //! point elsewhere. What does not: what the bytes mean to a vendor (`crate::gpu`), and anything
 //! of a container's rootfs (`crate::init::root`).
 
+pub mod cache;
 pub mod config;
 pub mod elf;
 pub mod modules;
 pub mod predecessor;
+pub mod program;
 pub mod tree;
 
 #[cfg(test)]
@@ -16,6 +18,7 @@ pub(crate) mod testing;
 
 use std::path::{Path, PathBuf};
 
+pub use cache::Cache;
 pub use config::{ConfigError, Settings};
 pub use modules::Modules;
 pub use tree::{HostError, Status, Tree};
@@ -34,6 +37,8 @@ pub struct Host {
     pub dev: Tree,
     /// How kernel modules are loaded.
     pub modules: Modules,
+    /// Where answers of the machine's programs are kept; `None`: nowhere.
+    pub cache: Option<Cache>,
 }
 
 impl Host {
@@ -44,7 +49,13 @@ impl Host {
         let sys = section.absolute_path("sys")?;
         let dev = section.absolute_path("dev")?;
         let modprobe = section.absolute_path("modprobe")?;
+        let cache = section.absolute_path("cache")?;
         section.finish()?;
+        let cache = match (cache, &proc) {
+            (Some(own), _) => Some(Cache::at(own)),
+            (None, None) => Cache::usual(),
+            (None, Some(_)) => None,
+        };
         // The modules of this machine have nothing to do with another one's list of devices.
         let modules = match proc.is_none() || modprobe.is_some() {
             true => Modules::find(modprobe),
@@ -52,10 +63,11 @@ impl Host {
         };
         let or = |path: Option<PathBuf>, default: &str| path.unwrap_or_else(|| default.into());
         let host = Self::at(or(proc, "/proc"), or(sys, "/sys"), or(dev, "/dev"))?;
-        Ok(Self { modules, ..host })
+        Ok(Self { modules, cache, ..host })
     }
 
-    /// Opens the trees at these directories; no module is loaded for them.
+    /// Opens the trees at these directories; no module is loaded for them, and nothing is
+    /// kept.
     pub fn at(
         proc: impl AsRef<Path>,
         sys: impl AsRef<Path>,
@@ -66,6 +78,7 @@ impl Host {
             sys: Tree::open(sys.as_ref())?,
             dev: Tree::open(dev.as_ref())?,
             modules: Modules::None,
+            cache: None,
         })
     }
 }

@@ -89,6 +89,11 @@ impl Tree {
         &self.path
     }
 
+    /// The directory itself, opened with `O_PATH`.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
     /// The path on the machine of `relative`, links not resolved.
     pub fn at(&self, relative: impl AsRef<Path>) -> PathBuf {
         let relative = relative.as_ref();

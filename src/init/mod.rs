@@ -15,6 +15,7 @@ pub mod gpu;
 pub mod handover;
 pub mod hooks;
 pub mod journal;
+pub mod label;
 pub mod mountinfo;
 pub mod namespaces;
 pub mod program;

@@ -142,6 +142,7 @@ impl Init<'_> {
                     .unwrap_or(false),
                 readonly_paths: list(linux.and_then(|linux| linux.readonly_paths().as_deref())),
                 masked_paths: list(linux.and_then(|linux| linux.masked_paths().as_deref())),
+                label: linux.and_then(|linux| linux.mount_label().as_deref()),
             },
         )?;
         drop(writable);
@@ -225,7 +226,7 @@ impl Init<'_> {
             rootfs::create_devices(&root, devices, planned, context.userns, &mut self.journal)?;
         }
         if let Some(plan) = self.plan {
-            gpu::apply(plan, &root, &mut self.journal)?;
+            gpu::apply(plan, &root, context.label, &mut self.journal)?;
         }
         // The directory that the program starts in, where the image lacks it. It stays.
         root.ensure_dir(&self.program.cwd, &mut Journal::none()).with_context(|| {

@@ -84,7 +84,7 @@ impl Stage<'_> {
             rootfs::create_devices(&root, devices, planned, false, journal)?;
         }
         if let Some(plan) = self.plan {
-            gpu::apply(plan, &root, journal)?;
+            gpu::apply(plan, &root, context.label, journal)?;
         }
         self.lay_out(&root, bare)
     }

@@ -1,8 +1,12 @@
 //! Calls that act on processes.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::errno::Errno;
+use rustix::process::{Signal, chroot, fchdir, set_parent_process_death_signal};
 
 /// kill(2) with a number that nix has no name for (real-time signals).
 ///
@@ -11,6 +15,24 @@ use nix::errno::Errno;
 pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill(2) takes two numbers and touches no memory.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Lets `command` start alone: in a process group of its own, without any descriptor of the caller
+/// but 0 to 2, with `root` as its root and working directory where one is given, and killed when
+/// the calling thread ends. What fails of this is the error of the command's `spawn`.
+pub fn isolate(command: &mut Command, root: Option<OwnedFd>) {
+    let prepare = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if let Some(root) = &root {
+            fchdir(root)?;
+            chroot(".")?;
+        }
+        super::fd::close_on_exec_from(3)
+    };
+    command.process_group(0);
+    // SAFETY: the closure runs between fork and exec. It makes system calls and nothing else:
+    // no allocation, no lock, no memory of another thread.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Whether this process is in a user namespace that has not all ids: somebody's root, not the

@@ -53,7 +53,7 @@ impl CdiWish {
         let injected: Vec<&str> = VENDORS
             .iter()
             .filter(|vendor| vendor.is_injected(asked))
-            .map(|vendor| vendor.kind())
+            .flat_map(|vendor| [vendor.kind()].into_iter().chain(vendor.other_kinds().to_vec()))
             .collect();
         let names: Vec<_> =
             names.into_iter().filter(|name| !injected.contains(&name.kind.as_str())).collect();
@@ -74,11 +74,19 @@ impl CdiWish {
     ) -> Result<Self, GpuError> {
         let mut native = Vec::new();
         for vendor in VENDORS {
-            let kind = vendor.kind();
-            let of_kind = names.iter().filter(|name| name.kind == kind);
-            let devices: Vec<String> = of_kind.map(|name| name.device.clone()).collect();
+            let of = |kind: &str| -> Vec<String> {
+                let of_kind = names.iter().filter(|name| name.kind == kind);
+                of_kind.map(|name| name.device.clone()).collect()
+            };
+            let devices = of(vendor.kind());
             if !devices.is_empty() {
-                native.push((kind, vendor.native(devices, asked)?));
+                native.push((vendor.kind(), vendor.native(devices, asked)?));
+            }
+            for kind in vendor.other_kinds() {
+                let devices = of(kind);
+                if !devices.is_empty() {
+                    native.push((*kind, vendor.native_of(kind, devices, asked)?));
+                }
             }
         }
         let (uid, gid) = asked.user();

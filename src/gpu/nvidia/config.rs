@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::capabilities::Capabilities;
-use super::toolkit_config;
+use super::{policy, toolkit_config};
 use crate::host::{ConfigError, Settings};
 
 /// The table's name.
@@ -37,6 +37,8 @@ pub struct Config {
     pub accept_unprivileged: bool,
     /// Whether mounts below `/var/run/nvidia-container-devices` name devices.
     pub accept_mounts: bool,
+    /// The namespaces of Kubernetes whose containers may ask for all GPUs by a variable.
+    pub trusted_namespaces: Vec<String>,
     /// Variables that take the place of `NVIDIA_VISIBLE_DEVICES` where one of them is set.
     pub swarm_resource: Vec<String>,
     /// Whether IMEX channels are given to those who ask for them.
@@ -98,6 +100,12 @@ impl Config {
             accept_mounts: section
                 .boolean("accept-nvidia-visible-devices-as-volume-mounts")?
                 .unwrap_or(false),
+            trusted_namespaces: section
+                .strings(policy::NAMESPACES_KEY)?
+                .unwrap_or_else(|| policy::NAMESPACES.to_vec())
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             swarm_resource,
             imex_channels: !section.boolean("ignore-imex-channel-requests")?.unwrap_or(false),
             unmet,

@@ -88,15 +88,69 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
-    /// A MIG device by an id that only NVML knows.
-    #[error(
-        "GPU id {id:?}: only NVML knows the UUIDs of MIG devices, and gpurun does not load it; \
-         name the MIG device by its index on its GPU (0:1) or as MIG-GPU-<uuid>/<gi>/<ci> \
-         (nvidia-smi lists the ids)"
-    )]
-    MigUuid {
+    /// The beginning of more than one UUID.
+    #[error("GPU id {id:?} is the beginning of several UUIDs: {candidates}; write more of it")]
+    AmbiguousUuid {
         /// The id as asked.
         id: String,
+        /// The GPUs that it can be.
+        candidates: String,
+    },
+    /// A UUID that no MIG device has.
+    #[error("no MIG device {id:?} on this machine; {present}")]
+    UnknownMigUuid {
+        /// The id as asked.
+        id: String,
+        /// What there is.
+        present: String,
+    },
+    /// Nobody to ask for the UUID of a MIG device.
+    #[error(
+        "GPU id {id:?}: only the driver's nvidia-smi knows the UUIDs of MIG devices, and there is \
+         none below {}; install it, set binary-paths in the [nvidia] table of gpurun's \
+         configuration file, or name the MIG device by its index on its GPU (0:1)", root.display()
+    )]
+    NoSmi {
+        /// The id as asked.
+        id: String,
+        /// The driver's root.
+        root: PathBuf,
+    },
+    /// No answer about the UUID of a MIG device.
+    #[error(
+        "GPU id {id:?}: only the driver's nvidia-smi knows the UUIDs of MIG devices, and {reason}; \
+         see whether it works when it is run by hand, or name the MIG device by its index on its \
+         GPU (0:1)"
+    )]
+    Smi {
+        /// The id as asked.
+        id: String,
+        /// Why not.
+        reason: String,
+    },
+    /// nvidia-smi and `/proc` disagree.
+    #[error(
+        "GPU id {id:?}: nvidia-smi lists other MIG devices than /proc/driver/nvidia/capabilities \
+         has; MIG is being configured right now, or one of both is stale: try again"
+    )]
+    MigChanged {
+        /// The id as asked.
+        id: String,
+    },
+    /// A device for management that does not exist.
+    #[error("no device {device:?} of management.nvidia.com/gpu; there is only all")]
+    UnknownManagement {
+        /// The device.
+        device: String,
+    },
+    /// No nodes to manage GPUs with.
+    #[error(
+        "management.nvidia.com/gpu=all: {} has no device node of the NVIDIA driver; make them \
+         (nvidia-modprobe, or run nvidia-smi once)", directory.display()
+    )]
+    NoNodes {
+        /// Where they should be.
+        directory: PathBuf,
     },
     /// A MIG device that does not exist.
     #[error("no MIG device {id:?} on GPU {gpu}; there is {present}")]

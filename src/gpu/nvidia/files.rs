@@ -10,7 +10,7 @@ use super::driver::Driver;
 use super::error::Error;
 use crate::gpu::plan::{FileKind, FileMount, Place, Plan};
 use crate::host::tree::{Directory, Found};
-use crate::host::{Host, HostError};
+use crate::host::{Host, HostError, Tree};
 
 const UTILITY: Capabilities = Capabilities::UTILITY;
 const COMPUTE: Capabilities = Capabilities::COMPUTE;
@@ -106,30 +106,59 @@ fn programs(
     config: &Config,
     plan: &mut Plan,
 ) -> Result<(), HostError> {
-    // Most of the places do not exist, and some are links to another: each real one once.
+    let directories = program_directories(&driver.tree, config)?;
+    for (name, capability) in PROGRAMS.iter().filter(|(_, set)| set.any(wanted)) {
+        if let Some((_, found)) = program_in(&driver.tree, &directories, name)? {
+            let destination = Path::new("/usr/bin").join(name);
+            plan.files.push(file(found, destination, FileKind::Binary, *capability, wanted));
+        }
+    }
+    Ok(())
+}
+
+/// A program of the driver: its path below the root and what is there. `None`: there is none.
+pub fn program(
+    tree: &Tree,
+    name: &str,
+    config: &Config,
+) -> Result<Option<(PathBuf, Found)>, HostError> {
+    program_in(tree, &program_directories(tree, config)?, name)
+}
+
+/// The directories with programs, each real one once: most of the places do not exist, and some
+/// are links to another.
+fn program_directories<'a>(
+    tree: &Tree,
+    config: &'a Config,
+) -> Result<Vec<(&'a Path, Directory)>, HostError> {
     let own = config.binary_paths.iter().map(PathBuf::as_path);
     let mut directories: Vec<(&Path, Directory)> = Vec::new();
     for place in own.chain(PROGRAM_DIRECTORIES.iter().map(Path::new)) {
-        let Some(directory) = driver.tree.directory(place)? else {
+        let Some(directory) = tree.directory(place)? else {
             continue;
         };
         if directories.iter().all(|(_, known)| known.path() != directory.path()) {
             directories.push((place, directory));
         }
     }
-    for (name, capability) in PROGRAMS.iter().filter(|(_, set)| set.any(wanted)) {
-        for (place, _) in directories.iter().filter(|(_, directory)| directory.has(name)) {
-            let Some(found) = driver.tree.find(place.join(name))? else {
-                continue;
-            };
-            if found.status.kind == FileType::RegularFile && found.status.mode & 0o111 != 0 {
-                let destination = Path::new("/usr/bin").join(name);
-                plan.files.push(file(found, destination, FileKind::Binary, *capability, wanted));
-                break;
-            }
+    Ok(directories)
+}
+
+fn program_in(
+    tree: &Tree,
+    directories: &[(&Path, Directory)],
+    name: &str,
+) -> Result<Option<(PathBuf, Found)>, HostError> {
+    for (place, _) in directories.iter().filter(|(_, directory)| directory.has(name)) {
+        let path = place.join(name);
+        let Some(found) = tree.find(&path)? else {
+            continue;
+        };
+        if found.status.kind == FileType::RegularFile && found.status.mode & 0o111 != 0 {
+            return Ok(Some((path, found)));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The firmware of the GPU's system processor, which the driver's programs load by this path.

@@ -122,14 +122,28 @@ fn parse(directory: String, address: Address, text: &str) -> Gpu {
     gpu
 }
 
-/// `GPU-` and five groups of 8, 4, 4, 4 and 12 hexadecimal digits. An uninitialised GPU has
-/// question marks there.
+/// `GPU-` and a UUID. An uninitialised GPU has question marks there.
 pub fn is_uuid(text: &str) -> bool {
-    let Some((prefix, digits)) = text.split_at_checked(4) else {
-        return false;
-    };
-    let groups = digits.split('-').map(str::len);
-    prefix.eq_ignore_ascii_case("GPU-")
-        && groups.eq([8, 4, 4, 4, 12])
-        && digits.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+    after_prefix(text).is_some_and(is_bare_uuid)
+}
+
+/// Whether it can be the beginning of a UUID: `GPU-` and at least one digit.
+pub fn is_uuid_prefix(text: &str) -> bool {
+    after_prefix(text).is_some_and(|digits| {
+        digits.starts_with(|c: char| c.is_ascii_hexdigit()) && digits.bytes().all(is_in_uuid)
+    })
+}
+
+/// Five groups of 8, 4, 4, 4 and 12 hexadecimal digits.
+pub fn is_bare_uuid(text: &str) -> bool {
+    text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text.bytes().all(is_in_uuid)
+}
+
+fn after_prefix(text: &str) -> Option<&str> {
+    let (prefix, digits) = text.split_at_checked(4)?;
+    prefix.eq_ignore_ascii_case("GPU-").then_some(digits)
+}
+
+fn is_in_uuid(byte: u8) -> bool {
+    byte == b'-' || byte.is_ascii_hexdigit()
 }

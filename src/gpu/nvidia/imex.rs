@@ -9,7 +9,7 @@ use crate::gpu::request::Selection;
 use crate::host::Host;
 
 /// The directory of the nodes, below `/dev`, which is also the name of their major number.
-const DIRECTORY: &str = "nvidia-caps-imex-channels";
+pub const DIRECTORY: &str = "nvidia-caps-imex-channels";
 
 /// The highest channel.
 const LAST: u32 = (1 << 20) - 1;

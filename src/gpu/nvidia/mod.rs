@@ -2,7 +2,8 @@
 //!
 //! What belongs here: everything that knows NVIDIA's names and numbers. NVML is not used: what it
 //! would say stands in `/proc/driver/nvidia`, in `/sys` and in the ELF files, and reading those
-//! neither wakes a GPU up nor loads a library.
+//! neither wakes a GPU up nor loads a library. The one exception is a MIG device that is named by
+//! its UUID ([`mig_uuids`]).
 
 pub mod capabilities;
 pub mod caps;
@@ -20,15 +21,19 @@ pub mod inventory;
 pub mod kernel;
 pub mod libraries;
 pub mod library_table;
+pub mod management;
 pub mod marker;
 pub mod mig;
+pub mod mig_uuids;
 pub mod modules;
 pub mod mps;
 pub mod nodes;
 pub mod params;
+pub mod policy;
 pub mod profile;
 pub mod requirements;
 pub mod select;
+pub mod smi;
 pub mod toolkit_config;
 pub mod trouble;
 pub mod wish;
@@ -51,7 +56,8 @@ pub use error::Error;
 
 use self::capabilities::Capabilities;
 use self::config::{Config, Unmet};
-use self::wish::{DEVICES_VARIABLE, NvidiaWish};
+use self::management::ManagementWish;
+use self::wish::{AUTOMATIC_KIND, DEVICES_VARIABLE, NvidiaWish};
 use super::absorb::Substitute;
 use super::cdi::wish::CdiWish;
 use super::compatibility;
@@ -119,8 +125,25 @@ impl Vendor for Nvidia {
         asked.variable(DEVICES_VARIABLE).is_some_and(wish::is_void)
     }
 
+    fn other_kinds(&self) -> &'static [&'static str] {
+        &[AUTOMATIC_KIND, management::KIND]
+    }
+
     fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError> {
         Ok(Box::new(NvidiaWish::named(&devices, asked)?))
+    }
+
+    fn native_of(
+        &self,
+        kind: &'static str,
+        devices: Vec<String>,
+        asked: &Asked<'_>,
+    ) -> Result<Box<dyn Wish>, GpuError> {
+        let wish = NvidiaWish::named(&devices, asked)?;
+        Ok(match kind {
+            management::KIND => Box::new(ManagementWish::new(&devices, wish)?),
+            _ => Box::new(wish),
+        })
     }
 }
 
@@ -167,14 +190,9 @@ impl NvidiaWish {
     /// Whether the policy turns the wish down; noted then.
     fn is_refused(&self, config: &Config, plan: &mut Plan) -> bool {
         plan.notes.extend(self.notes.iter().cloned());
-        let is_refused = self.from_variables && !self.privileged && !config.accept_unprivileged;
-        if is_refused {
-            plan.notes.push(format!(
-                "{}: ignored, because the container is not privileged and \
-                 accept-nvidia-visible-devices-envvar-when-unprivileged is false",
-                self.source
-            ));
-        }
+        let reason = policy::refusal(self, config);
+        let is_refused = reason.is_some();
+        plan.notes.extend(reason);
         is_refused
     }
 }
@@ -188,7 +206,8 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         Selection::None => Vec::new(),
         _ => gpus::read(host)?,
     };
-    let selected = select::select(&wish.devices, &gpus, host, &version, &mut plan.notes)
+    let uuids = mig_uuids::find(&wish.devices, &gpus, host, config, &version)?;
+    let selected = select::select(&wish.devices, &gpus, &uuids, host, &version, &mut plan.notes)
         .map_err(|error| trouble::better(error, host))?;
     let selected = trouble::answering(selected, &wish.devices, host, &mut plan.notes)?;
     plan.grants.extend(selected.iter().map(|one| Grant {
@@ -213,48 +232,24 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     if let Some(channels) = imex::counted(wish, config, plan) {
         imex::add(host, &channels, plan)?;
     }
-    if wish.devices != Selection::None {
-        for feature in &wish.besides.features {
-            gated::add(host, &Tree::open(&config.driver_root)?, *feature, plan)?;
-        }
+    for feature in &wish.besides.features {
+        gated::add(host, &Tree::open(&config.driver_root)?, *feature, plan)?;
     }
     if config.additional_gids {
-        let gids: Vec<u32> =
-            plan.devices.iter().skip(first_node).filter_map(nodes::group_needed).collect();
-        for gid in gids {
-            if !plan.gids.contains(&gid) {
-                plan.gids.push(gid);
-            }
-        }
+        nodes::add_groups(first_node, plan);
     }
 
-    if wanted.any(Capabilities::COMPUTE) {
-        plan.compatibility = Some(Compatibility {
-            directory: compatibility::DIRECTORY.into(),
-            host_driver: Some(version.clone()),
-            host_cuda: None,
-        });
-    }
     if wanted.any(Capabilities::GRAPHICS.or(Capabilities::DISPLAY)) {
         profile::add(&selected.iter().map(|one| one.minor).collect::<Vec<_>>(), plan);
     }
-    let mut cuda = None;
-    if !wanted.is_empty() {
-        let root = Tree::open(&config.driver_root)?;
-        let driver = driver::locate(root, &version, wanted, config)?;
-        libraries::add(&driver, wanted, plan)?;
-        files::add(&driver, host, wanted, config, plan)?;
+    let driver = user_space(wish, wanted, &version, config, host, plan)?;
+    if driver.is_some() {
         let has_firmware = plan.files.iter().any(|file| file.why == files::FIRMWARE);
         plan.notes.extend(trouble::firmware_note(has_firmware, &selected, host));
-        xorg::add(&driver, wanted, plan)?;
-        if wanted.any(Capabilities::COMPUTE) {
-            mps::add(&driver.tree, config, wish.besides.names_mps_pipes, plan)?;
-        }
-        if requirements::need_cuda(&wish.besides.requirements) {
-            cuda = cuda_version(&driver);
-        }
     }
     if config.unmet != Unmet::Ignored {
+        let needs_cuda = requirements::need_cuda(&wish.besides.requirements);
+        let cuda = driver.as_ref().filter(|_| needs_cuda).and_then(cuda_version);
         let machine = requirements::Machine { driver: version, cuda };
         requirements::check(&wish.besides.requirements, &machine, config.unmet, plan)?;
     }
@@ -264,6 +259,33 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     // second NVIDIA runtime or hook that sees this environment from giving the GPUs once more.
     plan.env.push((DEVICES_VARIABLE.to_owned(), "void".to_owned()));
     Ok(())
+}
+
+/// Adds the driver's libraries, programs and other files. `None`: the container wants none.
+fn user_space(
+    wish: &NvidiaWish,
+    wanted: Capabilities,
+    version: &str,
+    config: &Config,
+    host: &Host,
+    plan: &mut Plan,
+) -> Result<Option<driver::Driver>, Error> {
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let driver = driver::locate(Tree::open(&config.driver_root)?, version, wanted, config)?;
+    libraries::add(&driver, wanted, plan)?;
+    files::add(&driver, host, wanted, config, plan)?;
+    xorg::add(&driver, wanted, plan)?;
+    if wanted.any(Capabilities::COMPUTE) {
+        mps::add(&driver.tree, config, wish.besides.names_mps_pipes, plan)?;
+        plan.compatibility = Some(Compatibility {
+            directory: compatibility::DIRECTORY.into(),
+            host_driver: Some(version.to_owned()),
+            host_cuda: None,
+        });
+    }
+    Ok(Some(driver))
 }
 
 /// The version of CUDA that the driver's libcuda names in its ELF note, which not every one has.

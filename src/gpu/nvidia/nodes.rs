@@ -72,8 +72,18 @@ pub fn add(
     Ok(())
 }
 
+/// Adds the groups that open the plan's nodes from the `first` on to the container's user.
+pub fn add_groups(first: usize, plan: &mut Plan) {
+    let needed: Vec<u32> = plan.devices.iter().skip(first).filter_map(group_needed).collect();
+    for gid in needed {
+        if !plan.gids.contains(&gid) {
+            plan.gids.push(gid);
+        }
+    }
+}
+
 /// The group that a user must be in to open the node, if not everyone can.
-pub fn group_needed(node: &DeviceNode) -> Option<u32> {
+fn group_needed(node: &DeviceNode) -> Option<u32> {
     (node.gid != 0 && node.mode & 0o006 != 0o006).then_some(node.gid)
 }
 

@@ -204,3 +204,91 @@ fn a_daemon_of_the_multi_process_service_can_be_reached_where_it_was_put() {
     assert_eq!(pipes(&usual), [machine.at("root/tmp/nvidia-mps")]);
     assert_eq!((variable(&usual), usual.mounts.len()), (None, 0));
 }
+
+#[test]
+fn a_mig_uuid_without_anybody_who_knows_it_is_named_with_the_remedy() {
+    let machine = divided();
+    let id = "MIG-ffda444c-c706-57c6-98c9-67c441a0b109";
+    // The made-up program is none.
+    let error = visible(&machine, id).unwrap_err();
+    for part in [id, "cannot run", "nvidia-smi -L", "(0:1)"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    std::fs::remove_file(machine.at("root/usr/bin/nvidia-smi")).unwrap();
+    let error = visible(&machine, id).unwrap_err();
+    for part in [id, "there is none below", "binary-paths"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn the_beginning_of_a_uuid_must_leave_no_doubt() {
+    let machine = Machine::new();
+    machine.gpu(
+        "0000:25:00.0",
+        "GPU UUID: GPU-00000002-1000-0000-0000-000000000000\nDevice Minor: 1\n",
+    );
+    let error = visible(&machine, "GPU-00000002").unwrap_err();
+    assert!(error.contains("GPU-00000002-1000") && error.contains("0000:41:00.0"), "{error}");
+    assert!(!error.contains("0000:61:00.0"), "{error}");
+    assert_eq!(visible(&machine, "GPU-00000002-1").unwrap().grants[0].bus_id, "0000:25:00.0");
+    // A whole one is never the beginning of another.
+    let whole = "GPU-00000002-0000-0000-0000-000000000000";
+    assert_eq!(visible(&machine, whole).unwrap().grants[0].bus_id, "0000:41:00.0");
+    // In the id of a MIG device, a GPU is named in full.
+    assert!(visible(&machine, "MIG-GPU-00000002-1/1/0").is_err());
+}
+
+#[test]
+fn management_gives_every_node_of_the_driver_and_hides_nothing() {
+    let machine = Machine::new();
+    let more = "[cdi]\nspec-dirs = []";
+    let plan = |device: &str| {
+        let spec = serde_json::from_value(serde_json::json!({
+            "ociVersion": "1.0.2",
+            "annotations": {"cdi.k8s.io/x": format!("management.nvidia.com/gpu={device}")},
+            "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": []}
+        }))
+        .unwrap();
+        let settings = machine.settings(more);
+        let request = Request::read(&spec, Some(&settings))?;
+        resolve(&request, vec![], &spec, &settings, &machine.host())
+    };
+    let error = plan("all").unwrap_err().to_string();
+    assert!(error.contains("has no device node of the NVIDIA driver"), "{error}");
+    let error = plan("0").unwrap_err().to_string();
+    assert!(error.contains("no device \"0\" of management.nvidia.com/gpu"), "{error}");
+    for (path, major, minor) in [
+        ("nvidiactl", 195, 255),
+        ("nvidia0", 195, 0),
+        ("nvidia-uvm", 511, 0),
+        ("nvidia-fs0", 506, 0),
+        ("nvidia-nvswitchctl", 504, 255),
+        ("nvidia-caps/nvidia-cap1", 510, 1),
+        ("nvidia-caps-imex-channels/channel3", 507, 3),
+        ("dri/card0", 226, 0),
+    ] {
+        if !machine.files.node(&format!("dev/{path}"), major, minor, 0o600) {
+            println!("skipped: mknod is not allowed here");
+            return;
+        }
+    }
+    machine.files.write("dev/nvidia-no-device", "x");
+    let plan = plan("all").unwrap();
+    let nodes: Vec<String> =
+        plan.devices.iter().map(|node| node.destination.display().to_string()).collect();
+    assert_eq!(
+        nodes,
+        [
+            "/dev/nvidia-uvm",
+            "/dev/nvidia0",
+            "/dev/nvidiactl",
+            "/dev/nvidia-caps/nvidia-cap1",
+            "/dev/nvidia-caps-imex-channels/channel3",
+        ]
+    );
+    assert!(plan.masks.is_empty() && plan.filters.is_empty());
+    assert!(plan.files.iter().any(|file| file.source.ends_with("nvidia-smi")));
+    assert_eq!(plan.env, [("NVIDIA_VISIBLE_DEVICES".to_owned(), "void".to_owned())]);
+    assert_eq!(plan.grants.len(), 4);
+}

@@ -4,12 +4,10 @@ use super::error::Error;
 use super::gpus::{self, Gpu};
 use super::marker;
 use super::mig::{self, Instance};
+use super::mig_uuids::Places;
 use crate::gpu::pci::Address;
 use crate::gpu::request::Selection;
 use crate::host::Host;
-
-/// The class of id that means "as if it stood in the variable alone".
-const AUTOMATIC: &str = "runtime.nvidia.com/gpu=";
 
 /// Boards that only drive a display and take no part in `all`.
 const DISPLAY_ONLY: [&str; 2] = ["DGX Display", "NVIDIA DGX Display"];
@@ -29,10 +27,12 @@ pub struct Selected<'a> {
     pub asked_as: String,
 }
 
-/// Finds the GPUs, each once, in the order of the request. `version` is for the error.
+/// Finds the GPUs, each once, in the order of the request. `uuids` has the MIG devices that it
+/// names by UUID; `version` is for the error.
 pub fn select<'a>(
     devices: &Selection,
     gpus: &'a [Gpu],
+    uuids: &Places,
     host: &Host,
     version: &str,
     notes: &mut Vec<String>,
@@ -50,7 +50,7 @@ pub fn select<'a>(
         Selection::Ids(ids) => {
             let mut selected: Vec<Selected<'a>> = Vec::new();
             for id in ids {
-                let one = one(id, gpus, host, notes)?;
+                let one = one(id, gpus, uuids, host, notes)?;
                 let same = |known: &Selected<'_>| {
                     known.gpu.address == one.gpu.address && known.mig == one.mig
                 };
@@ -102,12 +102,12 @@ fn every<'a>(
 fn one<'a>(
     asked: &str,
     gpus: &'a [Gpu],
+    uuids: &Places,
     host: &Host,
     notes: &mut Vec<String>,
 ) -> Result<Selected<'a>, Error> {
-    let id = asked.strip_prefix(AUTOMATIC).unwrap_or(asked);
-    let Some(part) = MigId::parse(id) else {
-        let whole = whole(asked, id, gpus, host)?;
+    let Some(part) = MigId::parse(asked) else {
+        let whole = whole(asked, asked, gpus, host)?;
         if !mig::instances(host, whole.minor)?.is_empty() {
             notes.push(format!(
                 "GPU {asked:?} is divided into MIG devices, and the container may use none of \
@@ -117,7 +117,18 @@ fn one<'a>(
         }
         return Ok(whole);
     };
-    let gpu = part.gpu().ok_or_else(|| Error::MigUuid { id: asked.to_owned() })?;
+    let place = uuids.get(&asked.to_ascii_lowercase());
+    let part = place.map_or(part, |place| {
+        let (gi, ci) = (place.gi, place.ci);
+        MigId::Instance { gpu: &place.gpu, gi, ci }
+    });
+    let Some(gpu) = part.gpu() else {
+        return Err(Error::UnsupportedId {
+            id: asked.to_owned(),
+            reason: "this is no id of a MIG device, which are 0:1, MIG-<uuid> and \
+                     MIG-GPU-<uuid>/<gi>/<ci>",
+        });
+    };
     let whole = whole(asked, gpu, gpus, host)?;
     let instances = mig::instances(host, whole.minor)?;
     match instances.iter().find(|one| part.means(one)) {
@@ -140,7 +151,7 @@ enum MigId<'a> {
     Index { gpu: &'a str, index: u32 },
     /// `MIG-GPU-<uuid>/<gi>/<ci>`.
     Instance { gpu: &'a str, gi: u32, ci: u32 },
-    /// `MIG-…`, whatever follows.
+    /// `MIG-<uuid>`, or whatever else begins so.
     Uuid,
 }
 
@@ -190,6 +201,15 @@ fn whole<'a>(asked: &str, id: &str, gpus: &'a [Gpu], host: &Host) -> Result<Sele
     } else if gpus::is_uuid(id) {
         gpus.iter()
             .find(|gpu| gpu.uuid.as_deref().is_some_and(|uuid| uuid.eq_ignore_ascii_case(id)))
+    } else if gpus::is_uuid_prefix(id) {
+        let mut candidates = gpus.iter().filter(|gpu| begins(gpu, id));
+        let first = candidates.next();
+        if candidates.next().is_some() {
+            let named = gpus.iter().filter(|gpu| begins(gpu, id)).map(|gpu| format!("[{gpu}]"));
+            let candidates = named.collect::<Vec<_>>().join(" ");
+            return Err(Error::AmbiguousUuid { id: asked.to_owned(), candidates });
+        }
+        first
     } else if let Some(address) = Address::parse(id) {
         gpus.iter().find(|gpu| gpu.address == address)
     } else if id == marker::DIRECTORY {
@@ -218,6 +238,12 @@ fn whole<'a>(asked: &str, id: &str, gpus: &'a [Gpu], host: &Host) -> Result<Sele
     Ok(Selected { gpu, index, minor, mig: None, asked_as: asked.to_owned() })
 }
 
+/// Whether the GPU's UUID begins so.
+fn begins(gpu: &Gpu, id: &str) -> bool {
+    let start = gpu.uuid.as_deref().and_then(|uuid| uuid.get(..id.len()));
+    start.is_some_and(|start| start.eq_ignore_ascii_case(id))
+}
+
 /// A number without a sign.
 fn number(text: &str) -> Option<u32> {
     if text.starts_with('+') { None } else { text.parse().ok() }
@@ -225,7 +251,7 @@ fn number(text: &str) -> Option<u32> {
 
 fn unknown(asked: &str, gpus: &[Gpu]) -> Error {
     let present: Vec<String> = gpus.iter().map(|gpu| format!("[{gpu}]")).collect();
-    let hidden = gpus::is_uuid(asked) && gpus.iter().any(|gpu| gpu.uuid.is_none());
+    let hidden = gpus::is_uuid_prefix(asked) && gpus.iter().any(|gpu| gpu.uuid.is_none());
     Error::UnknownGpu {
         id: asked.to_owned(),
         present: present.join(" "),

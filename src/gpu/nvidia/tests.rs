@@ -85,6 +85,9 @@ fn every_form_of_id_gives_exactly_that_gpu() {
         "2",
         "GPU-00000002-0000-0000-0000-000000000000",
         "gpu-00000002-0000-0000-0000-000000000000",
+        "GPU-00000002",
+        "gpu-00000002-0",
+        "runtime.nvidia.com/gpu=GPU-00000002-0000",
         "00000000:41:00.0",
         "0000:41:00.0",
         "41:00.0",
@@ -141,13 +144,17 @@ fn an_unknown_id_is_named_with_what_exists() {
         "{error}"
     );
     assert!(error.contains("0000:61:00.0, NVIDIA A100"), "{error}");
-    for id in ["+1", "-1", "GPU-0", "ALL", "0000:99:00.0", "99999999999", "../../x", "\u{7f}"] {
+    for id in
+        ["+1", "-1", "GPU-", "GPU-1", "ALL", "0000:99:00.0", "99999999999", "../../x", "\u{7f}"]
+    {
         let error = failure(&machine, id);
         assert!(error.contains("no GPU") || error.contains("CDI"), "{id}: {error}");
     }
     for (id, part) in [
         ("0:1", "MIG"),
-        ("MIG-x", "MIG"),
+        ("MIG-x", "no id of a MIG device"),
+        ("MIG-ffda444c-c706-57c6-98c9-67c441a0b109", "no GPU is divided"),
+        ("GPU-0", "beginning of several UUIDs: [0: GPU-00000000-"),
         ("0,nvidia.com/gpu=0", "CDI"),
         ("example.com/gpu=0", "unresolvable CDI devices example.com/gpu=0"),
         ("nvidia.com/gpu=9", "no GPU \"9\""),

@@ -8,6 +8,7 @@ use super::marker::{self, Markers};
 use super::mps;
 use super::requirements::{self, Requirement};
 use crate::gpu::cdi::QualifiedName;
+use crate::gpu::pod::Pod;
 use crate::gpu::request::{Asked, Selection};
 
 /// The variable that names the GPUs.
@@ -21,8 +22,8 @@ const IMEX_VARIABLE: &str = "NVIDIA_IMEX_CHANNELS";
 const MIG_CONFIG_VARIABLE: &str = "NVIDIA_MIG_CONFIG_DEVICES";
 const MIG_MONITOR_VARIABLE: &str = "NVIDIA_MIG_MONITOR_DEVICES";
 
-/// The CDI kind of devices that are taken from the machine itself.
-const AUTOMATIC_KIND: &str = "runtime.nvidia.com/gpu";
+/// The CDI kind of devices that are taken from the machine itself, whatever CDI files say.
+pub const AUTOMATIC_KIND: &str = "runtime.nvidia.com/gpu";
 
 /// An NVIDIA request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct NvidiaWish {
     pub named_capabilities: bool,
     /// Whether the container is privileged.
     pub privileged: bool,
+    /// The pod of Kubernetes that the container belongs to.
+    pub pod: Option<Pod>,
     /// Whether it was found in variables, which an image can set as well as a user.
     pub from_variables: bool,
     /// Where it was found.
@@ -104,8 +107,8 @@ impl NvidiaWish {
             (devices, source, true)
         } else {
             let source = format!("mounts {}/{}", marker::DIRECTORY, markers.devices.join(","));
-            let Some(devices) = Selection::of_items(markers.devices.iter().map(String::as_str))
-            else {
+            let items = markers.devices.iter().map(String::as_str).map(plain);
+            let Some(devices) = Selection::of_items(items) else {
                 return Ok(None);
             };
             (devices, source, false)
@@ -124,10 +127,13 @@ impl NvidiaWish {
         if !set.is_empty() {
             let source = set.iter().map(named).collect::<Vec<_>>().join(" ");
             let items = set.iter().flat_map(|(_, value)| value.split(','));
-            return Some((Selection::of_items(items)?, source));
+            return Some((Selection::of_items(items.map(plain))?, source));
         }
         match asked.variable(DEVICES_VARIABLE) {
-            Some(value) => Some((Selection::parse(value)?, named(&(DEVICES_VARIABLE, value)))),
+            Some(value) => {
+                let items = value.split(',').map(plain);
+                Some((Selection::of_items(items)?, named(&(DEVICES_VARIABLE, value))))
+            }
             None if is_legacy(asked) => Some((
                 Selection::All,
                 format!("CUDA_VERSION without NVIDIA_REQUIRE_CUDA and {DEVICES_VARIABLE}"),
@@ -144,15 +150,13 @@ impl NvidiaWish {
         Self::of(devices, source, false, asked)
     }
 
-    /// The devices as CDI names; `None` when one of them is none, or asks by
-    /// `runtime.nvidia.com/gpu=` to be taken from the machine itself.
+    /// The devices as CDI names; `None` when one of them is none.
     pub fn qualified_names(&self) -> Option<Vec<QualifiedName>> {
         let Selection::Ids(ids) = &self.devices else {
             return None;
         };
         let names = ids.iter().map(|id| QualifiedName::parse(id).ok());
-        let names: Vec<_> = names.collect::<Option<_>>()?;
-        names.iter().all(|name| name.kind != AUTOMATIC_KIND).then_some(names)
+        names.collect()
     }
 
     fn of(
@@ -175,6 +179,7 @@ impl NvidiaWish {
             capabilities,
             named_capabilities: named,
             privileged: asked.is_privileged(),
+            pod: Pod::of(asked),
             from_variables,
             source,
             besides: Besides::default(),
@@ -223,6 +228,12 @@ impl Besides {
     }
 }
 
+/// The id without [`AUTOMATIC_KIND`], which asks for what the id alone asks for.
+fn plain(item: &str) -> &str {
+    let item = item.trim();
+    item.strip_prefix(AUTOMATIC_KIND).and_then(|rest| rest.strip_prefix('=')).unwrap_or(item)
+}
+
 /// Whether the image is older than the variables: it has CUDA and no requirement.
 fn is_legacy(asked: &Asked<'_>) -> bool {
     let set = |name| asked.variable(name).is_some_and(|value| !value.is_empty());
@@ -264,6 +275,16 @@ mod tests {
         let env = ["NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_VISIBLE_DEVICES=void"];
         assert_eq!(devices(&env), None);
         assert_eq!(devices(&["NVIDIA_VISIBLE_DEVICES_X=all"]), None);
+    }
+
+    #[test]
+    fn automatic_names_are_the_ids_alone() {
+        let of = |value: &str| devices(&[&format!("NVIDIA_VISIBLE_DEVICES={value}")]);
+        assert_eq!(of("runtime.nvidia.com/gpu=all"), Some(Selection::All));
+        assert_eq!(of("runtime.nvidia.com/gpu=none"), Some(Selection::None));
+        assert_eq!(of("runtime.nvidia.com/gpu=void"), None);
+        let two = Selection::Ids(vec!["0".to_owned(), "2:1".to_owned()]);
+        assert_eq!(of("runtime.nvidia.com/gpu=0, runtime.nvidia.com/gpu=2:1,0"), Some(two));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use rustix::mount::{
 use super::error::ApplyError;
 use super::files::attach_to;
 use super::generated;
+use crate::init::label;
 use crate::init::root::Root;
 use crate::sys::mount::{MountAttr, mount_setattr};
 
@@ -41,29 +42,33 @@ impl Cover {
     }
 }
 
-/// Covers the nearest existing directory above `path`.
+/// Covers the nearest existing directory above `path`, with this SELinux label.
 ///
 /// # Errors
 /// [`ApplyError::ReadOnly`] when that is the root itself, which cannot be covered;
 /// [`ApplyError::Cover`].
-pub(super) fn cover_parent(root: &Root, path: &Path) -> Result<Cover, ApplyError> {
+pub(super) fn cover_parent(
+    root: &Root,
+    path: &Path,
+    label: Option<&str>,
+) -> Result<Cover, ApplyError> {
     for dir in path.ancestors().skip(1).filter(|dir| dir.parent().is_some()) {
         let failed = |reason| ApplyError::Cover { path: dir.to_owned(), reason };
         if let Some(lower) = root.find(dir).map_err(failed)? {
-            let overlay = cover(&lower).map_err(failed)?;
+            let overlay = cover(&lower, label).map_err(failed)?;
             return Ok(Cover { overlay, path: dir.to_owned() });
         }
     }
     Err(ApplyError::ReadOnly { path: path.to_owned() })
 }
 
-fn cover(lower: &OwnedFd) -> io::Result<OwnedFd> {
+fn cover(lower: &OwnedFd, label: Option<&str>) -> io::Result<OwnedFd> {
     if has_mounts_below(lower)? {
         return Err(io::Error::other("other mounts are in it"));
     }
     let stat = fs::fstat(lower)?;
     let flags = mount_flags(lower)?;
-    let tmpfs = generated::tmpfs()?;
+    let tmpfs = generated::tmpfs(label)?;
     // The overlay's top directory has the upper one's owner and mode.
     fs::mkdirat(&tmpfs, "upper", Mode::from_raw_mode(0o700))?;
     fs::mkdirat(&tmpfs, "work", Mode::from_raw_mode(0o700))?;
@@ -78,6 +83,9 @@ fn cover(lower: &OwnedFd) -> io::Result<OwnedFd> {
     fsconfig_set_string(&context, "lowerdir", by_fd(lower, ""))?;
     fsconfig_set_string(&context, "upperdir", by_fd(&tmpfs, "/upper"))?;
     fsconfig_set_string(&context, "workdir", by_fd(&tmpfs, "/work"))?;
+    if let Some((name, label)) = label::parameter(label) {
+        fsconfig_set_string(&context, name, label)?;
+    }
     fsconfig_create(&context)?;
     let overlay = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
     attach_to(&overlay, &tmpfs)?;

@@ -12,12 +12,15 @@ use rustix::mount::{
 };
 
 use super::files::attach_to;
+use crate::init::label;
 use crate::init::root::Root;
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// Makes generated files, on one tmpfs for all of them where the kernel allows it.
 #[derive(Debug, Default)]
 pub(super) struct Generated {
+    /// The SELinux label of the files.
+    label: Option<String>,
     tmpfs: Option<OwnedFd>,
     count: u32,
     /// Do as on a kernel that cannot copy a detached mount.
@@ -26,6 +29,11 @@ pub(super) struct Generated {
 }
 
 impl Generated {
+    /// With this label (`linux.mountLabel`).
+    pub fn labelled(label: Option<&str>) -> Self {
+        Self { label: label.map(str::to_owned), ..Self::default() }
+    }
+
     /// A detached, read-only mount of a file with this content (mode 0444).
     pub fn file(&mut self, content: &[u8], root: &Root) -> io::Result<OwnedFd> {
         self.make(root, |tmpfs, name| {
@@ -56,7 +64,7 @@ impl Generated {
     ) -> io::Result<OwnedFd> {
         let tmpfs = match self.tmpfs.take() {
             Some(tmpfs) => tmpfs,
-            None => tmpfs()?,
+            None => tmpfs(self.label.as_deref())?,
         };
         self.count += 1;
         let name = self.count.to_string();
@@ -87,11 +95,13 @@ impl Generated {
     }
 }
 
-/// A detached tmpfs: nosuid, nodev, noexec, of at most 16 MiB.
-pub(super) fn tmpfs() -> io::Result<OwnedFd> {
+/// A detached tmpfs with this SELinux label: nosuid, nodev, noexec, of at most 16 MiB.
+pub(super) fn tmpfs(label: Option<&str>) -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "mode", "0755")?;
-    fsconfig_set_string(&context, "size", "16m")?;
+    let parameters = [("mode", "0755"), ("size", "16m")];
+    for (name, value) in parameters.into_iter().chain(label::parameter(label)) {
+        fsconfig_set_string(&context, name, value)?;
+    }
     fsconfig_create(&context)?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV

@@ -36,21 +36,27 @@ pub(in crate::init) use loader::CACHE;
 const MOST_COVERS: usize = 16;
 
 /// Carries out `plan` in the container whose root is `root`. What has to be created in the
-/// rootfs is noted in `journal` first, for [`crate::init::undo`].
+/// rootfs is noted in `journal` first, for [`crate::init::undo`]. `label` is `linux.mountLabel`, for
+/// what is made here and not bound.
 ///
 /// The caller's mount namespace must be the container's own, still with the host's files in it.
 ///
 /// # Errors
 /// [`ApplyError`]; the container cannot be started then, and the caller's mount namespace goes
 /// away with its mounts.
-pub fn apply(plan: &Plan, root: &Root, journal: &mut Journal) -> Result<(), ApplyError> {
+pub fn apply(
+    plan: &Plan,
+    root: &Root,
+    label: Option<&str>,
+    journal: &mut Journal,
+) -> Result<(), ApplyError> {
     let Plan { files, links, masks, filters, generated, libraries, compatibility, .. } = plan;
     let nothing = files.is_empty() && links.is_empty() && masks.is_empty() && filters.is_empty();
     if nothing && generated.is_empty() && libraries.is_empty() && compatibility.is_none() {
         return Ok(());
     }
     let destinations = Destinations::detect(root);
-    let mut content = Generated::default();
+    let mut content = Generated::labelled(label);
     let mut covers = Vec::new();
 
     // A read-only directory that lacks a mount point is covered by a writable one. That hides
@@ -63,7 +69,7 @@ pub fn apply(plan: &Plan, root: &Root, journal: &mut Journal) -> Result<(), Appl
         });
         match attempt {
             Err(ApplyError::ReadOnly { path }) if covers.len() < MOST_COVERS => {
-                covers.push(cover::cover_parent(root, &path)?);
+                covers.push(cover::cover_parent(root, &path, label)?);
             }
             other => break other?,
         }

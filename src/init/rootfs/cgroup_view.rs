@@ -14,6 +14,7 @@ use super::detached::{self, Blueprint};
 use super::error::Reason;
 use super::mounts::{Cause, OneMount};
 use super::{bind, target};
+use crate::init::label;
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// Where the container's cgroups are on the host.
@@ -78,7 +79,7 @@ fn unified(one: &mut OneMount<'_>, own: &Path, all: &Path) -> Result<OwnedFd, Ca
                 // An ordinary user's container without a cgroup of its own: nothing to show. The
                 // host's, which may show through a bind of /sys, stays covered (CVE-2023-25809).
                 Err(Cause::Source { reason, .. }) if reason.is(Errno::NOENT) => {
-                    one.attach(nothing()?, &target)
+                    one.attach(nothing(one.context.label)?, &target)
                 }
                 done => done,
             }
@@ -87,13 +88,18 @@ fn unified(one: &mut OneMount<'_>, own: &Path, all: &Path) -> Result<OwnedFd, Ca
     }
 }
 
+fn tmpfs_data(label: Option<&str>) -> Vec<String> {
+    ["mode=755".to_owned()].into_iter().chain(label::option(label)).collect()
+}
+
 /// An empty filesystem that stays so.
-fn nothing() -> Result<OwnedFd, Cause> {
+fn nothing(label: Option<&str>) -> Result<OwnedFd, Cause> {
+    let data = tmpfs_data(label);
     let safe = MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
     let empty = Blueprint {
         fstype: "tmpfs",
         source: Some("tmpfs".as_ref()),
-        data: &["mode=755"],
+        data: &data.iter().map(String::as_str).collect::<Vec<_>>(),
         attrs: safe | MOUNT_ATTR_RDONLY,
         superblock: 0,
     };
@@ -108,10 +114,11 @@ fn hybrid(one: &mut OneMount<'_>, hierarchies: &[Hierarchy]) -> Result<OwnedFd, 
 
     let safe = MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
     let readonly = one.options.attrs.set & MOUNT_ATTR_RDONLY;
+    let data = tmpfs_data(one.context.label);
     let tmpfs = Blueprint {
         fstype: "tmpfs",
         source: Some("tmpfs".as_ref()),
-        data: &["mode=755"],
+        data: &data.iter().map(String::as_str).collect::<Vec<_>>(),
         attrs: safe,
         superblock: 0,
     };

@@ -13,6 +13,7 @@ use rustix::process::fchdir;
 use super::detached::{Blueprint, classic_flags};
 use super::mounts::{Cause, OneMount};
 use super::{bind, copy_up, target};
+use crate::init::label;
 
 /// Filesystems whose superblock may be shared with other mounts or is the container's own: `ro`
 /// is a matter of the mount there. Everywhere else (a read-only disk) the superblock has to know.
@@ -44,12 +45,7 @@ pub fn mount(one: &mut OneMount<'_>, fstype: &str) -> Result<OwnedFd, Cause> {
     };
     target::check_proc(dest, target.as_fd(), fstype == "proc")?;
 
-    let context = match one.context.label {
-        Some(label) if !label.is_empty() && !UNLABELLED.contains(&fstype) => {
-            Some(format!("context={label}"))
-        }
-        _ => None,
-    };
+    let context = label::option(one.context.label).filter(|_| !UNLABELLED.contains(&fstype));
     let mut data: Vec<&str> = mode.iter().map(String::as_str).collect();
     data.extend(&one.options.data);
     data.extend(context.as_deref());

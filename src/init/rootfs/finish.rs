@@ -24,6 +24,8 @@ pub struct Finish<'a> {
     pub readonly_paths: &'a [String],
     /// `linux.maskedPaths`.
     pub masked_paths: &'a [String],
+    /// `linux.mountLabel`.
+    pub label: Option<&'a str>,
 }
 
 /// Why the filesystem could not be closed.
@@ -91,5 +93,5 @@ pub fn finish(root: &Root, spec: &Finish<'_>) -> Result<(), FinishError> {
             .map_err(|err| FinishError::Readonly { path: "/".into(), reason: err.into() })?;
     }
     masks::readonly(root, spec.readonly_paths)?;
-    masks::mask(root, spec.masked_paths)
+    masks::mask(root, spec.masked_paths, spec.label)
 }

@@ -11,6 +11,7 @@ use super::detached::{self, Blueprint};
 use super::error::Reason;
 use super::finish::FinishError;
 use super::{stdio, target};
+use crate::init::label;
 use crate::init::root::Root;
 use crate::sys::mount::{MountAttr, mount_setattr};
 
@@ -35,8 +36,8 @@ fn one_readonly(root: &Root, path: &Path) -> Result<(), Reason> {
 
 /// Hides each of `paths`: a file behind /dev/null, a directory behind an empty read-only tmpfs
 /// that all of them share. What does not exist is skipped.
-pub fn mask(root: &Root, paths: &[String]) -> Result<(), FinishError> {
-    let mut covers = Covers::default();
+pub fn mask(root: &Root, paths: &[String], label: Option<&str>) -> Result<(), FinishError> {
+    let mut covers = Covers { label, ..Covers::default() };
     // Engines put lists together; a path named twice is hidden as well as one named once.
     let once = paths
         .iter()
@@ -52,14 +53,16 @@ pub fn mask(root: &Root, paths: &[String]) -> Result<(), FinishError> {
 
 /// What is mounted over masked paths, kept for the next one.
 #[derive(Debug, Default)]
-struct Covers {
+struct Covers<'a> {
+    /// The SELinux label of the tmpfs.
+    label: Option<&'a str>,
     /// The container's /dev/null.
     file: Option<OwnedFd>,
     /// The empty tmpfs that covers the first directory.
     directory: Option<OwnedFd>,
 }
 
-impl Covers {
+impl Covers<'_> {
     fn cover(&mut self, root: &Root, path: &Path) -> Result<(), Reason> {
         let Some(target) = find(root, path)? else {
             return Ok(());
@@ -85,7 +88,7 @@ impl Covers {
     fn cover_directory(&mut self, target: &OwnedFd) -> Result<(), Reason> {
         let tree = match &self.directory {
             Some(first) => detached::clone_fd(first.as_fd(), false)?,
-            None => empty_directory()?,
+            None => empty_directory(self.label)?,
         };
         detached::attach(tree.as_fd(), target.as_fd())?;
         self.directory.get_or_insert(tree);
@@ -94,11 +97,13 @@ impl Covers {
 }
 
 /// A mount of an empty tmpfs in which nothing can be created.
-fn empty_directory() -> Result<OwnedFd, Reason> {
+fn empty_directory(label: Option<&str>) -> Result<OwnedFd, Reason> {
     let attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let source = Some(Path::new("tmpfs"));
-    let data = &["nr_blocks=1", "nr_inodes=1"];
-    Blueprint { fstype: "tmpfs", source, data, attrs, superblock: 0 }.make_detached()
+    let context = label::option(label);
+    let mut data = vec!["nr_blocks=1", "nr_inodes=1"];
+    data.extend(context.as_deref());
+    Blueprint { fstype: "tmpfs", source, data: &data, attrs, superblock: 0 }.make_detached()
 }
 
 /// The thing at `path`, if there is one; never the root directory.

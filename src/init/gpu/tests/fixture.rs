@@ -224,7 +224,7 @@ impl Image {
     /// Applies a plan; the journal is kept for [`Image::undo`].
     pub fn apply(&self, plan: &Plan) -> Result<(), ApplyError> {
         let file = fs::File::options().append(true).create(true).open(self.base.join("journal"));
-        apply(plan, &self.root(), &mut Journal::new(file.unwrap()))
+        apply(plan, &self.root(), None, &mut Journal::new(file.unwrap()))
     }
 
     /// Undoes the journal as `delete` does: where the container's mounts are not seen.

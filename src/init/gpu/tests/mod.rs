@@ -368,6 +368,44 @@ fn masks_hide_files_and_directories_of_proc_read_only() {
     }
 }
 
+/// Without SELinux the kernel refuses the label, which shows that it was asked for it.
+#[test]
+fn everything_that_is_made_here_asks_for_the_label() {
+    if crate::init::label::are_known() {
+        println!("skipped: this kernel has SELinux and takes the label");
+        return;
+    }
+    const LABEL: Option<&str> = Some("system_u:object_r:container_file_t:s0:c1,c2");
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        image.mount_proc();
+        let file = |path: &str| Mask {
+            destination: path.into(),
+            content: "text".into(),
+            why: "test".into(),
+        };
+        let gpus = "/proc/sys";
+        let filter = Filter { destination: gpus.into(), keep: vec![], why: "test".into() };
+        for plan in [
+            Plan { masks: vec![file("/proc/version")], ..Plan::default() },
+            Plan { masks: vec![file("/proc/sys")], ..Plan::default() },
+            Plan { generated: vec![file("/etc/generated")], ..Plan::default() },
+            Plan { filters: vec![filter], ..Plan::default() },
+        ] {
+            let apply = |label| apply(&plan, &image.root(), label, &mut Journal::none());
+            let error = apply(LABEL).unwrap_err();
+            assert!(matches!(error, ApplyError::Generate { .. }), "{error}");
+            apply(None).unwrap();
+            apply(Some("")).unwrap();
+        }
+        // What covers a directory of a read-only rootfs.
+        image.make_read_only();
+        let plan = Plan { generated: vec![file("/etc/new")], ..Plan::default() };
+        let error = apply(&plan, &image.root(), LABEL, &mut Journal::none()).unwrap_err();
+        assert!(matches!(error, ApplyError::Cover { .. }), "{error}");
+    });
+}
+
 #[test]
 fn a_filtered_directory_shows_what_is_kept_as_it_was_and_nothing_else() {
     for as_before_6_15 in [false, true] {

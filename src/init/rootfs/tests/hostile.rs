@@ -184,6 +184,7 @@ fn a_fifo_as_mount_point_does_not_block() {
             readonly_root: false,
             readonly_paths: &[],
             masked_paths: &["/fifo".to_owned()],
+            label: None,
         };
         // No null device in the container: nothing is masked with something else instead.
         assert!(finish(&root, &spec).is_err());
@@ -209,6 +210,7 @@ fn a_false_dev_null_masks_nothing() {
                 readonly_root: false,
                 readonly_paths: &[],
                 masked_paths: &["/secret".to_owned()],
+                label: None,
             };
             let err = finish(&root, &spec).unwrap_err().to_string();
             assert!(err.contains("/secret"), "{err}");

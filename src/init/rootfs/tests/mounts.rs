@@ -161,6 +161,7 @@ fn a_readonly_tmpfs_takes_mount_points_until_the_end() {
             readonly_root: false,
             readonly_paths: &[],
             masked_paths: &[],
+            label: None,
         };
         finish(&root, &spec).unwrap();
         assert!(mounted(place.rootfs.join("run")).has("ro"));

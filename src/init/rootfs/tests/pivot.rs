@@ -15,6 +15,7 @@ fn open_ended<'a>() -> Finish<'a> {
         readonly_root: false,
         readonly_paths: &[],
         masked_paths: &[],
+        label: None,
     }
 }
 
@@ -115,6 +116,17 @@ fn masks_and_readonly_paths_hold() {
         assert!(
             finish(&root, &Finish { masked_paths: &strings(&["/."]), ..open_ended() }).is_err()
         );
+        // Without SELinux the kernel refuses the label, which shows that it was asked for it.
+        if !crate::init::label::are_known() {
+            let masked = strings(&["/etc"]);
+            let label = Some("system_u:object_r:container_file_t:s0:c1,c2");
+            let spec = Finish { masked_paths: &masked, label, ..open_ended() };
+            let error = finish(&root, &spec).unwrap_err().to_string();
+            assert!(
+                error.contains("cannot mask path \"/etc\"") && error.contains("context"),
+                "{error}"
+            );
+        }
     });
 }
 

@@ -111,6 +111,7 @@ fn a_container_in_a_user_namespace_gets_its_filesystem() {
                 readonly_root: true,
                 readonly_paths: &["/proc/sys".to_owned()],
                 masked_paths: &masked,
+                label: None,
             },
         )
         .unwrap();
