@@ -45,6 +45,8 @@ mod tests;
 #[cfg(test)]
 mod trouble_tests;
 
+use std::path::PathBuf;
+
 use oci_spec::runtime::Hook;
 
 pub use error::Error;
@@ -121,6 +123,30 @@ impl Vendor for Nvidia {
 
     fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError> {
         Ok(Box::new(NvidiaWish::named(&devices, asked)?))
+    }
+
+    fn everything(&self, device: String) -> Result<Box<dyn Wish>, GpuError> {
+        Ok(Box::new(NvidiaWish::everything(&device)?))
+    }
+
+    fn roots(&self, settings: &Settings) -> Result<Vec<PathBuf>, GpuError> {
+        Ok(driver::roots(&Config::read(settings)?.driver_root))
+    }
+
+    fn part_word(&self) -> &'static str {
+        "mig"
+    }
+
+    fn hooks(&self, plan: &Plan) -> Vec<Vec<String>> {
+        hooks::of(plan)
+    }
+
+    fn hook_commands(&self) -> &'static [&'static str] {
+        hooks::COMMANDS
+    }
+
+    fn hook_programs(&self) -> &'static [&'static str] {
+        &[hooks::PROGRAM]
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the NVIDIA variables of a container ask for. Pure.
 
+use oci_spec::runtime::Spec;
+
 use super::capabilities::{Capabilities, KNOWN};
 use super::config::{Config, SWARM_PREFIX};
 use super::error::Error;
@@ -144,6 +146,14 @@ impl NvidiaWish {
         Self::of(devices, source, false, asked)
     }
 
+    /// The wish for a device and for every part of the driver that a CDI file can bring: those with
+    /// 32 bits have no place of their own there, as in NVIDIA's files.
+    pub fn everything(device: &str) -> Result<Self, Error> {
+        let wish = Self::named(&[device.to_owned()], &Asked::of(&Spec::default()))?;
+        let capabilities = Capabilities::ALL.without(Capabilities::COMPAT32);
+        Ok(Self { capabilities, named_capabilities: false, ..wish })
+    }
+
     /// The devices as CDI names; `None` when one of them is none, or asks by
     /// `runtime.nvidia.com/gpu=` to be taken from the machine itself.
     pub fn qualified_names(&self) -> Option<Vec<QualifiedName>> {
@@ -232,7 +242,6 @@ fn is_legacy(asked: &Asked<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::Spec;
 
     fn read(env: &[&str]) -> Result<Option<NvidiaWish>, Error> {
         let spec: Spec = serde_json::from_value(serde_json::json!({
