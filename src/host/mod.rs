@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod elf;
+pub mod glob;
 pub mod modules;
 pub mod predecessor;
 pub mod tree;

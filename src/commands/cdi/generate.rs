@@ -170,8 +170,8 @@ fn text(spec: &CdiSpec, format: Format) -> Result<String> {
         Format::Yaml => {
             // Long words as they are: no reader has to know how YAML folds lines.
             let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-            let text = serde_saphyr::to_string_with_options(spec, options)
-                .context("cannot write YAML")?;
+            let text =
+                serde_saphyr::to_string_with_options(spec, options).context("cannot write YAML")?;
             format!("---\n{}\n", text.trim_end())
         }
     })

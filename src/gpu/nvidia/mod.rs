@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod kernel;
 pub mod libraries;
 pub mod library_table;
+pub mod loose;
 pub mod marker;
 pub mod mig;
 pub mod modules;
@@ -29,9 +30,11 @@ pub mod params;
 pub mod profile;
 pub mod requirements;
 pub mod select;
+pub mod tegra;
 pub mod toolkit_config;
 pub mod trouble;
 pub mod wish;
+pub mod wsl;
 pub mod xorg;
 
 #[cfg(test)]
@@ -109,7 +112,15 @@ impl Vendor for Nvidia {
         KIND
     }
 
-    fn inventory(&self, _settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
+    fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
+        let config = Config::read(settings)?;
+        if kernel::loaded(host)?.is_none() && wsl::is(host)? {
+            return Ok(wsl::inventory(host));
+        }
+        if tegra::is(&config, host)? {
+            let gpus = gpus::read(host).map_err(GpuError::from)?;
+            return Ok(tegra::inventory(host, &gpus)?);
+        }
         Ok(inventory::read(host)?)
     }
 
@@ -209,7 +220,14 @@ impl NvidiaWish {
 fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> Result<(), Error> {
     let wanted = allowed(wish, config.supported)?;
     let administration = wish.besides.administration(wish.privileged)?;
-    let version = kernel::version(host)?;
+    let loaded = kernel::loaded(host)?;
+    if loaded.is_none() && wsl::is(host)? {
+        return wsl::resolve(wish, config, host, plan);
+    }
+    if tegra::is(config, host)? {
+        return tegra::resolve(wish, config, host, &gpus::read(host)?, plan);
+    }
+    let version = kernel::version_in(loaded, host)?;
     let gpus = match wish.devices {
         Selection::None => Vec::new(),
         _ => gpus::read(host)?,
@@ -281,7 +299,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         }
     }
     if config.unmet != Unmet::Ignored {
-        let machine = requirements::Machine { driver: version, cuda };
+        let machine = requirements::Machine { driver: Some(version), cuda };
         requirements::check(&wish.besides.requirements, &machine, config.unmet, plan)?;
     }
     plan.masks.extend(params::mask(host)?);

@@ -9,7 +9,7 @@ use crate::gpu::request::Selection;
 use crate::host::Host;
 
 /// The class of id that means "as if it stood in the variable alone".
-const AUTOMATIC: &str = "runtime.nvidia.com/gpu=";
+pub const AUTOMATIC: &str = "runtime.nvidia.com/gpu=";
 
 /// Boards that only drive a display and take no part in `all`.
 const DISPLAY_ONLY: [&str; 2] = ["DGX Display", "NVIDIA DGX Display"];

@@ -19,6 +19,8 @@ pub const CAPABILITIES_VARIABLE: &str = "NVIDIA_DRIVER_CAPABILITIES";
 
 /// The variable that names IMEX channels.
 const IMEX_VARIABLE: &str = "NVIDIA_IMEX_CHANNELS";
+/// The variable that chooses among the lists of files on a Tegra.
+const LISTS_VARIABLE: &str = "NVIDIA_REQUIRE_JETPACK";
 /// The variables that ask for the administration of MIG.
 const MIG_CONFIG_VARIABLE: &str = "NVIDIA_MIG_CONFIG_DEVICES";
 const MIG_MONITOR_VARIABLE: &str = "NVIDIA_MIG_MONITOR_DEVICES";
@@ -61,6 +63,8 @@ pub struct Besides {
     pub features: Vec<Feature>,
     /// The values of the variables for the administration of MIG that are set, with their names.
     pub administration: Vec<(&'static str, String)>,
+    /// Whether every list of files counts on a Tegra, and not only those of the system software.
+    pub every_list: bool,
     /// The constraints on the machine, unless they are turned off.
     pub requirements: Vec<Requirement>,
 }
@@ -206,6 +210,7 @@ impl Besides {
             names_mps_pipes: asked.variable(mps::PIPE_VARIABLE).is_some(),
             features: gated::read(asked),
             administration,
+            every_list: asked.variable(LISTS_VARIABLE) == Some("csv-mounts=all"),
             requirements: requirements::read(asked, is_legacy(asked)),
         })
     }

@@ -361,6 +361,11 @@ impl Shared {
             edits.hooks.retain(|one| other.hooks.contains(one));
         }
         edits.device_nodes.retain(|node| !own.contains(&node.path));
+        // CDI allows no device without edits: a machine's only one may have no node that is said to
+        // be its own.
+        if described.iter().any(|one| shared.without(&one.edits).is_empty()) {
+            shared.edits.device_nodes.clear();
+        }
         shared.links.retain(|link| others.iter().all(|other| other.links.contains(link)));
         // Where these lead is one device's node.
         shared.links.retain(|link| !places::path_of(link).starts_with("/dev"));
