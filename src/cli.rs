@@ -194,8 +194,10 @@ subcommands! {
     Features(commands::features::Features) = "features",
     /// Print which GPUs and files a bundle would get, and why
     Explain(commands::explain::Explain) = "explain",
-    /// List or check the Container Device Interface files of this machine
+    /// List, check or write the Container Device Interface files of this machine
     Cdi(commands::cdi::Cdi) = "cdi",
+    /// Do the work of a CDI file's hook, called by another runtime
+    Hook(commands::hook::Hook) = "hook",
     /// Print the version
     Version(Nothing) = "version",
 }

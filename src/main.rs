@@ -1,5 +1,6 @@
 //! The gpurun program.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,11 +9,14 @@ use gpurun::commands::{self, Failure};
 use gpurun::{container, gpu, log, sys};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().peekable();
-    let name = args.peek().and_then(|arg| Path::new(arg).file_name()?.to_str());
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    let name = args.first().and_then(|arg| Path::new(arg).file_name()?.to_str());
     if let Some(advice) = name.and_then(gpu::absorb::impersonated) {
         log::to_stderr(advice);
         return ExitCode::FAILURE;
+    }
+    if name.is_some_and(gpu::absorb::is_hook_program) {
+        args.insert(1, "hook".into());
     }
     sys::signal::hear_of_children();
     let cli = match Cli::from_args(args) {

@@ -48,6 +48,7 @@ pub mod v2;
 
 pub mod cache;
 pub mod cases;
+pub mod cdi_file;
 pub mod containerd;
 pub mod daemon;
 pub mod dockerd;

@@ -79,12 +79,31 @@ impl Bundle {
             BundleError::Invalid(reason) => BundleError::Parse { path: config, reason },
             other => other,
         })?;
-        let rootfs = path.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path()));
-        let rootfs = real_directory(&rootfs)
-            .map_err(|source| BundleError::Rootfs { path: rootfs, source })?;
+        let rootfs = rootfs(&path, &spec)?;
         destinations_in(&rootfs, &mut spec);
         Ok(Self { path, spec, rootfs })
     }
+}
+
+impl Bundle {
+    /// Reads the bundle of a container that another runtime has created. What that one did not
+    /// mind is not checked.
+    ///
+    /// # Errors
+    /// Names the file or field.
+    pub fn of_another_runtime(path: &Path) -> Result<Self, BundleError> {
+        let path = real_directory(path)
+            .map_err(|source| BundleError::Directory { path: path.to_owned(), source })?;
+        let mut spec = read_spec(&path.join("config.json"))?;
+        let rootfs = rootfs(&path, &spec)?;
+        destinations_in(&rootfs, &mut spec);
+        Ok(Self { path, spec, rootfs })
+    }
+}
+
+fn rootfs(bundle: &Path, spec: &Spec) -> Result<PathBuf, BundleError> {
+    let rootfs = bundle.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path()));
+    real_directory(&rootfs).map_err(|source| BundleError::Rootfs { path: rootfs, source })
 }
 
 /// Destinations that somebody wrote as paths of the host, below the rootfs, are seen from it: runc

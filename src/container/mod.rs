@@ -5,6 +5,7 @@
 //! [`crate::commands`].
 
 pub mod activation;
+pub mod as_hook;
 pub mod bundle;
 pub mod capabilities;
 pub mod console;

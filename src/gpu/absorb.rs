@@ -67,6 +67,24 @@ pub fn impersonated(name: &str) -> Option<&'static str> {
     VENDORS.iter().find_map(|vendor| vendor.impersonated(name))
 }
 
+/// Whether a vendor's program for hooks is called so.
+#[must_use]
+pub fn is_hook_program(name: &str) -> bool {
+    VENDORS.iter().any(|vendor| vendor.hook_programs().contains(&name))
+}
+
+/// Whether some vendor has a hook with this command.
+#[must_use]
+pub fn is_hook_command(command: &str) -> bool {
+    VENDORS.iter().any(|vendor| vendor.hook_commands().contains(&command))
+}
+
+/// What gpurun does for this hook, if a vendor knows it.
+#[must_use]
+pub fn substitute(hook: &Hook) -> Option<Box<dyn Substitute>> {
+    VENDORS.iter().find_map(|vendor| vendor.absorbs(hook))
+}
+
 // Deprecated in the OCI specification, yet where dockerd puts the NVIDIA hook.
 #[allow(deprecated)]
 fn prestart(hooks: &mut Hooks) -> &mut Option<Vec<Hook>> {
@@ -88,7 +106,7 @@ fn take(hooks: &mut Option<Vec<Hook>>, phase: &str, absorbed: &mut Vec<Absorbed>
 
 /// `None`: no vendor knows the hook.
 fn one(phase: &str, hook: &Hook) -> Option<Absorbed> {
-    let substitute = VENDORS.iter().find_map(|vendor| vendor.absorbs(hook))?;
+    let substitute = substitute(hook)?;
     let args = hook.args().as_deref().unwrap_or_default();
     let hook = AbsorbedHook {
         phase: phase.to_owned(),

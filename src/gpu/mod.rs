@@ -25,6 +25,8 @@ pub mod vendor;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use oci_spec::runtime::Spec;
 
 pub use error::GpuError;
@@ -85,7 +87,15 @@ fn decide(spec: &mut Spec, limit: impl FnOnce(Host) -> Host) -> Result<Option<De
 
 /// Reads the configuration file, refusing tables that nobody reads.
 pub fn load_settings() -> Result<Settings, GpuError> {
-    let mut settings = Settings::load(&tables())?;
+    with_predecessors(Settings::load(&tables())?)
+}
+
+/// As [`load_settings`], from this file or the usual one: the environment does not count.
+pub fn settings_of(file: Option<&Path>) -> Result<Settings, GpuError> {
+    with_predecessors(Settings::of(file, &tables())?)
+}
+
+fn with_predecessors(mut settings: Settings) -> Result<Settings, GpuError> {
     for predecessor in VENDORS.iter().filter_map(|vendor| vendor.predecessor()) {
         settings = settings.with_predecessor(predecessor)?;
     }

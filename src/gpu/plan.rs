@@ -125,7 +125,7 @@ pub enum Abi {
 }
 
 /// Where something goes in the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
     /// This path.

@@ -1,8 +1,9 @@
 //! What a vendor's folder implements, and the list of vendors.
 
 use std::fmt;
+use std::path::PathBuf;
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Spec};
 use serde::Serialize;
 
 use super::absorb::Substitute;
@@ -74,6 +75,40 @@ pub trait Vendor: Sync {
         asked: &Asked<'_>,
     ) -> Result<Box<dyn Wish>, GpuError> {
         self.native(devices, asked)
+    }
+
+    /// The wish for one device and for all that the vendor's driver has to offer with it, for a CDI
+    /// file: nobody knows what the containers that will use the file are for.
+    fn everything(&self, device: String) -> Result<Box<dyn Wish>, GpuError> {
+        self.native(vec![device], &Asked::of(&Spec::default()))
+    }
+
+    /// Directories of the machine, the innermost first, whose files have the same paths without
+    /// them in a container: the driver's roots.
+    fn roots(&self, _settings: &Settings) -> Result<Vec<PathBuf>, GpuError> {
+        Ok(Vec::new())
+    }
+
+    /// What a part of a GPU is called in front of its name, as `mig` in `mig0:1`.
+    fn part_word(&self) -> &'static str {
+        "part"
+    }
+
+    /// The hooks that do at a container's start what of the plan depends on the container or on
+    /// the moment (`masks`, `filters`, `generated`, `compatibility`), each a command of
+    /// [`Vendor::hook_commands`] with its options. They come before the entry in the loader's cache.
+    fn hooks(&self, _plan: &Plan) -> Vec<Vec<String>> {
+        Vec::new()
+    }
+
+    /// The commands of the vendor's hooks that gpurun carries out when another runtime calls it.
+    fn hook_commands(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The names of the vendor's program for hooks, under which gpurun may be started as well.
+    fn hook_programs(&self) -> &'static [&'static str] {
+        &[]
     }
 }
 

@@ -87,8 +87,14 @@ impl Settings {
     ///
     /// `tables` are the tables that some room reads; any other is an error.
     pub fn load(tables: &[&str]) -> Result<Self, ConfigError> {
-        match std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()) {
-            Some(path) => Self::read(Path::new(&path), tables),
+        let named = std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty());
+        Self::of(named.as_deref().map(Path::new), tables)
+    }
+
+    /// Reads this file, or [`DEFAULT_PATH`] when it exists.
+    pub fn of(file: Option<&Path>, tables: &[&str]) -> Result<Self, ConfigError> {
+        match file {
+            Some(path) => Self::read(path, tables),
             None => match Self::read(Path::new(DEFAULT_PATH), tables) {
                 Err(ConfigError::Read { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound =>

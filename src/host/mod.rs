@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod config;
 pub mod elf;
+pub mod glob;
 pub mod modules;
 pub mod predecessor;
 pub mod program;

@@ -145,6 +145,17 @@ impl Tree {
         }
     }
 
+    /// When a file's content was last changed, in seconds since 1970.
+    pub fn changed(&self, relative: impl AsRef<Path>) -> Result<Option<i64>, HostError> {
+        let relative = relative.as_ref();
+        let Some(fd) = self.open_at(relative, OFlags::PATH, "stat")? else {
+            return Ok(None);
+        };
+        let stat =
+            rustix::fs::fstat(fd).map_err(|errno| error("stat", self.at(relative), errno))?;
+        Ok(Some(stat.st_mtime))
+    }
+
     /// A file with its links resolved.
     pub fn find(&self, relative: impl AsRef<Path>) -> Result<Option<Found>, HostError> {
         let relative = relative.as_ref();

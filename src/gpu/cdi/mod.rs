@@ -18,10 +18,12 @@
 //! | [`annotations`] | names in annotations |
 //! | [`wish`] | a request for names, and what it leads to |
 //! | [`edits`] | from a device's edits to the plan |
+//! | [`generate`] | the other way: a file of what gpurun gives itself |
 
 pub mod annotations;
 mod config;
 pub mod edits;
+pub mod generate;
 pub mod name;
 pub mod registry;
 pub mod spec;

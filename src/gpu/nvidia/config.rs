@@ -9,6 +9,9 @@ use crate::host::{ConfigError, Settings};
 /// The table's name.
 pub const SECTION: &str = "nvidia";
 
+/// Where a Tegra's system software has its lists.
+const CSV_DIRECTORY: &str = "/etc/nvidia-container-runtime/host-files-for-container.d";
+
 /// How the variables begin in which Docker Swarm names the resources of a task. Only where one is
 /// set does the configuration have to be asked for `swarm-resource`.
 pub const SWARM_PREFIX: &str = "DOCKER_RESOURCE_";
@@ -55,6 +58,10 @@ pub struct Config {
     pub additional_gids: bool,
     /// Whether missing kernel modules are loaded.
     pub load_modules: bool,
+    /// The lists of files of a Tegra.
+    pub csv_directory: PathBuf,
+    /// The image's compatibility libraries on a Tegra, where they are not in the usual place.
+    pub csv_compatibility: Option<PathBuf>,
 }
 
 impl Config {
@@ -116,6 +123,10 @@ impl Config {
                 .boolean("no-additional-gids-for-device-nodes")?
                 .unwrap_or(false),
             load_modules: section.boolean("load-kmods")?.unwrap_or(true),
+            csv_directory: section
+                .absolute_path("csv-directory")?
+                .unwrap_or_else(|| CSV_DIRECTORY.into()),
+            csv_compatibility: section.absolute_path("csv-compat-directory")?,
         };
         // Read by whoever opened the file.
         section.string(toolkit_config::KEY)?;

@@ -69,6 +69,11 @@ pub struct LibraryDirectory {
     pub directory: Directory,
 }
 
+/// The roots that [`locate`] may find a driver in, the inner one first.
+pub fn roots(root: &Path) -> Vec<PathBuf> {
+    vec![root.join(DRIVER_CONTAINER), root.to_owned()]
+}
+
 /// Finds the libraries of this version: below the root, else in a driver container's root that is
 /// mounted in it, else in one of the `/usr/lib/nvidia-*`.
 pub fn locate(

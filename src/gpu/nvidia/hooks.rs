@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, LinuxDeviceType, Spec};
 
+use super::gpus::{self, Gpu};
 use super::{params, profile};
 use crate::gpu::absorb::Substitute;
 use crate::gpu::compatibility;
@@ -18,6 +19,28 @@ use crate::host::Host;
 /// The programs whose only work is to give GPUs: dockerd's `--gpus` and OCI hook directories run
 /// the first, older packages name it as the second.
 const INJECTORS: [&str; 2] = ["nvidia-container-runtime-hook", "nvidia-container-toolkit"];
+
+/// NVIDIA's program for hooks; gpurun does its work when it is started under this name.
+pub const PROGRAM: &str = "nvidia-cdi-hook";
+
+/// gpurun's own name in the hooks of CDI files that it makes, whatever its file is called.
+const OWN: &str = "gpurun";
+
+/// The commands that are known here.
+pub const COMMANDS: &[&str] = &[
+    "create-symlinks",
+    "update-ldcache",
+    "create-soname-symlinks",
+    "enable-cuda-compat",
+    "disable-device-node-modification",
+    "update-nvidia-params",
+    "update-application-profile",
+    HIDE,
+    "chmod",
+];
+
+/// gpurun's own: NVIDIA's CDI files show every GPU of the machine in the container's proc.
+const HIDE: &str = "hide-other-gpus";
 
 /// What to say when gpurun is started under the name of one of these programs.
 pub fn impersonated(name: &str) -> Option<&'static str> {
@@ -43,6 +66,8 @@ enum NvidiaHook {
     DisableDeviceNodeModification,
     /// `update-application-profile`.
     UpdateApplicationProfile,
+    /// `hide-other-gpus`.
+    HideOtherGpus,
     /// `chmod` of the directories of device nodes, which another runtime makes with mode 0700.
     Chmod,
 }
@@ -59,11 +84,12 @@ fn recognise(hook: &Hook) -> Option<NvidiaHook> {
     }
     let args = hook.args().as_deref().unwrap_or_default();
     let mut words = args.iter().skip(1).map(String::as_str).skip_while(|word| is_global(word));
+    let is_own = args.first().is_some_and(|own| own == OWN);
     match name {
-        "nvidia-cdi-hook" => {}
-        "nvidia-ctk" if words.next() == Some("hook") => {}
+        _ if is_own || name == "nvidia-ctk" => words.next().filter(|word| *word == "hook")?,
+        PROGRAM => PROGRAM,
         _ => return None,
-    }
+    };
     let mut words = words.skip_while(|word| is_global(word));
     let command = words.next()?;
     let options = Options::parse(words)?;
@@ -101,6 +127,7 @@ fn recognise(hook: &Hook) -> Option<NvidiaHook> {
         "update-application-profile" => {
             options.only(&[]).map(|()| NvidiaHook::UpdateApplicationProfile)
         }
+        HIDE => options.only(&[]).map(|()| NvidiaHook::HideOtherGpus),
         "chmod" => {
             options.only(&["mode", "path"])?;
             let is_ours = |path: &str| path == "/dev" || path.starts_with("/dev/");
@@ -109,6 +136,36 @@ fn recognise(hook: &Hook) -> Option<NvidiaHook> {
         }
         _ => None,
     }
+}
+
+/// The hooks that a CDI file needs for what of a plan is not a mount, a node or a link.
+pub fn of(plan: &Plan) -> Vec<Vec<String>> {
+    let mut hooks: Vec<Vec<String>> = Vec::new();
+    let mut hook = |words: &[&str]| hooks.push(words.iter().map(|&word| word.into()).collect());
+    if let Some(Compatibility { directory, host_driver, host_cuda }) = &plan.compatibility {
+        let root = directory.to_string_lossy();
+        let mut words = vec!["enable-cuda-compat"];
+        for (option, value) in
+            [("--host-driver-version", host_driver), ("--host-cuda-version", host_cuda)]
+        {
+            words.extend(value.iter().flat_map(|value| [option, value.as_str()]));
+        }
+        if root != compatibility::DIRECTORY {
+            words.extend(["--cuda-compat-container-root", &root]);
+        }
+        hook(&words);
+    }
+    // Whether the driver's parameters need a mask may change while the file stays.
+    if plan.devices.iter().any(|node| node.destination == Path::new("/dev/nvidiactl")) {
+        hook(&["disable-device-node-modification"]);
+    }
+    if !plan.generated.is_empty() {
+        hook(&["update-application-profile"]);
+    }
+    if !plan.filters.is_empty() {
+        hook(&[HIDE]);
+    }
+    hooks
 }
 
 /// The switches that may stand before the command; they only concern logging.
@@ -136,9 +193,10 @@ impl<'a> Options<'a> {
     }
 
     /// `None`: there are others. `container-spec` says where the hook finds the container's state,
-    /// which gpurun has.
+    /// and `config` which configuration counts; gpurun as the runtime has both.
     fn only(&self, known: &[&str]) -> Option<()> {
-        let is_known = |name: &str| name == "container-spec" || known.contains(&name);
+        let is_known =
+            |name: &str| ["container-spec", "config"].contains(&name) || known.contains(&name);
         self.0.iter().all(|(name, _)| is_known(name)).then_some(())
     }
 
@@ -167,6 +225,7 @@ impl Substitute for NvidiaHook {
                 "gpurun masks the driver's parameters".to_owned()
             }
             Self::UpdateApplicationProfile => "gpurun writes the application profile".to_owned(),
+            Self::HideOtherGpus => "gpurun hides the other GPUs in proc".to_owned(),
             Self::Chmod => "gpurun makes these directories with mode 0755".to_owned(),
         }
     }
@@ -213,6 +272,12 @@ impl Substitute for NvidiaHook {
                 }
             }
             Self::UpdateApplicationProfile => profile::add(&gpu_minors(spec, plan), plan),
+            Self::HideOtherGpus => {
+                let minors = gpu_minors(spec, plan);
+                let all = gpus::read(host)?;
+                let is_given = |gpu: &&Gpu| gpu.minor.is_some_and(|minor| minors.contains(&minor));
+                gpus::filter(host, all.iter().filter(is_given), plan)?;
+            }
         }
         Ok(())
     }
@@ -294,6 +359,10 @@ mod tests {
             )),
             Some(NvidiaHook::UpdateLdcache(vec!["/l".into()]))
         );
+        // Of CDI files that gpurun made, wherever it is.
+        let own = ["gpurun", "hook", "hide-other-gpus", "--config=/x"];
+        assert_eq!(recognise(&hook("/usr/bin/runc", &own)), Some(NvidiaHook::HideOtherGpus));
+        assert_eq!(recognise(&hook("/usr/bin/gpurun", &["gpurun", "create"])), None);
         assert_eq!(
             recognise(&hook("/opt/bin/nvidia-container-runtime-hook", &["x", "prestart"])),
             Some(NvidiaHook::Inject)

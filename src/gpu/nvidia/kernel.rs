@@ -19,9 +19,19 @@ pub struct Majors {
     pub uvm: Option<u32>,
 }
 
+/// The module's own words about its version; `None` where no module is loaded.
+pub fn loaded(host: &Host) -> Result<Option<String>, Error> {
+    Ok(host.proc.read_text(VERSION_FILE, LIMIT)?)
+}
+
 /// The version of the loaded module, such as `535.104.05`: digits and dots only.
 pub fn version(host: &Host) -> Result<String, Error> {
-    let Some(text) = host.proc.read_text(VERSION_FILE, LIMIT)? else {
+    version_in(loaded(host)?, host)
+}
+
+/// [`version`] in what [`loaded`] has given.
+pub fn version_in(loaded: Option<String>, host: &Host) -> Result<String, Error> {
+    let Some(text) = loaded else {
         return Err(trouble::no_driver(host)?);
     };
     parse_version(&text).map(str::to_owned).ok_or_else(|| Error::NoVersion {

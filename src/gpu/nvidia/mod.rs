@@ -21,6 +21,7 @@ pub mod inventory;
 pub mod kernel;
 pub mod libraries;
 pub mod library_table;
+pub mod loose;
 pub mod management;
 pub mod marker;
 pub mod mig;
@@ -34,9 +35,11 @@ pub mod profile;
 pub mod requirements;
 pub mod select;
 pub mod smi;
+pub mod tegra;
 pub mod toolkit_config;
 pub mod trouble;
 pub mod wish;
+pub mod wsl;
 pub mod xorg;
 
 #[cfg(test)]
@@ -49,6 +52,8 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod trouble_tests;
+
+use std::path::PathBuf;
 
 use oci_spec::runtime::Hook;
 
@@ -113,7 +118,15 @@ impl Vendor for Nvidia {
         KIND
     }
 
-    fn inventory(&self, _settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
+    fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
+        let config = Config::read(settings)?;
+        if kernel::loaded(host)?.is_none() && wsl::is(host)? {
+            return Ok(wsl::inventory(host));
+        }
+        if tegra::is(&config, host)? {
+            let gpus = gpus::read(host).map_err(GpuError::from)?;
+            return Ok(tegra::inventory(host, &gpus)?);
+        }
         Ok(inventory::read(host)?)
     }
 
@@ -144,6 +157,30 @@ impl Vendor for Nvidia {
             management::KIND => Box::new(ManagementWish::new(&devices, wish)?),
             _ => Box::new(wish),
         })
+    }
+
+    fn everything(&self, device: String) -> Result<Box<dyn Wish>, GpuError> {
+        Ok(Box::new(NvidiaWish::everything(&device)?))
+    }
+
+    fn roots(&self, settings: &Settings) -> Result<Vec<PathBuf>, GpuError> {
+        Ok(driver::roots(&Config::read(settings)?.driver_root))
+    }
+
+    fn part_word(&self) -> &'static str {
+        "mig"
+    }
+
+    fn hooks(&self, plan: &Plan) -> Vec<Vec<String>> {
+        hooks::of(plan)
+    }
+
+    fn hook_commands(&self) -> &'static [&'static str] {
+        hooks::COMMANDS
+    }
+
+    fn hook_programs(&self) -> &'static [&'static str] {
+        &[hooks::PROGRAM]
     }
 }
 
@@ -201,7 +238,14 @@ impl NvidiaWish {
 fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> Result<(), Error> {
     let wanted = allowed(wish, config.supported)?;
     let administration = wish.besides.administration(wish.privileged)?;
-    let version = kernel::version(host)?;
+    let loaded = kernel::loaded(host)?;
+    if loaded.is_none() && wsl::is(host)? {
+        return wsl::resolve(wish, config, host, plan);
+    }
+    if tegra::is(config, host)? {
+        return tegra::resolve(wish, config, host, &gpus::read(host)?, plan);
+    }
+    let version = kernel::version_in(loaded, host)?;
     let gpus = match wish.devices {
         Selection::None => Vec::new(),
         _ => gpus::read(host)?,
@@ -250,7 +294,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     if config.unmet != Unmet::Ignored {
         let needs_cuda = requirements::need_cuda(&wish.besides.requirements);
         let cuda = driver.as_ref().filter(|_| needs_cuda).and_then(cuda_version);
-        let machine = requirements::Machine { driver: version, cuda };
+        let machine = requirements::Machine { driver: Some(version), cuda };
         requirements::check(&wish.besides.requirements, &machine, config.unmet, plan)?;
     }
     plan.masks.extend(params::mask(host)?);

@@ -7,6 +7,8 @@ use crate::host::Host;
 
 /// The file, below proc.
 const FILE: &str = "driver/nvidia/params";
+/// The file in a container.
+pub const DESTINATION: &str = "/proc/driver/nvidia/params";
 const KEY: &str = "ModifyDeviceFiles:";
 
 /// The file as the container shall read it; `None` when it says so already or does not exist.
@@ -15,7 +17,7 @@ pub fn mask(host: &Host) -> Result<Option<Mask>, Error> {
         return Ok(None);
     };
     Ok(without_modification(&text).map(|content| Mask {
-        destination: "/proc/driver/nvidia/params".into(),
+        destination: DESTINATION.into(),
         content,
         why: "the driver's libraries must not create device nodes".to_owned(),
     }))

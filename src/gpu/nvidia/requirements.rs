@@ -10,6 +10,7 @@
 //! undecided, as is one on a property that does not exist; an undecided requirement is not unmet.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use super::config::Unmet;
 use super::error::Error;
@@ -33,10 +34,19 @@ pub struct Requirement {
 /// What is known of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// The version of the driver.
-    pub driver: String,
+    /// The version of the driver, where it has one.
+    pub driver: Option<String>,
     /// The version of CUDA that the driver has.
     pub cuda: Option<String>,
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = [("driver", &self.driver), ("CUDA", &self.cuda)];
+        let known = known.into_iter().filter_map(|(what, version)| Some((what, version.as_ref()?)));
+        let words: Vec<String> = known.map(|(what, version)| format!("{what} {version}")).collect();
+        f.write_str(&words.join(", "))
+    }
 }
 
 /// The requirements of a container. Of an image from before the variables, `CUDA_VERSION` is one.
@@ -90,13 +100,9 @@ pub fn check(
                 ));
                 continue;
             }
-            Ok(Verdict::Unmet(condition)) => Error::Unsatisfied {
-                condition,
-                present: match &machine.cuda {
-                    Some(cuda) => format!("driver {}, CUDA {cuda}", machine.driver),
-                    None => format!("driver {}", machine.driver),
-                },
-            },
+            Ok(Verdict::Unmet(condition)) => {
+                Error::Unsatisfied { condition, present: machine.to_string() }
+            }
             Err(expression) => Error::BadRequirement { variable: one.variable.clone(), expression },
         };
         match unmet {
@@ -165,7 +171,7 @@ fn holds(condition: &str, machine: &Machine) -> Option<Option<bool>> {
         return None;
     }
     let present = match property {
-        "driver" => Some(machine.driver.as_str()),
+        "driver" => machine.driver.as_deref(),
         "cuda" => machine.cuda.as_deref(),
         _ => return Some(None),
     };
@@ -194,7 +200,7 @@ mod tests {
     use oci_spec::runtime::Spec;
 
     fn machine(cuda: Option<&str>) -> Machine {
-        Machine { driver: "535.104.05".to_owned(), cuda: cuda.map(str::to_owned) }
+        Machine { driver: Some("535.104.05".to_owned()), cuda: cuda.map(str::to_owned) }
     }
 
     fn unmet(condition: &str) -> Result<Verdict, String> {

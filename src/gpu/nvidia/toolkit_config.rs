@@ -34,6 +34,8 @@ pub static TOOLKIT: Predecessor = Predecessor {
             &["features", "no-additional-gids-for-device-nodes"],
         ),
         same("ignore-imex-channel-requests", &["features", "ignore-imex-channel-requests"]),
+        same("csv-directory", &[RUNTIME, "modes", "csv", "mount-spec-path"]),
+        same("csv-compat-directory", &[RUNTIME, "modes", "csv", "compat-container-root"]),
         (cdi::SECTION, "spec-dirs", &[RUNTIME, "modes", "cdi", "spec-dirs"]),
         (cdi::SECTION, "annotation-prefixes", &[RUNTIME, "modes", "cdi", "annotation-prefixes"]),
     ],

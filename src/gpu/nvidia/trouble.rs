@@ -70,26 +70,66 @@ pub enum Trouble {
         /// The file that a started driver has.
         version: PathBuf,
     },
-    /// Windows' subsystem for Linux.
+    /// One of the GPUs behind Windows.
     #[error(
-        "this is WSL2 ({} exists): its GPUs are those of the Windows driver, which gpurun does not \
-         serve; use NVIDIA's runtime there, or a CDI file made by nvidia-ctk cdi generate --mode=wsl",
-        device.display()
+        "GPU {id:?}: this is WSL2, where containers get all GPUs of the Windows driver or none; \
+         ask for all"
     )]
-    Wsl {
-        /// The device node.
-        device: PathBuf,
+    WslId {
+        /// The id as asked.
+        id: String,
     },
-    /// A Jetson or another Tegra machine without the driver for PCI GPUs.
+    /// The node to Windows is something else.
+    #[error("{} is no character device: restart WSL (wsl --shutdown)", path.display())]
+    WslNode {
+        /// The node.
+        path: PathBuf,
+    },
+    /// Windows has no driver of NVIDIA's.
     #[error(
-        "this is a Tegra machine ({model}): its integrated GPU has no NVIDIA driver below \
-         /proc/driver/nvidia, and gpurun does not read the lists of files in \
-         /etc/nvidia-container-runtime/host-files-for-container.d; use a CDI file made by \
-         nvidia-ctk cdi generate --mode=csv"
+        "this is WSL2, and no driver store in {} has {mark}: install NVIDIA's driver in Windows, \
+         then restart WSL (wsl --shutdown)", path.display()
     )]
-    Tegra {
-        /// The first name in the device tree.
-        model: String,
+    WslStore {
+        /// What is looked for.
+        mark: &'static str,
+        /// The directory of the stores.
+        path: PathBuf,
+    },
+    /// The library of WSL itself is missing.
+    #[error("this is WSL2, and {} does not exist: update WSL (wsl --update)", path.display())]
+    WslDxcore {
+        /// The library.
+        path: PathBuf,
+    },
+    /// No list of files on a Tegra.
+    #[error(
+        "this is a Tegra machine, and none of {names} in {} names a file or device: install the \
+         package that has them (nvidia-container, nvidia-l4t-init), or set csv-directory",
+        directory.display()
+    )]
+    TegraLists {
+        /// The files looked for.
+        names: String,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A GPU that a Tegra does not have.
+    #[error("GPU {id:?}: this is a Tegra machine, with {present}")]
+    TegraId {
+        /// The id as asked.
+        id: String,
+        /// What there is.
+        present: String,
+    },
+    /// Not described by NVIDIA's own lists.
+    #[error(
+        "a Tegra machine with {count} GPUs on the PCI bus besides the integrated one is not \
+         supported: one can be served; use CDI files for the others"
+    )]
+    TegraPci {
+        /// How many.
+        count: usize,
     },
     /// A GPU that does not answer.
     #[error(
@@ -122,15 +162,9 @@ pub enum Trouble {
 
 /// Why there is no version file.
 pub fn no_driver(host: &Host) -> Result<Error, Error> {
-    if host.dev.link_status("dxg")?.is_some() {
-        return Ok(Trouble::Wsl { device: host.dev.at("dxg") }.into());
-    }
     if host.sys.status("module/nvidia")?.is_some() {
         let (module, version) = (host.sys.at("module/nvidia"), host.proc.at(VERSION_FILE));
         return Ok(Trouble::NotStarted { module, version }.into());
-    }
-    if let Some(model) = tegra(host)? {
-        return Ok(Trouble::Tegra { model }.into());
     }
     let devices = host.sys.names(PCI)?;
     let displays = displays(host, &devices)?;
@@ -247,15 +281,6 @@ fn other_driver(host: &Host, displays: &[Address]) -> Result<Option<Trouble>, Er
         }
     }
     Ok(None)
-}
-
-/// What the device tree calls the machine, if it is a Tegra.
-fn tegra(host: &Host) -> Result<Option<String>, Error> {
-    let names = host.sys.read_text("firmware/devicetree/base/compatible", 4096)?;
-    let names = names.unwrap_or_default();
-    let is_tegra = names.split('\0').any(|name| name.starts_with("nvidia,tegra"));
-    let first = names.split('\0').next().unwrap_or_default();
-    Ok(is_tegra.then(|| first.chars().filter(|c| !c.is_control()).take(80).collect()))
 }
 
 /// A note when the GPU system processor's firmware is missing, without which the open kernel

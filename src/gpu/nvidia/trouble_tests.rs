@@ -8,6 +8,10 @@ use crate::gpu::{GpuError, resolve};
 const FIRST: &str = "sys/bus/pci/devices/0000:01:00.0";
 
 fn plan(machine: &Machine, devices: &str) -> Result<Plan, GpuError> {
+    plan_with(machine, devices, "")
+}
+
+fn plan_with(machine: &Machine, devices: &str, more: &str) -> Result<Plan, GpuError> {
     let variable = format!("NVIDIA_VISIBLE_DEVICES={devices}");
     let spec = serde_json::from_value(serde_json::json!({
         "ociVersion": "1.0.2",
@@ -15,7 +19,7 @@ fn plan(machine: &Machine, devices: &str) -> Result<Plan, GpuError> {
     }))
     .unwrap();
     let request = Request::read(&spec, None)?;
-    resolve(&request, vec![], &spec, &machine.settings(""), &machine.host())
+    resolve(&request, vec![], &spec, &machine.settings(more), &machine.host())
 }
 
 #[track_caller]
@@ -71,16 +75,19 @@ fn a_machine_without_the_hardware_is_told_from_one_without_the_module() {
 }
 
 #[test]
-fn machines_of_another_kind_are_recognised_and_said_not_to_be_served() {
+fn machines_of_another_kind_say_what_they_lack() {
     let machine = without_driver();
     machine.files.write(
         "sys/firmware/devicetree/base/compatible",
         "nvidia,p3737-0000+p3701-0000\0nvidia,tegra234\0",
     );
-    says(&machine, "all", &["Tegra", "p3737", "--mode=csv"]);
+    let lists = machine.at("none");
+    let error = plan_with(&machine, "all", &format!("csv-directory = {lists:?}")).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("Tegra") && error.contains("l4t.csv in"), "{error}");
     let machine = without_driver();
     machine.files.write("dev/dxg", "");
-    says(&machine, "all", &["WSL2", "--mode=wsl"]);
+    says(&machine, "all", &["dev/dxg is no character device"]);
 }
 
 #[test]

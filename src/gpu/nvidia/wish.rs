@@ -1,5 +1,7 @@
 //! What the NVIDIA variables of a container ask for. Pure.
 
+use oci_spec::runtime::Spec;
+
 use super::capabilities::{Capabilities, KNOWN};
 use super::config::{Config, SWARM_PREFIX};
 use super::error::Error;
@@ -18,6 +20,8 @@ pub const CAPABILITIES_VARIABLE: &str = "NVIDIA_DRIVER_CAPABILITIES";
 
 /// The variable that names IMEX channels.
 const IMEX_VARIABLE: &str = "NVIDIA_IMEX_CHANNELS";
+/// The variable that chooses among the lists of files on a Tegra.
+const LISTS_VARIABLE: &str = "NVIDIA_REQUIRE_JETPACK";
 /// The variables that ask for the administration of MIG.
 const MIG_CONFIG_VARIABLE: &str = "NVIDIA_MIG_CONFIG_DEVICES";
 const MIG_MONITOR_VARIABLE: &str = "NVIDIA_MIG_MONITOR_DEVICES";
@@ -62,6 +66,8 @@ pub struct Besides {
     pub features: Vec<Feature>,
     /// The values of the variables for the administration of MIG that are set, with their names.
     pub administration: Vec<(&'static str, String)>,
+    /// Whether every list of files counts on a Tegra, and not only those of the system software.
+    pub every_list: bool,
     /// The constraints on the machine, unless they are turned off.
     pub requirements: Vec<Requirement>,
 }
@@ -150,6 +156,14 @@ impl NvidiaWish {
         Self::of(devices, source, false, asked)
     }
 
+    /// The wish for a device and for every part of the driver that a CDI file can bring: those with
+    /// 32 bits have no place of their own there, as in NVIDIA's files.
+    pub fn everything(device: &str) -> Result<Self, Error> {
+        let wish = Self::named(&[device.to_owned()], &Asked::of(&Spec::default()))?;
+        let capabilities = Capabilities::ALL.without(Capabilities::COMPAT32);
+        Ok(Self { capabilities, named_capabilities: false, ..wish })
+    }
+
     /// The devices as CDI names; `None` when one of them is none.
     pub fn qualified_names(&self) -> Option<Vec<QualifiedName>> {
         let Selection::Ids(ids) = &self.devices else {
@@ -201,6 +215,7 @@ impl Besides {
             names_mps_pipes: asked.variable(mps::PIPE_VARIABLE).is_some(),
             features: gated::read(asked),
             administration,
+            every_list: asked.variable(LISTS_VARIABLE) == Some("csv-mounts=all"),
             requirements: requirements::read(asked, is_legacy(asked)),
         })
     }
@@ -243,7 +258,6 @@ fn is_legacy(asked: &Asked<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::Spec;
 
     fn read(env: &[&str]) -> Result<Option<NvidiaWish>, Error> {
         let spec: Spec = serde_json::from_value(serde_json::json!({

@@ -1,5 +1,7 @@
 //! `gpurun cdi`.
 
+mod generate;
+
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -25,6 +27,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a file of this machine's GPUs, for any engine and runtime
+    Generate(Box<generate::Generate>),
     /// Check files, or all files of the machine when none is given
     Validate {
         /// The files; `-` is the standard input
@@ -37,10 +41,12 @@ impl Cdi {
     /// Carries the subcommand out.
     ///
     /// # Errors
-    /// A directory that cannot be read; for `validate` also a file that is not valid.
+    /// A directory that cannot be read; for `validate` also a file that is not valid; for
+    /// `generate` no device that can be described.
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::List { json } => list(json),
+            Command::Generate(command) => command.run(),
             Command::Validate { files } if files.is_empty() => validate_machine(),
             Command::Validate { files } => validate(&files),
         }
