@@ -17,6 +17,8 @@
 //! | `checkpoint` | how does criu dump and restore a container |
 //! | `console` | who receives the pseudo-terminal |
 //! | `leak` | what was left behind |
+//! | `canary` | what of the host was touched |
+//! | `race` | who exchanges files while a runtime works |
 //!
 //! Machines and programs that tests build for themselves:
 //!
@@ -36,12 +38,14 @@
 //! | `cache` | what is slow to make, kept between runs |
 
 pub mod bundle;
+pub mod canary;
 pub mod cgroup;
 pub mod checkpoint;
 pub mod console;
 pub mod container;
 pub mod leak;
 pub mod ordinary_user;
+pub mod race;
 pub mod rootfs;
 pub mod runtime;
 pub mod v2;

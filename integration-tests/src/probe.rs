@@ -11,6 +11,11 @@ pub fn nodes() -> io::Result<PathBuf> {
     compiled("nodes", include_str!("probe/nodes.c"), &["-static"])
 }
 
+/// `prowl`: static, attacks the runtime's processes from inside. See `probe/prowl.c`.
+pub fn prowl() -> io::Result<PathBuf> {
+    compiled("prowl", include_str!("probe/prowl.c"), &["-static"])
+}
+
 /// `symbols`: dynamic, for images with glibc.
 pub fn symbols() -> io::Result<PathBuf> {
     compiled("symbols", include_str!("probe/symbols.c"), &["-ldl"])

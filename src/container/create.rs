@@ -19,6 +19,7 @@ use super::process::ProcessId;
 use super::resctrl::Resctrl;
 use super::state::{Container, State};
 use super::store::Store;
+use super::traces::Traces;
 use super::{
     capabilities, console, delete, idmap, mount_sources, net_devices, notify_socket, pid_file,
     rootless, start,
@@ -112,7 +113,7 @@ pub fn create(
     let (mut container, lock) = claim(store, id, &decided, options.no_new_keyring)?;
     match build(&mut container, decided, options, &lock) {
         Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
-        Err(error) => Err(abandon(store, &container, &lock, error)),
+        Err(error) => Err(abandon(store, id, &container, &lock, error)),
     }
 }
 
@@ -146,10 +147,15 @@ pub(super) fn claim(
 }
 
 /// Takes back what exists of a container that could not be made; returns what to tell the caller.
-pub(super) fn abandon(store: &Store, container: &Container, lock: &Lock, error: Error) -> Error {
+pub(super) fn abandon(
+    store: &Store,
+    id: &ContainerId,
+    container: &Container,
+    lock: &Lock,
+    error: Error,
+) -> Error {
     // Somebody has deleted it by force, with all that it had.
     if matches!(lock.again(), Err(LockError::Gone)) {
-        let id = &container.state.id;
         return error.context(format!("container {id} was deleted while it was created"));
     }
     // Not our cgroup: what runs in it belongs to another container.
@@ -158,7 +164,9 @@ pub(super) fn abandon(store: &Store, container: &Container, lock: &Lock, error: 
         return error;
     }
     // The first failure is what the caller needs to hear; what could not be undone is added to it.
-    let left = delete::remove_traces(store, container).unwrap_or_else(|err| vec![err]);
+    let traces = Traces::of(&container.state);
+    let left =
+        delete::remove_traces(store, id, &container.dir, &traces).unwrap_or_else(|err| vec![err]);
     left.into_iter().fold(error, |error, more| {
         let (error, more) = (log::one_line(&error), log::one_line(&more));
         anyhow!("{error}; while cleaning up: {more}")
@@ -296,6 +304,7 @@ fn build(
     };
     let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
+    Traces::of(&container.state).save(&container.dir)?;
     container.save()?;
     let journal = Journal::new(container.dir.journal()?);
     if options.notify {
@@ -395,6 +404,10 @@ fn build(
     container.state.init = Some(
         ProcessId::of(ready.child.pid).context("the container's init ended while it was set up")?,
     );
+    if cgroup.is_refused() {
+        // Nothing else leads to its processes.
+        Traces::of(&container.state).save(&container.dir)?;
+    }
     container.save_spec(&bundle.spec)?;
     if let Some(socket) = &pidfd_socket {
         socket.send(ready.child.pidfd.as_fd(), PidfdSocket::INIT)?;
@@ -450,6 +463,7 @@ fn make_shared_root(container: &mut Container, namespaces: &Namespaces) -> Resul
     let path = container.state.rootfs.clone();
     let prepared = rootfs::SharedRoot::prepare(&path)?;
     container.state.shared_root = Some(prepared.id());
+    Traces::of(&container.state).save(&container.dir)?;
     container.save()?;
     Ok(Some(prepared.attach(&path)?))
 }

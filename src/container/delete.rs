@@ -1,10 +1,11 @@
 //! `delete`: undoes what `create` did, from what is written down, also after a crash at any point.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::sys::signal::Signal;
-use oci_spec::runtime::{ContainerState, Spec};
+use oci_spec::runtime::ContainerState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
 
@@ -13,6 +14,7 @@ use super::lock::{self, Lock, LockError};
 use super::start::hook_state;
 use super::state::{Container, StateError, Status};
 use super::store::{StateDir, Store, StoreError};
+use super::traces::Traces;
 use crate::cgroup::Cgroup;
 use crate::init::{hooks, rootfs, undo};
 
@@ -23,8 +25,8 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const REMOVE_TRIES: u32 = 5;
 
 /// Removes the container `id`. With `force` a running one is killed first, one that does not exist
-/// is fine, and one with damaged state loses its directory, and its cgroup if its spec can still
-/// be read. Returns what could not be undone in the rootfs or what a poststop hook failed with; the
+/// is fine, and one whose state is damaged or of another version is cleared away by what else is
+/// written down (`traces`). Returns what could not be undone in the rootfs or what a poststop hook failed with; the
 /// container is gone all the same.
 ///
 /// # Errors
@@ -43,12 +45,9 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
     };
     let container = match Container::load(store, id) {
         Ok(container) => container,
-        Err(StateError::Unfinished(_)) if force => {
-            // Nothing was made yet.
-            dir.remove()?;
-            return Ok(Vec::new());
+        Err(error) if force && !matches!(error, StateError::Store(_)) => {
+            return remove_unreadable(store, id, &dir, error);
         }
-        Err(error @ StateError::Damaged { .. }) if force => return remove_damaged(id, &dir, error),
         Err(error) => return Err(error.into()),
     };
     match container.status() {
@@ -64,7 +63,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
     }
     let spec = container.state.has_late_hooks.then(|| container.spec());
     let report = hook_state(&container);
-    let mut left = remove_traces(store, &container)?;
+    let mut left = remove_traces(store, id, &container.dir, &Traces::of(&container.state))?;
     match spec {
         Some(Ok(spec)) => {
             let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
@@ -84,44 +83,43 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
 /// # Errors
 /// While there are processes or a cgroup the container is not forgotten: nobody could find them
 /// again.
-pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<Error>> {
-    let cgroup = &container.state.cgroup;
-    if owns_cgroup(container) {
-        kill_init(container)?;
-        remove_cgroup(cgroup)?;
-    } else if cgroup.pids()?.is_empty() {
-        cgroup.delete().context("cannot remove the container's cgroup")?;
+pub(super) fn remove_traces(
+    store: &Store,
+    id: &ContainerId,
+    dir: &StateDir,
+    traces: &Traces,
+) -> Result<Vec<Error>> {
+    if traces.owns_cgroup(dir) {
+        kill_init(traces)?;
+        remove_cgroup(&traces.cgroup)?;
+    } else if traces.cgroup.pids()?.is_empty() {
+        traces.cgroup.delete().context("cannot remove the container's cgroup")?;
     }
-    if let Some(resctrl) = &container.state.resctrl {
+    if let Some(resctrl) = &traces.resctrl {
         resctrl.remove()?;
     }
-    if let Some(id) = container.state.shared_root {
-        rootfs::unmount_shared(&container.state.rootfs, id)?;
+    let mut left = None;
+    if let Some(rootfs) = &traces.rootfs {
+        if let Some(mount) = traces.shared_root {
+            rootfs::unmount_shared(rootfs, mount)?;
+        }
+        left = restore_rootfs(store, id, dir, rootfs).err();
     }
-    let left = restore_rootfs(store, container).err();
-    container.dir.remove()?;
+    dir.remove()?;
     Ok(left.into_iter().collect())
 }
 
-/// Whether processes in the cgroup are the container's. Before there is a fifo `create` has not
-/// looked whose cgroup it is, and has started nothing in it; `restore` has another mark.
-fn owns_cgroup(container: &Container) -> bool {
-    let marks = [container.dir.start_fifo(), container.dir.restore_place()];
-    container.state.init.is_some() || marks.iter().any(|mark| mark.exists())
+fn kill(traces: &Traces) -> Result<()> {
+    kill_init(traces)?;
+    kill_cgroup(&traces.cgroup)
 }
 
-fn kill(container: &Container) -> Result<()> {
-    kill_init(container)?;
-    kill_cgroup(&container.state.cgroup)
-}
-
-fn kill_init(container: &Container) -> Result<()> {
-    let cgroup = &container.state.cgroup;
-    if let Some(init) = container.state.init
+fn kill_init(traces: &Traces) -> Result<()> {
+    if let Some(init) = traces.init
         && init.signal(libc::SIGKILL).is_ok()
     {
         // A frozen process dies only when it is thawed (cgroup v1).
-        let _ = cgroup.thaw();
+        let _ = traces.cgroup.thaw();
         wait_for_end(init.pid)?;
     }
     Ok(())
@@ -154,10 +152,11 @@ fn lock(store: &Store, id: &ContainerId, dir: &StateDir, force: bool) -> Result<
     loop {
         match Lock::try_take(dir) {
             Err(LockError::Busy { .. }) if force && Instant::now() < deadline => {
-                if let Ok(container) = Container::load(store, id)
-                    && owns_cgroup(&container)
-                {
-                    let _ = kill(&container);
+                if let Ok(container) = Container::load(store, id) {
+                    let traces = Traces::of(&container.state);
+                    if traces.owns_cgroup(&container.dir) {
+                        let _ = kill(&traces);
+                    }
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -173,20 +172,38 @@ fn lock(store: &Store, id: &ContainerId, dir: &StateDir, force: bool) -> Result<
     }
 }
 
-/// Of a container whose state cannot be read, the spec that lies beside it tells the cgroup.
-fn remove_damaged(id: &ContainerId, dir: &StateDir, error: StateError) -> Result<Vec<Error>> {
-    let mut left = vec![Error::new(error)];
-    let spec = dir.read("config.json")?.and_then(|json| serde_json::from_slice::<Spec>(&json).ok());
-    if let Some(linux) = spec.as_ref().and_then(|spec| spec.linux().as_ref()) {
-        let path = linux.cgroups_path().as_deref();
-        // slice:prefix:name
-        let systemd = path.is_some_and(|path| path.to_string_lossy().matches(':').count() == 2);
-        match Cgroup::locate(path, id.as_str(), systemd) {
-            Ok(cgroup) => remove_cgroup(&cgroup)?,
-            Err(error) => left.push(error.into()),
+/// Removes a container whose state cannot be read, with what else is known of it.
+fn remove_unreadable(
+    store: &Store,
+    id: &ContainerId,
+    dir: &StateDir,
+    error: StateError,
+) -> Result<Vec<Error>> {
+    // Of a create that was killed at its very beginning there is a directory and no more.
+    let says = |error: StateError| match error {
+        StateError::Unfinished(_) => None,
+        other => Some(Error::new(other)),
+    };
+    let untouched = !dir.start_fifo().exists() && dir.read("state.json")?.is_none();
+    let (traces, unknown) = match Traces::recover(id, dir) {
+        Ok(Some(traces)) => (Some(traces), None),
+        Ok(None) if untouched => (None, None),
+        Ok(None) => (None, Some(anyhow!("where its cgroup is, is not known: it stays"))),
+        Err(error) => (None, Some(error)),
+    };
+    let mut left: Vec<Error> = says(error).into_iter().chain(unknown).collect();
+    match traces {
+        Some(traces) => {
+            if !traces.owns_cgroup(dir) && !traces.cgroup.pids()?.is_empty() {
+                left.push(anyhow!(
+                    "there are processes in the cgroup that it was to have, which may be another \
+                     container's: they stay"
+                ));
+            }
+            left.extend(remove_traces(store, id, dir, &traces)?);
         }
+        None => dir.remove()?,
     }
-    dir.remove()?;
     Ok(left)
 }
 
@@ -211,22 +228,22 @@ fn wait_for_end(pid: i32) -> Result<()> {
 
 /// Takes away what was created in the rootfs. Where another container uses the same rootfs that
 /// would pull its mounts from under it: the last of them does it.
-fn restore_rootfs(store: &Store, container: &Container) -> Result<()> {
-    let Some(journal) = container.dir.read("created")?.filter(|bytes| !bytes.is_empty()) else {
+fn restore_rootfs(store: &Store, id: &ContainerId, dir: &StateDir, rootfs: &Path) -> Result<()> {
+    let Some(journal) = dir.read("created")?.filter(|bytes| !bytes.is_empty()) else {
         return Ok(());
     };
-    for id in store.ids()? {
-        if id.as_str() == container.state.id {
+    for other in store.ids()? {
+        if other == *id {
             continue;
         }
-        let Ok(other) = Container::load(store, &id) else { continue };
-        if other.state.rootfs == container.state.rootfs {
+        let Ok(other) = Container::load(store, &other) else { continue };
+        if other.state.rootfs == rootfs {
             let mut heir = other.dir.journal()?;
             return std::io::Write::write_all(&mut heir, &journal)
                 .context("cannot hand the list of created paths on");
         }
     }
-    let problems = undo::undo(&container.state.rootfs, &journal);
+    let problems = undo::undo(rootfs, &journal);
     match problems.into_iter().next() {
         Some(first) => Err(first).context("cannot remove what was created in the rootfs"),
         None => Ok(()),

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::sched::{self, CloneFlags};
+use nix::sched::CloneFlags;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
@@ -214,21 +214,14 @@ pub fn exec(
     let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     let cgroup = container.state.cgroup.child(&options.sub_cgroups)?;
     let (ours, theirs) = Channel::pair().context("cannot make the line to the process")?;
-    let namespaces = foreign_namespaces(init.pid)?;
     let rootless = rootless::is_ordinary_user();
-    // An ordinary user has the right to enter it only after the container's user namespace, and
-    // nobody in a user namespace could come back: then the new process enters it.
-    let early = match namespaces & CloneFlags::CLONE_NEWPID {
-        pid if !pid.is_empty() && rootless::is_confined() => CloneFlags::empty(),
-        pid => pid,
-    };
     let (rlimits, oom_score_adj) = (program.rlimits.clone(), program.oom_score_adj);
     let linux = spec.linux().as_ref().context("the container's spec has no linux section")?;
     let tenant = Tenant {
         program,
         tuning: Tuning::joining(process, linux)?.on(affinity.last),
         init: &init_fd,
-        namespaces: namespaces - early,
+        namespaces: foreign_namespaces(init.pid)?,
         rootless,
         root: container.state.shared_root.map(|_| root_of(init)).transpose()?,
         keyring_of: (!container.state.no_new_keyring).then_some(&container.state.id),
@@ -237,20 +230,10 @@ pub fn exec(
         channel: theirs,
         preserve_fds: options.preserve_fds,
     };
-    // It takes effect on children only: enter it, clone, and come back.
-    let own = fs::File::open("/proc/self/ns/pid").context("cannot open our own pid namespace")?;
-    if !early.is_empty() {
-        sched::setns(&init_fd, CloneFlags::CLONE_NEWPID)
-            .context("cannot join the container's pid namespace")?;
-    }
     let cloned = affinity::started_on(affinity.initial.as_ref(), || {
         launch::clone_into(Some(&cgroup), CloneFlags::empty(), ours, || tenant.run())
     })
     .context("cannot set process.execCPUAffinity.initial");
-    if !early.is_empty() {
-        sched::setns(&own, CloneFlags::CLONE_NEWPID)
-            .context("cannot return to our own pid namespace")?;
-    }
     let (child, in_cgroup, channel) = cloned??;
 
     let joined = match in_cgroup {

@@ -37,4 +37,5 @@ pub mod start;
 pub mod state;
 pub mod store;
 pub mod terminal;
+pub mod traces;
 pub mod update;

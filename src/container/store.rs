@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/ID/state.json    what the container is (see `state`)
 //!         config.json   the spec with the plan's additions, for exec and update
+//!         traces        what `delete` needs when the others cannot be read (see `traces`)
 //!         created       what had to be created in the rootfs (see `init::journal`)
 //!         start.fifo    there until the container is started
 //!         notify/       the container's side of NOTIFY_SOCKET (see `notify_socket`)
@@ -48,6 +49,17 @@ pub enum StoreError {
         /// Its owner.
         owner: u32,
     },
+    /// Others can change the directory, so its content cannot be believed.
+    #[error(
+        "others can write to state directory {path} (mode {mode:o}): use another --root, or make \
+         it private (chmod go-w)"
+    )]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// Any other failure.
     #[error("cannot {action} {path}: {source}")]
     Io {
@@ -87,16 +99,13 @@ impl Store {
     /// [`StoreError::Exists`], or why the directory cannot be made.
     pub fn claim(&self, id: &ContainerId) -> Result<StateDir, StoreError> {
         let path = self.root.join(id.as_str());
+        if !self.check_root()? {
+            self.create_root()?;
+            self.check_root()?;
+        }
         let mut private = DirBuilder::new();
         private.mode(0o700);
-        match private.create(&path) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                self.create_root()?;
-                private.create(&path)
-            }
-            done => done,
-        }
-        .map_err(|err| match err.kind() {
+        private.create(&path).map_err(|err| match err.kind() {
             io::ErrorKind::AlreadyExists => StoreError::Exists(id.to_string()),
             _ => failed("create the state directory", &path)(err),
         })?;
@@ -107,6 +116,25 @@ impl Store {
     #[must_use]
     pub fn path_of(&self, id: &ContainerId) -> PathBuf {
         self.root.join(id.as_str())
+    }
+
+    /// Whether the root exists. Nobody else may be able to exchange what is in it; in a directory
+    /// with the sticky bit, such as /tmp, they are not.
+    fn check_root(&self) -> Result<bool, StoreError> {
+        let meta = match fs::metadata(&self.root) {
+            Ok(meta) => meta,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(err) => return Err(failed("look at", &self.root)(err)),
+        };
+        let path = || self.root.clone();
+        if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(StoreError::Foreign { path: path(), owner: meta.uid() });
+        }
+        // A group may be the user's own.
+        if meta.mode() & 0o1002 == 0o002 {
+            return Err(StoreError::Open { path: path(), mode: meta.mode() & 0o7777 });
+        }
+        Ok(true)
     }
 
     fn create_root(&self) -> Result<(), StoreError> {
@@ -125,7 +153,7 @@ impl Store {
     /// The directory of an existing container.
     ///
     /// # Errors
-    /// [`StoreError::Missing`], [`StoreError::Foreign`].
+    /// [`StoreError::Missing`], [`StoreError::Foreign`], [`StoreError::Open`].
     pub fn find(&self, id: &ContainerId) -> Result<StateDir, StoreError> {
         let path = self.root.join(id.as_str());
         let meta = match fs::symlink_metadata(&path) {
@@ -139,6 +167,10 @@ impl Store {
         if meta.uid() != nix::unistd::geteuid().as_raw() {
             return Err(StoreError::Foreign { path, owner: meta.uid() });
         }
+        if meta.mode() & 0o022 != 0 {
+            return Err(StoreError::Open { path, mode: meta.mode() & 0o7777 });
+        }
+        self.check_root()?;
         Ok(StateDir { path })
     }
 
@@ -217,6 +249,7 @@ impl StateDir {
                 .create(true)
                 .truncate(true)
                 .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
                 .open(&temporary)?;
             file.write_all(content)?;
             fs::rename(&temporary, &path)

@@ -289,24 +289,6 @@ impl Root {
         Ok((self.ensure_dir(parent, journal)?, name))
     }
 
-    /// Puts a file with the given content at `path`, replacing what is there in one step; a link
-    /// there is replaced, not followed. A regular file hands its mode, owner and time of change on
-    /// to the new one, so that the old content can be put back as if nothing had been.
-    ///
-    /// # Errors
-    /// `EROFS`, `EISDIR`, `EBUSY` (a mount point), `ENOSPC` and the like; nothing is left behind.
-    pub fn replace_file(
-        &self,
-        path: &Path,
-        content: &[u8],
-        mode: u32,
-        journal: &mut Journal,
-    ) -> io::Result<()> {
-        let (parent, name) = self.ensure_parent(path, journal)?;
-        self.note(&parent, Created::File, &path.with_file_name(temporary_name(name)), journal)?;
-        replace_in(&parent, name, content, mode)
-    }
-
     /// Notes in the journal what is about to be created in `parent`, if that is in the image:
     /// what is created in a mount of the container (a tmpfs on /dev) goes away with it.
     fn note(
@@ -335,6 +317,12 @@ impl Parent {
     fn is(&self, path: &Path) -> bool {
         // As bytes: comparing components is slow, and a false "no" does no harm.
         self.path.as_os_str() == path.as_os_str()
+    }
+
+    /// Whether it is in the image, and not in something that is mounted in the container (a volume
+    /// of the user may be a directory of the host).
+    pub fn is_in_image(&self) -> bool {
+        self.in_image
     }
 
     /// An `O_PATH` descriptor on what has the name here; a link is not followed.
@@ -380,12 +368,31 @@ impl Parent {
         }
         Ok(fs::symlinkat(target, &self.fd, name)?)
     }
+
+    /// Puts a file with the given content here, replacing what is there in one step; a link there
+    /// is replaced, not followed. A regular file hands its mode, owner and time of change on to the
+    /// new one, so that the old content can be put back as if nothing had been.
+    ///
+    /// # Errors
+    /// `EROFS`, `EISDIR`, `EBUSY` (a mount point), `ENOSPC` and the like; nothing is left behind.
+    pub fn replace_file(
+        &self,
+        name: &OsStr,
+        content: &[u8],
+        mode: u32,
+        journal: &mut Journal,
+    ) -> io::Result<()> {
+        if self.in_image {
+            journal.record(Created::File, &self.path.join(temporary_name(name)))?;
+        }
+        replace_in(&self.fd, name, content, mode)
+    }
 }
 
-/// [`Root::replace_file`] for the file `name` in a directory, without a note in a journal.
+/// [`Parent::replace_file`] for the file `name` in a directory, without a note in a journal.
 ///
 /// # Errors
-/// As [`Root::replace_file`].
+/// As [`Parent::replace_file`].
 pub fn replace_in(parent: &OwnedFd, name: &OsStr, content: &[u8], mode: u32) -> io::Result<()> {
     let temporary = temporary_name(name);
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;

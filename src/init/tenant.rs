@@ -1,7 +1,7 @@
 //! A process that joins a container (`exec`): every step from the clone to the exec, in order.
 //!
-//! Container processes can see this one from the moment at which it enters the pid namespace. It
-//! is undumpable until it execs, and its executable lies on a read-only mount (see
+//! Container processes can see this one from the moment at which it enters the pid namespace, by
+//! then in all other namespaces of the container. It is undumpable until it execs, and its executable lies on a read-only mount (see
 //! `crate::container::exec`), so there is nothing in it to take or to write.
 
 use std::convert::Infallible;
@@ -29,8 +29,9 @@ pub struct Tenant<'a> {
     pub tuning: Tuning,
     /// A pidfd on the container's init, whose namespaces are joined.
     pub init: &'a OwnedFd,
-    /// Which of them differ from the runtime's. With the pid namespace in it (the clone has not
-    /// entered it) one more fork leads there.
+    /// Which of them differ from the runtime's. The pid namespace is entered last, by one more fork:
+    /// whoever may trace the processes in it must not find one that is still in the host's
+    /// filesystem (`/proc/PID/root`).
     pub namespaces: CloneFlags,
     /// Whether the runtime runs without root's rights.
     pub rootless: bool,

@@ -27,6 +27,7 @@ use crate::container::launch::Entry;
 use crate::container::process::ProcessId;
 use crate::container::state::Container;
 use crate::container::store::Store;
+use crate::container::traces::Traces;
 use crate::container::{console, mount_sources, pid_file, rootless, start};
 use crate::init::console::send_master;
 use crate::init::hooks::{self, HookState};
@@ -82,7 +83,7 @@ pub fn restore(
             while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
                 waitpid(None, Some(WaitPidFlag::WNOHANG))
             {}
-            Err(create::abandon(store, &container, &lock, error))
+            Err(create::abandon(store, id, &container, &lock, error))
         }
     }
 }
@@ -107,6 +108,7 @@ fn bring_back(
     };
 
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
+    Traces::of(&container.state).save(&container.dir)?;
     container.save()?;
     let mut journal = Journal::new(container.dir.journal()?);
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());

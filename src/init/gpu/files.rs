@@ -133,7 +133,20 @@ pub(super) fn file_target(
         }
         Err(err) => return Err(at(err)),
     };
-    match FileType::from_raw_mode(fs::fstat(&fd).map_err(|err| at(err.into()))?.st_mode) {
+    fit_for_a_file(fd, path, what)
+}
+
+/// What the image has at `path`, if a file can be mounted on it.
+///
+/// # Errors
+/// [`ApplyError::InTheWay`] for anything but a file, a link or a socket.
+pub(super) fn fit_for_a_file(
+    fd: OwnedFd,
+    path: &Path,
+    what: &'static str,
+) -> Result<OwnedFd, ApplyError> {
+    let stat = fs::fstat(&fd).map_err(|err| ApplyError::at(what, path, err))?;
+    match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile | FileType::Symlink => Ok(fd),
         FileType::Socket if what == kind_name(&FileKind::Ipc) => Ok(fd),
         found => {

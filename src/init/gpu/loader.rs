@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -11,14 +10,14 @@ use rustix::io::Errno;
 
 use super::destination::Destinations;
 use super::error::ApplyError;
-use super::files::{attach_to, file_target};
+use super::files::{attach_to, fit_for_a_file};
 use super::generated::Generated;
 use crate::gpu::loader::cache::{self, Entry};
 use crate::gpu::loader::layout::Layout;
 use crate::gpu::loader::{READ_LIMIT, conf, musl};
 use crate::gpu::plan::{Abi, FileKind, Place, Plan};
 use crate::init::journal::{Created, Journal};
-use crate::init::root::Root;
+use crate::init::root::{Parent, Root};
 
 /// glibc's cache.
 pub(in crate::init) const CACHE: &str = "/etc/ld.so.cache";
@@ -264,33 +263,42 @@ impl LoaderFiles<'_> {
         })
     }
 
-    /// Gives the file at `path` this content. `is_ours`: `delete` may take the content away.
+    /// Gives the file at `path` this content. `is_ours`: `delete` may take the content away. Its
+    /// directory is resolved once: what holds for it must hold for what is done in it.
     fn put(&mut self, path: &Path, content: &[u8], is_ours: bool) -> Result<Put, ApplyError> {
         let at = |err: io::Error| ApplyError::at("a loader file", path, err);
-        match self.replace(path, content, is_ours) {
-            Ok(Put::Done) => return Ok(Put::Done),
-            Ok(Put::Impossible) => {}
-            Err(err) => match Errno::from_io_error(&err) {
-                Some(Errno::ROFS | Errno::BUSY) => {}
-                Some(Errno::ISDIR) => {
-                    return Err(ApplyError::InTheWay {
-                        path: path.to_owned(),
-                        found: "a directory",
-                        wanted: "a loader file",
-                    });
-                }
-                _ => return Err(at(err)),
-            },
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(at(Errno::INVAL.into()));
+        };
+        let parent = match self.root.parent(dir, self.journal) {
+            Err(err) if Errno::from_io_error(&err) == Some(Errno::ROFS) => {
+                return Ok(Put::Impossible);
+            }
+            parent => parent.map_err(at)?,
+        };
+        if parent.is_in_image() {
+            match self.replace(&parent, path, content, is_ours) {
+                Ok(()) => return Ok(Put::Done),
+                Err(err) => match Errno::from_io_error(&err) {
+                    Some(Errno::ROFS | Errno::BUSY) => {}
+                    Some(Errno::ISDIR) => {
+                        return Err(ApplyError::InTheWay {
+                            path: path.to_owned(),
+                            found: "a directory",
+                            wanted: "a loader file",
+                        });
+                    }
+                    _ => return Err(at(err)),
+                },
+            }
         }
-        match self.root.resolve_nofollow(path) {
-            Ok(_) => {}
+        // Not on a volume of the user: that would replace it on the host.
+        let target = match parent.open(name) {
             Err(err) if Errno::from_io_error(&err) == Some(Errno::NOENT) => {
                 return Ok(Put::Impossible);
             }
-            Err(err) => return Err(at(err)),
-        }
-        let target: OwnedFd =
-            file_target(self.root, &mut None, path, "a loader file", &mut Journal::none())?;
+            target => fit_for_a_file(target.map_err(at)?, path, "a loader file")?,
+        };
         let mount = self
             .generated
             .file(content, self.root)
@@ -299,17 +307,17 @@ impl LoaderFiles<'_> {
         Ok(Put::Done)
     }
 
-    /// Replaces the file in the rootfs itself. Not on a volume of the user: that would replace it
-    /// on the host.
-    fn replace(&mut self, path: &Path, content: &[u8], is_ours: bool) -> io::Result<Put> {
-        let (parent, _) = self.root.ensure_parent(path, self.journal)?;
-        if !self.root.is_own_mount(parent)? {
-            return Ok(Put::Impossible);
-        }
+    /// Replaces the file in the rootfs itself.
+    fn replace(
+        &mut self,
+        parent: &Parent,
+        path: &Path,
+        content: &[u8],
+        is_ours: bool,
+    ) -> io::Result<()> {
         if is_ours {
             self.journal.record(Created::File, path)?;
         }
-        self.root.replace_file(path, content, 0o644, self.journal)?;
-        Ok(Put::Done)
+        parent.replace_file(path.file_name().unwrap_or_default(), content, 0o644, self.journal)
     }
 }

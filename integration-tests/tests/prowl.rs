@@ -1,0 +1,136 @@
+//! The runtime's processes, attacked from inside of the container by a program that does nothing
+//! else (`src/probe/prowl.c`): through /proc/PID/exe, root, cwd, fd, mem, environ, and ptrace.
+
+use integration_tests::container::text;
+use integration_tests::{Config, Container, Runtime, gpurun_only, json, probe, runtime, wait_for};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What Docker gives by default, as far as it matters here.
+const ORDINARY: &[&str] = &["CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"];
+/// What a debugger in a container is given.
+const DEBUGGER: &[&str] =
+    &["CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_SYS_PTRACE"];
+
+struct Prowled {
+    c: Container,
+    binary: PathBuf,
+    before: Vec<u8>,
+}
+
+impl Prowled {
+    /// A container in which the attacker runs, and a copy of the runtime's binary for it alone: what
+    /// others execute at the moment could not be written anyway.
+    fn new(capabilities: &[&str]) -> Prowled {
+        let c = Container::native(Config::idle());
+        fs::write(c.path("canary"), "canary").unwrap();
+        fs::copy(probe::prowl().expect("compile the probe"), c.rootfs().join("bin/prowl")).unwrap();
+        let binary = c.path("runtime");
+        fs::copy(Runtime::binary(), &binary).unwrap();
+        let canary = c.path("canary");
+        let args = ["prowl", "/tmp/log", text(&canary), "/bin/busybox", "/bin/prowl"];
+        c.configure(Config::args(&args).capabilities(capabilities, false));
+        let before = fs::read(&binary).unwrap();
+        Prowled { c, binary, before }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(self.c.command(args).get_args());
+        command.env("SECRET_OF_THE_HOST", "1");
+        command
+    }
+
+    fn call(&self, args: &[&str]) -> runtime::Output {
+        runtime::finish(&mut self.command(args), b"")
+    }
+
+    fn start(&self) {
+        let bundle = self.c.bundle();
+        self.call(&["run", "--detach", "--bundle", text(&bundle), self.c.id()]).ok();
+        wait_for("the attacker", || self.log().contains("begun"));
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.c.rootfs().join("tmp/log")).unwrap_or_default()
+    }
+
+    /// Fails the test if an attack of a kind other than `harmless` gained something.
+    #[track_caller]
+    fn assert_nothing_gained(&self, harmless: &[&str]) {
+        let log = self.log();
+        let gained: Vec<&str> = log
+            .lines()
+            .filter(|line| {
+                let kind = line.split(' ').nth(1).unwrap_or_default();
+                !["begun", "seen"].contains(&kind) && !harmless.contains(&kind)
+            })
+            .collect();
+        assert!(log.contains(" seen"), "no process of the runtime was seen: {log}");
+        assert!(gained.is_empty(), "{gained:#?}");
+        assert!(!log.contains("SECRET_OF_THE_HOST"), "{log}");
+        assert!(self.before == fs::read(&self.binary).unwrap(), "the binary was changed");
+    }
+}
+
+#[test]
+fn an_exec_gives_nothing_to_an_ordinary_container() {
+    gpurun_only!("other runtimes have other means");
+    let it = Prowled::new(ORDINARY);
+    it.start();
+    for _ in 0..100 {
+        it.call(&["exec", it.c.id(), "true"]).ok();
+    }
+    it.assert_nothing_gained(&[]);
+}
+
+#[test]
+fn an_exec_gives_nothing_of_the_host_to_a_container_that_may_trace() {
+    gpurun_only!("other runtimes have other means");
+    let it = Prowled::new(DEBUGGER);
+    it.start();
+    for _ in 0..200 {
+        // It may be stopped or killed by the attacker, which is the container's own loss.
+        let _ = it.call(&["exec", it.c.id(), "true"]);
+    }
+    // Who may trace has the memory of all that is in the container, and its descriptors; the host's
+    // files, its binary and its environment are not there.
+    it.assert_nothing_gained(&["mem", "ptrace", "environ", "fd"]);
+}
+
+#[test]
+fn a_container_that_joins_a_pid_namespace_gives_nothing_to_those_who_are_in_it() {
+    gpurun_only!("other runtimes have other means");
+    let it = Prowled::new(ORDINARY);
+    it.start();
+    let pid = format!("/proc/{}/ns/pid", it.c.pid());
+    let other = Container::native(Config::args(&["true"]).namespace("pid", Some(&pid)));
+    let bundle = other.bundle();
+    for _ in 0..50 {
+        let run =
+            ["--root", text(&other.state_root()), "run", "--bundle", text(&bundle), other.id()]
+                .map(str::to_owned);
+        runtime::finish(Command::new(&it.binary).args(&run), b"").ok();
+    }
+    it.assert_nothing_gained(&[]);
+}
+
+#[test]
+fn hooks_that_run_inside_give_nothing_of_the_runtime() {
+    gpurun_only!("other runtimes have other means");
+    // The attacker is a startContainer hook's child, that is: it runs before the program does.
+    let it = Prowled::new(ORDINARY);
+    let canary = it.c.path("canary");
+    let script = format!(
+        "prowl /tmp/log {} /bin/busybox /bin/prowl > /dev/null 2>&1 & sleep 1",
+        text(&canary)
+    );
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]});
+    it.c.configure(
+        Config::args(&["sleep", "1"]).capabilities(ORDINARY, false).hook("startContainer", hook),
+    );
+    let bundle = it.c.bundle();
+    it.call(&["run", "--bundle", text(&bundle), it.c.id()]).ok();
+    it.assert_nothing_gained(&[]);
+}

@@ -1,0 +1,97 @@
+//! What a container has on the host, written down by itself: the file `traces`.
+//!
+//! `delete --force` clears a container away by this where the state file is damaged or of another
+//! version. It is written before anything else is made, and again only where that adds something
+//! that could not be found otherwise.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+use super::id::ContainerId;
+use super::process::ProcessId;
+use super::resctrl::Resctrl;
+use super::state::State;
+use super::store::{StateDir, StoreError};
+use crate::cgroup::Cgroup;
+
+/// The file's name.
+const FILE: &str = "traces";
+
+/// What has to be taken away with a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Traces {
+    /// The cgroup, which has all its processes.
+    pub cgroup: Cgroup,
+    /// The rootfs, where the journal's paths are; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<PathBuf>,
+    /// The group in the resctrl filesystem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<Resctrl>,
+    /// Without a mount namespace: the id of the mount on the rootfs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_root: Option<u64>,
+    /// The init process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<ProcessId>,
+}
+
+impl Traces {
+    /// Those of a container whose state can be read.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        Self {
+            cgroup: state.cgroup.clone(),
+            rootfs: Some(state.rootfs.clone()),
+            resctrl: state.resctrl.clone(),
+            shared_root: state.shared_root,
+            init: state.init,
+        }
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// Write errors.
+    pub fn save(&self, dir: &StateDir) -> Result<(), StoreError> {
+        let json = serde_json::to_vec(self).map_err(|err| StoreError::Io {
+            action: "write",
+            path: dir.path().join(FILE),
+            source: err.into(),
+        })?;
+        dir.write(FILE, &json)
+    }
+
+    /// What can be learnt of a container whose state cannot be read: from the file, else from the
+    /// spec that lies beside it. `None`: neither can be read.
+    ///
+    /// # Errors
+    /// Read errors, and a cgroup that the spec names and that cannot be.
+    pub fn recover(id: &ContainerId, dir: &StateDir) -> anyhow::Result<Option<Self>> {
+        if let Some(traces) = dir.read(FILE)?.and_then(|json| serde_json::from_slice(&json).ok()) {
+            return Ok(Some(traces));
+        }
+        let spec = dir.read("config.json")?;
+        let spec = spec.and_then(|json| serde_json::from_slice::<Spec>(&json).ok());
+        let Some(linux) = spec.as_ref().and_then(|spec| spec.linux().as_ref()) else {
+            return Ok(None);
+        };
+        let path = linux.cgroups_path().as_deref();
+        // slice:prefix:name
+        let systemd = path.is_some_and(|path| path.to_string_lossy().matches(':').count() == 2);
+        let cgroup = Cgroup::locate(path, id.as_str(), systemd)?;
+        Ok(Some(Self { cgroup, rootfs: None, resctrl: None, shared_root: None, init: None }))
+    }
+
+    /// Whether processes in the cgroup are the container's. Before there is a fifo `create` has not
+    /// looked whose cgroup it is, and has started nothing in it; `restore` has another mark. The
+    /// fifo goes with `start`; by then there is the spec.
+    #[must_use]
+    pub fn owns_cgroup(&self, dir: &StateDir) -> bool {
+        let spec = dir.path().join("config.json");
+        let marks = [dir.start_fifo(), dir.restore_place(), spec];
+        self.init.is_some() || marks.iter().any(|mark| mark.exists())
+    }
+}
