@@ -89,7 +89,7 @@ fn requests(decision: &Decision) -> Vec<Vec<String>> {
     let rows = decision.request.wishes().map(|wish| {
         let Summary { vendor, source, devices, capabilities } = wish.summary();
         vec![
-            vendor.to_owned(),
+            vendor.into_owned(),
             source,
             format!("devices {}", devices.join(",")),
             format!("capabilities {}", capabilities.join(",")),

@@ -7,14 +7,17 @@
 //! each vendor is one folder, listed once, in [`vendor`].
 
 pub mod absorb;
+pub mod amd;
 pub mod cdi;
 pub mod checkpoint;
 pub mod compatibility;
+pub mod drm;
 pub mod error;
 pub mod explain;
 pub mod inventory;
 pub mod loader;
 pub mod merge;
+pub mod nodes;
 pub mod nvidia;
 pub mod pci;
 pub mod plan;

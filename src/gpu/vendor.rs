@@ -1,11 +1,13 @@
 //! What a vendor's folder implements, and the list of vendors.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use oci_spec::runtime::Hook;
 use serde::Serialize;
 
 use super::absorb::Substitute;
+use super::amd;
 use super::error::GpuError;
 use super::inventory::Device;
 use super::nvidia;
@@ -15,34 +17,42 @@ use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings};
 
 /// Every vendor that gpurun knows.
-pub static VENDORS: &[&dyn Vendor] = &[&nvidia::Nvidia];
+pub static VENDORS: &[&dyn Vendor] = &[&nvidia::Nvidia, &amd::Amd];
 
 /// One maker of GPUs.
 pub trait Vendor: Sync {
     /// The vendor's name, which is also its table in the configuration file.
     fn name(&self) -> &'static str;
 
+    /// The variables that select this vendor's devices and nobody else's.
+    fn variables(&self) -> &'static [&'static str];
+
     /// Whether the spec holds something that is a wish or not as the configuration has it. Where
     /// this is false, the configuration is not opened to read the wish.
     fn needs_settings(&self, asked: &Asked<'_>) -> bool;
 
-    /// The vendor's wish in the spec, if there is one. The machine is not looked at. `settings`:
+    /// The vendor's wishes in the spec: none or one, and of a vendor that stands for several one
+    /// each. The machine is not looked at. `settings`:
     /// `None` where nothing needs them.
     fn read(
         &self,
         asked: &Asked<'_>,
         settings: Option<&Settings>,
-    ) -> Result<Option<Box<dyn Wish>>, GpuError>;
+    ) -> Result<Vec<Box<dyn Wish>>, GpuError>;
 
     /// What to say when this program is started under `name`, if that is the name of a hook of
     /// the vendor's that engines look for before they offer their GPU options.
-    fn impersonated(&self, name: &str) -> Option<&'static str>;
+    fn impersonated(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
 
     /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
-    fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>>;
+    fn absorbs(&self, _hook: &Hook) -> Option<Box<dyn Substitute>> {
+        None
+    }
 
-    /// The CDI kind whose devices gpurun can give without a CDI file.
-    fn kind(&self) -> &'static str;
+    /// The CDI kinds whose devices gpurun can give without a CDI file.
+    fn kinds(&self) -> &'static [&'static str];
 
     /// The vendor's devices on this machine, in the order of their indexes; none where its driver
     /// is not loaded.
@@ -56,10 +66,18 @@ pub trait Vendor: Sync {
 
     /// Whether the container has had the vendor's devices injected already, by an engine or by
     /// another runtime around this one.
-    fn is_injected(&self, asked: &Asked<'_>) -> bool;
+    fn is_injected(&self, _asked: &Asked<'_>) -> bool {
+        false
+    }
 
-    /// The wish for these devices of [`Vendor::kind`], by the names that they have in CDI files.
-    fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError>;
+    /// The wish for these devices of one of [`Vendor::kinds`], by the names that they have in CDI
+    /// files.
+    fn native(
+        &self,
+        kind: &'static str,
+        devices: Vec<String>,
+        asked: &Asked<'_>,
+    ) -> Result<Box<dyn Wish>, GpuError>;
 }
 
 /// One vendor's part of a request.
@@ -76,7 +94,7 @@ pub trait Wish: fmt::Debug {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// The vendor's name.
-    pub vendor: &'static str,
+    pub vendor: Cow<'static, str>,
     /// Where the wish was found, such as `NVIDIA_VISIBLE_DEVICES=all`.
     pub source: String,
     /// The devices as asked: `all`, `none` or ids.

@@ -75,6 +75,10 @@ impl Vendor for Nvidia {
         config::SECTION
     }
 
+    fn variables(&self) -> &'static [&'static str] {
+        &[DEVICES_VARIABLE]
+    }
+
     fn needs_settings(&self, asked: &Asked<'_>) -> bool {
         wish::needs_settings(asked)
     }
@@ -83,16 +87,16 @@ impl Vendor for Nvidia {
         &self,
         asked: &Asked<'_>,
         settings: Option<&Settings>,
-    ) -> Result<Option<Box<dyn Wish>>, GpuError> {
+    ) -> Result<Vec<Box<dyn Wish>>, GpuError> {
         let config = settings.map(Config::read).transpose()?;
         let Some(wish) = NvidiaWish::read(asked, config.as_ref())? else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let Some(names) = wish.qualified_names() else {
-            return Ok(Some(Box::new(wish)));
+            return Ok(vec![Box::new(wish)]);
         };
         let names = CdiWish::new(names, wish.source.clone(), asked)?;
-        Ok(Some(Box::new(NamedWish { wish, names })))
+        Ok(vec![Box::new(NamedWish { wish, names })])
     }
 
     fn impersonated(&self, name: &str) -> Option<&'static str> {
@@ -103,8 +107,8 @@ impl Vendor for Nvidia {
         hooks::substitute(hook)
     }
 
-    fn kind(&self) -> &'static str {
-        KIND
+    fn kinds(&self) -> &'static [&'static str] {
+        &[KIND]
     }
 
     fn inventory(&self, _settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
@@ -119,7 +123,12 @@ impl Vendor for Nvidia {
         asked.variable(DEVICES_VARIABLE).is_some_and(wish::is_void)
     }
 
-    fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError> {
+    fn native(
+        &self,
+        _kind: &'static str,
+        devices: Vec<String>,
+        asked: &Asked<'_>,
+    ) -> Result<Box<dyn Wish>, GpuError> {
         Ok(Box::new(NvidiaWish::named(&devices, asked)?))
     }
 }
@@ -147,7 +156,7 @@ impl Wish for NamedWish {
 impl Wish for NvidiaWish {
     fn summary(&self) -> Summary {
         Summary {
-            vendor: config::SECTION,
+            vendor: config::SECTION.into(),
             source: self.source.clone(),
             devices: self.devices.words(),
             capabilities: self.capabilities.names(),
@@ -219,13 +228,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         }
     }
     if config.additional_gids {
-        let gids: Vec<u32> =
-            plan.devices.iter().skip(first_node).filter_map(nodes::group_needed).collect();
-        for gid in gids {
-            if !plan.gids.contains(&gid) {
-                plan.gids.push(gid);
-            }
-        }
+        crate::gpu::nodes::join_groups(first_node, plan);
     }
 
     if wanted.any(Capabilities::COMPUTE) {

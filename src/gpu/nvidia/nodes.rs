@@ -4,7 +4,7 @@
 //! be missing (nothing has used the GPU since boot) or stale. A host node lends its permission
 //! bits and group, and is what gets bound where mknod is not allowed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
@@ -12,6 +12,7 @@ use super::capabilities::Capabilities;
 use super::error::Error;
 use super::kernel::{self, Majors};
 use super::select::Selected;
+pub use crate::gpu::nodes::has;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
 use crate::host::Host;
 
@@ -70,17 +71,6 @@ pub fn add(
         plan.devices.push(node);
     }
     Ok(())
-}
-
-/// The group that a user must be in to open the node, if not everyone can.
-pub fn group_needed(node: &DeviceNode) -> Option<u32> {
-    (node.gid != 0 && node.mode & 0o006 != 0o006).then_some(node.gid)
-}
-
-/// Whether the container gets `/dev/<name>` already.
-pub fn has(plan: &Plan, name: &str) -> bool {
-    let destination = Path::new("/dev").join(name);
-    plan.devices.iter().any(|known| known.destination == destination)
 }
 
 /// The major number that `module` registered by this name.
