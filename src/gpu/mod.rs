@@ -7,6 +7,7 @@
 //! each vendor is one folder, listed once, in [`vendor`].
 
 pub mod absorb;
+pub mod accel;
 pub mod amd;
 pub mod cdi;
 pub mod checkpoint;
@@ -14,6 +15,8 @@ pub mod compatibility;
 pub mod drm;
 pub mod error;
 pub mod explain;
+pub mod habana;
+pub mod intel;
 pub mod inventory;
 pub mod loader;
 pub mod merge;

@@ -7,17 +7,16 @@ use oci_spec::runtime::Hook;
 use serde::Serialize;
 
 use super::absorb::Substitute;
-use super::amd;
 use super::error::GpuError;
 use super::inventory::Device;
-use super::nvidia;
 use super::plan::Plan;
 use super::request::Asked;
+use super::{amd, habana, intel, nvidia};
 use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings};
 
 /// Every vendor that gpurun knows.
-pub static VENDORS: &[&dyn Vendor] = &[&nvidia::Nvidia, &amd::Amd];
+pub static VENDORS: &[&dyn Vendor] = &[&nvidia::Nvidia, &amd::Amd, &intel::Intel, &habana::Habana];
 
 /// One maker of GPUs.
 pub trait Vendor: Sync {
