@@ -25,6 +25,7 @@ pub mod nvidia;
 pub mod pci;
 pub mod plan;
 pub mod request;
+pub mod table;
 pub mod vendor;
 
 #[cfg(test)]

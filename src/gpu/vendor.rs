@@ -11,19 +11,21 @@ use super::error::GpuError;
 use super::inventory::Device;
 use super::plan::Plan;
 use super::request::Asked;
-use super::{amd, habana, intel, nvidia};
+use super::{amd, habana, intel, nvidia, table};
 use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings};
 
 /// Every vendor that gpurun knows.
-pub static VENDORS: &[&dyn Vendor] = &[&nvidia::Nvidia, &amd::Amd, &intel::Intel, &habana::Habana];
+pub static VENDORS: &[&dyn Vendor] =
+    &[&nvidia::Nvidia, &amd::Amd, &intel::Intel, &habana::Habana, &table::Table];
 
 /// One maker of GPUs.
 pub trait Vendor: Sync {
     /// The vendor's name, which is also its table in the configuration file.
     fn name(&self) -> &'static str;
 
-    /// The variables that select this vendor's devices and nobody else's.
+    /// The variables that select this vendor's devices, on the machine or among those that the
+    /// container has.
     fn variables(&self) -> &'static [&'static str];
 
     /// Whether the spec holds something that is a wish or not as the configuration has it. Where

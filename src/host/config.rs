@@ -388,7 +388,8 @@ mod tests {
 
     #[test]
     fn tables_in_a_table_are_read_whatever_their_names() {
-        let settings = parse("[host]\nproc = \"/p\"\n[host.a]\nx = \"1\"\n[host.b]\ny = 2\n").unwrap();
+        let settings =
+            parse("[host]\nproc = \"/p\"\n[host.a]\nx = \"1\"\n[host.b]\ny = 2\n").unwrap();
         let mut section = settings.section("host").unwrap();
         let mut tables = section.tables();
         assert_eq!(tables.len(), 2);

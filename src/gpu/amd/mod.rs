@@ -50,7 +50,7 @@ impl Vendor for Amd {
     }
 
     fn variables(&self) -> &'static [&'static str] {
-        &[DEVICES_VARIABLE]
+        &[DEVICES_VARIABLE, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"]
     }
 
     fn needs_settings(&self, _asked: &Asked<'_>) -> bool {

@@ -111,7 +111,9 @@ pub fn add(
     let (directory, name) = control;
     match nodes::of_sysfs(host, &directory, &name, why.clone())? {
         Some(node) => nodes::add(node, plan),
-        None => plan.notes.push(format!("{} does not exist: left out", host.dev.at(name).display())),
+        None => {
+            plan.notes.push(format!("{} does not exist: left out", host.dev.at(name).display()))
+        }
     }
     if uverbs {
         let verbs = format!("class/infiniband/hlib_{}/device/infiniband_verbs", one.number);

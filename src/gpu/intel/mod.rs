@@ -22,7 +22,7 @@ use super::pci::Function;
 use super::plan::{Grant, Plan};
 use super::request::Asked;
 use super::vendor::{Summary, Vendor, Wish};
-use super::{accel, drm, nodes};
+use super::{accel, nodes};
 use crate::host::{Host, Settings};
 
 /// The CDI kinds.

@@ -76,7 +76,7 @@ impl Vendor for Nvidia {
     }
 
     fn variables(&self) -> &'static [&'static str] {
-        &[DEVICES_VARIABLE]
+        &[DEVICES_VARIABLE, "CUDA_VISIBLE_DEVICES"]
     }
 
     fn needs_settings(&self, asked: &Asked<'_>) -> bool {
