@@ -23,6 +23,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `gpu_host` | a made-up NVIDIA machine in a directory |
+//! | `vendor_host` | a made-up machine with AMD's, Intel's and other makers' devices |
 //! | `gpu_container` | a container that asks such a machine for GPUs |
 //! | `stub_driver` | a driver root of stub libraries and programs |
 //! | `systemd_machine` | a machine that systemd runs, with `systemd_machine.sh` |
@@ -59,6 +60,7 @@ pub mod probe;
 pub mod stub_driver;
 pub mod systemd_machine;
 pub mod terminal;
+pub mod vendor_host;
 
 pub use bundle::Config;
 pub use container::Container;
