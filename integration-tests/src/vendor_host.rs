@@ -8,6 +8,7 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use serde_json::{Map, Value, json};
 
 use crate::gpu_host::{DRM_MAJOR, Node};
 
@@ -95,6 +96,41 @@ impl VendorHost {
             }
         }
         self.drm("sys/devices/platform/amdgpu_xcp_999", AMD_CARD + count, AMD_RENDER + count);
+    }
+
+    /// The file of AMD's GPU tracker, which the configuration must name.
+    #[must_use]
+    pub fn tracker(&self) -> PathBuf {
+        self.root.join("gpu-tracker.json")
+    }
+
+    /// Turns AMD's GPU tracker on for so many GPUs; those of `exclusive` are for one container.
+    pub fn track(&self, gpus: u32, exclusive: &[u32]) {
+        let status = |index: u32| {
+            let accessibility = u32::from(exclusive.contains(&index));
+            let status = json!({"uuid": format!("{:#X}", amd_unique_id(index)),
+                                "partitionType": "spx_nps1",
+                                "accessibility": accessibility, "containerIds": []});
+            (index.to_string(), status)
+        };
+        let info = |index: u32| {
+            let nodes = drm_nodes(AMD_CARD + index, AMD_RENDER + index).map(|(path, ..)| path);
+            (index.to_string(), json!({"DrmDevices": nodes, "PartitionType": "spx_nps1"}))
+        };
+        let list = json!({
+            "enabled": true,
+            "gpusStatus": (0..gpus).map(status).collect::<Map<_, _>>(),
+            "gpusInfo": (0..gpus).map(info).collect::<Map<_, _>>(),
+        });
+        fs::write(self.tracker(), list.to_string()).expect("write the tracker's file");
+    }
+
+    /// The containers in the tracker's list that have this GPU.
+    #[must_use]
+    pub fn holders(&self, gpu: u32) -> Value {
+        let text = fs::read_to_string(self.tracker()).expect("read the tracker's file");
+        let list: Value = serde_json::from_str(&text).expect("JSON");
+        list["gpusStatus"][gpu.to_string()]["containerIds"].clone()
     }
 
     fn kfd(&self, node: u32, render: u32, location: u32, unique_id: u64) {

@@ -14,6 +14,7 @@ use super::start::hook_state;
 use super::state::{Container, StateError, Status};
 use super::store::{StateDir, Store, StoreError};
 use crate::cgroup::Cgroup;
+use crate::gpu;
 use crate::init::{hooks, rootfs, undo};
 
 /// How long a killed process may take to go. Longer means that it hangs in the kernel (state D).
@@ -98,9 +99,10 @@ pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<
     if let Some(id) = container.state.shared_root {
         rootfs::unmount_shared(&container.state.rootfs, id)?;
     }
+    let unlisted = gpu::register::leave(&container.state.registers, &container.state.id);
     let left = restore_rootfs(store, container).err();
     container.dir.remove()?;
-    Ok(left.into_iter().collect())
+    Ok(left.into_iter().chain(unlisted.err().map(Error::new)).collect())
 }
 
 /// Whether processes in the cgroup are the container's. Before there is a fifo `create` has not

@@ -44,6 +44,7 @@ pub fn from_spec(spec: &mut Spec) -> Vec<Absorbed> {
         take(prestart(hooks), "prestart", &mut absorbed);
         take(hooks.create_runtime_mut(), "createRuntime", &mut absorbed);
         take(hooks.create_container_mut(), "createContainer", &mut absorbed);
+        take(hooks.poststop_mut(), "poststop", &mut absorbed);
     }
     absorbed
 }
@@ -88,7 +89,7 @@ fn take(hooks: &mut Option<Vec<Hook>>, phase: &str, absorbed: &mut Vec<Absorbed>
 
 /// `None`: no vendor knows the hook.
 fn one(phase: &str, hook: &Hook) -> Option<Absorbed> {
-    let substitute = VENDORS.iter().find_map(|vendor| vendor.absorbs(hook))?;
+    let substitute = VENDORS.iter().find_map(|vendor| vendor.absorbs(phase, hook))?;
     let args = hook.args().as_deref().unwrap_or_default();
     let hook = AbsorbedHook {
         phase: phase.to_owned(),

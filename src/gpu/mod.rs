@@ -24,6 +24,7 @@ pub mod nodes;
 pub mod nvidia;
 pub mod pci;
 pub mod plan;
+pub mod register;
 pub mod request;
 pub mod table;
 pub mod vendor;

@@ -10,6 +10,7 @@ use super::absorb::Substitute;
 use super::error::GpuError;
 use super::inventory::Device;
 use super::plan::Plan;
+use super::register::Register;
 use super::request::Asked;
 use super::{amd, habana, intel, nvidia, table};
 use crate::host::predecessor::Predecessor;
@@ -47,9 +48,20 @@ pub trait Vendor: Sync {
         None
     }
 
-    /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
-    fn absorbs(&self, _hook: &Hook) -> Option<Box<dyn Substitute>> {
+    /// What gpurun does instead of running this hook of a phase (`prestart`, `poststop`, …), if it
+    /// is one whose work gpurun does itself.
+    fn absorbs(&self, _phase: &str, _hook: &Hook) -> Option<Box<dyn Substitute>> {
         None
+    }
+
+    /// Enters a container in a list of this vendor's tools that a plan names.
+    fn enter(&self, _register: &Register, _container: &str) -> Result<(), GpuError> {
+        Ok(())
+    }
+
+    /// Strikes a container off such a list.
+    fn leave(&self, _register: &Register, _container: &str) -> Result<(), GpuError> {
+        Ok(())
     }
 
     /// The CDI kinds whose devices gpurun can give without a CDI file.

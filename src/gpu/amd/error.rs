@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::tracker::TrackerError;
 use crate::gpu::error::GpuError;
 use crate::host::{ConfigError, HostError};
 
@@ -34,6 +35,9 @@ pub enum Error {
         /// The file with its numbers.
         path: PathBuf,
     },
+    /// AMD's GPU tracker.
+    #[error(transparent)]
+    Tracker(#[from] TrackerError),
     /// The configuration file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),

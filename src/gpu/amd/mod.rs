@@ -10,14 +10,18 @@
 //! | [`topology`] | what the compute driver (KFD) lists |
 //! | [`gpus`] | the GPUs and partitions, in the order of their indexes |
 //! | [`select`] | from ids to GPUs |
+//! | [`tracker`] | AMD's list of who has which GPU |
+//! | [`hooks`] | AMD's hook |
 //! | [`inventory`] | the GPUs for lists |
 
 pub mod config;
 pub mod error;
 pub mod gpus;
+pub mod hooks;
 pub mod inventory;
 pub mod select;
 pub mod topology;
+pub mod tracker;
 pub mod wish;
 
 #[cfg(test)]
@@ -25,13 +29,17 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use oci_spec::runtime::Hook;
+
 use self::config::Config;
 use self::error::Error;
 use self::gpus::Gpu;
 use self::wish::{AmdWish, DEVICES_VARIABLE};
+use super::absorb::Substitute;
 use super::error::GpuError;
 use super::inventory::Device;
 use super::plan::{Grant, Plan};
+use super::register::Register;
 use super::request::Asked;
 use super::vendor::{Summary, Vendor, Wish};
 use super::{drm, nodes};
@@ -64,6 +72,18 @@ impl Vendor for Amd {
     ) -> Result<Vec<Box<dyn Wish>>, GpuError> {
         let wish = AmdWish::read(asked);
         Ok(wish.map(|wish| Box::new(wish) as Box<dyn Wish>).into_iter().collect())
+    }
+
+    fn absorbs(&self, _phase: &str, hook: &Hook) -> Option<Box<dyn Substitute>> {
+        hooks::substitute(hook)
+    }
+
+    fn enter(&self, register: &Register, container: &str) -> Result<(), GpuError> {
+        Ok(tracker::enter(register, container).map_err(Error::from)?)
+    }
+
+    fn leave(&self, register: &Register, container: &str) -> Result<(), GpuError> {
+        Ok(tracker::leave(register, container).map_err(Error::from)?)
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -122,6 +142,11 @@ fn resolve(wish: &AmdWish, config: &Config, host: &Host, plan: &mut Plan) -> Res
         nodes::of_sysfs(host, topology::DIRECTORY, "kfd", "compute, for all GPUs".to_owned())?
             .ok_or_else(|| Error::NoKfd { path: host.sys.at(topology::DIRECTORY).join("dev") })?;
     nodes::add(kfd, plan);
+    // As by AMD's runtime: devices that CDI names ask for are not tracked.
+    if let Some(file) = config.tracker.as_deref().filter(|_| !wish.strict) {
+        let granted = selected.iter().map(|(gpu, _)| gpu.index).collect();
+        tracker::add(file, &gpus, granted, plan)?;
+    }
     if config.additional_gids {
         nodes::join_groups(first_node, plan);
     }
