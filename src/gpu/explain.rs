@@ -92,12 +92,11 @@ const KINDS: [(&str, IsKind); 4] = [
 fn requests(decision: &Decision) -> Vec<Vec<String>> {
     let rows = decision.request.wishes().map(|wish| {
         let Summary { vendor, source, devices, capabilities } = wish.summary();
-        vec![
-            vendor.into_owned(),
-            source,
-            format!("devices {}", devices.join(",")),
-            format!("capabilities {}", capabilities.join(",")),
-        ]
+        let mut row = vec![vendor.into_owned(), source, format!("devices {}", devices.join(","))];
+        if !capabilities.is_empty() {
+            row.push(format!("capabilities {}", capabilities.join(",")));
+        }
+        row
     });
     rows.collect()
 }

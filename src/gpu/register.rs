@@ -38,8 +38,13 @@ pub fn enter(registers: &[Register], container: &str) -> Result<(), GpuError> {
 /// # Errors
 /// A list cannot be read or written; the others are done all the same.
 pub fn leave(registers: &[Register], container: &str) -> Result<(), GpuError> {
-    let left = registers.iter().filter_map(|one| vendor(one)?.leave(one, container).err());
-    left.last().map_or(Ok(()), Err)
+    let mut result = Ok(());
+    for one in registers {
+        if let Some(Err(error)) = vendor(one).map(|vendor| vendor.leave(one, container)) {
+            result = Err(error);
+        }
+    }
+    result
 }
 
 fn vendor(register: &Register) -> Option<&'static dyn Vendor> {

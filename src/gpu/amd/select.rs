@@ -69,9 +69,13 @@ fn matching<'a>(item: Option<Item>, text: &str, gpus: &'a [Gpu]) -> Vec<(&'a Gpu
     gpus.iter().filter(is_meant).map(|gpu| (gpu, text.to_owned())).collect()
 }
 
+/// The most GPUs that an error lists one by one.
+const LONGEST_LIST: usize = 8;
+
 fn present(gpus: &[Gpu]) -> String {
     match gpus {
         [] => "none".to_owned(),
+        _ if gpus.len() > LONGEST_LIST => format!("0 to {}", gpus.len() - 1),
         _ => gpus.iter().map(|gpu| format!("[{gpu}]")).collect::<Vec<_>>().join(" "),
     }
 }

@@ -109,6 +109,8 @@ fn what_means_nothing_is_noted_with_what_there_is() {
     );
     assert!(oops.contains("\"oops\""), "{oops}");
     assert!(range.contains("\"0-3\" goes beyond the last GPU"), "{range}");
+    let plan = visible(&Machine::with(8, 8), "64");
+    assert!(plan.notes[0].ends_with("is ignored; there is 0 to 63"), "{:?}", plan.notes);
     let plan = visible(&Machine::new(), "all");
     assert!(plan.notes[0].contains("the amdgpu driver serves no GPU"), "{:?}", plan.notes);
 }
@@ -185,6 +187,29 @@ fn a_missing_driver_is_an_error_but_not_for_those_who_want_nothing() {
     let plan = plan_on(&host, &settings, with_env(&guess)).unwrap();
     assert!(plan.devices.is_empty() && plan.notes[0].contains("no AMD GPU"), "{:?}", plan.notes);
     assert_eq!(inventory::read(&host).unwrap(), []);
+}
+
+#[test]
+fn kfd_without_numbers_and_damaged_topology_are_no_reason_to_guess() {
+    let machine = Machine::with(2, 1);
+    std::fs::remove_file(machine.files.path().join("sys/class/kfd/kfd/dev")).unwrap();
+    let all = with_env(&["AMD_VISIBLE_DEVICES=all"]);
+    let error = try_plan(&machine, "", all).unwrap_err().to_string();
+    assert!(error.contains("the numbers of /dev/kfd are unknown"), "{error}");
+    for properties in [
+        "",
+        "drm_render_minor",
+        "drm_render_minor -1\n",
+        "drm_render_minor 128x\n",
+        "drm_render_minor 99999999999999999999\n",
+        "xdrm_render_minor 128\n",
+    ] {
+        let path = "sys/class/kfd/kfd/topology/nodes/2/properties";
+        machine.files.write(path, properties);
+        let gpus = gpus::read(&machine.host()).unwrap();
+        let renders: Vec<u32> = gpus.iter().map(|gpu| gpu.render).collect();
+        assert_eq!(renders, [129], "{properties:?}");
+    }
 }
 
 fn annotated(names: &str) -> serde_json::Value {
