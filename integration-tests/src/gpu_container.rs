@@ -78,7 +78,15 @@ pub fn config(env: &[&str], program: &[&str]) -> Config {
 }
 
 /// How the paths of nodes begin that only a GPU request brings.
-const GPU_PATHS: [&str; 4] = ["/dev/nvidia", "/dev/dri/", "/dev/infiniband/", "/dev/gdrdrv"];
+const GPU_PATHS: [&str; 7] = [
+    "/dev/nvidia",
+    "/dev/dri/",
+    "/dev/infiniband/",
+    "/dev/gdrdrv",
+    "/dev/kfd",
+    "/dev/accel/",
+    "/dev/davinci",
+];
 
 /// The GPU nodes in the output of `nodes nodes`, sorted by path.
 pub fn gpu_nodes(listing: &str) -> Vec<Node> {

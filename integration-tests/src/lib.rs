@@ -25,6 +25,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `gpu_host` | a made-up NVIDIA machine in a directory |
+//! | `vendor_host` | a made-up machine with AMD's, Intel's and other makers' devices |
 //! | `gpu_container` | a container that asks such a machine for GPUs |
 //! | `stub_driver` | a driver root of stub libraries and programs |
 //! | `stub_smi` | the same with an `nvidia-smi` that says what a test wants |
@@ -66,6 +67,7 @@ pub mod stub_driver;
 pub mod stub_smi;
 pub mod systemd_machine;
 pub mod terminal;
+pub mod vendor_host;
 
 pub use bundle::Config;
 pub use container::Container;

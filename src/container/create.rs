@@ -140,6 +140,8 @@ pub(super) fn claim(
     container.state.resctrl = decided.resctrl.clone();
     container.state.no_new_keyring = no_new_keyring;
     container.state.gpu_rules = gpu_rules;
+    container.state.registers =
+        decided.plan.as_ref().map(|plan| plan.registers.clone()).unwrap_or_default();
     if !decided.program.terminal {
         container.state.stdio = descriptors::pipes();
     }
@@ -160,6 +162,7 @@ pub(super) fn abandon(
     }
     // Not our cgroup: what runs in it belongs to another container.
     if is_foreign_cgroup(&error) {
+        let _ = gpu::register::leave(&container.state.registers, &container.state.id);
         let _ = container.dir.remove();
         return error;
     }
@@ -306,6 +309,7 @@ fn build(
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
     Traces::of(&container.state).save(&container.dir)?;
     container.save()?;
+    gpu::register::enter(&container.state.registers, &container.state.id)?;
     let journal = Journal::new(container.dir.journal()?);
     if options.notify {
         notify_socket::make_directory(&container.dir)?;

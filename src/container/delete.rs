@@ -16,6 +16,7 @@ use super::state::{Container, StateError, Status};
 use super::store::{StateDir, Store, StoreError};
 use super::traces::Traces;
 use crate::cgroup::Cgroup;
+use crate::gpu;
 use crate::init::{hooks, rootfs, undo};
 
 /// How long a killed process may take to go. Longer means that it hangs in the kernel (state D).
@@ -105,8 +106,9 @@ pub(super) fn remove_traces(
         }
         left = restore_rootfs(store, id, dir, rootfs).err();
     }
+    let unlisted = gpu::register::leave(&traces.registers, id.as_str()).err().map(Error::new);
     dir.remove()?;
-    Ok(left.into_iter().collect())
+    Ok(left.into_iter().chain(unlisted).collect())
 }
 
 fn kill(traces: &Traces) -> Result<()> {

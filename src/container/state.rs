@@ -14,6 +14,7 @@ use super::resctrl::Resctrl;
 use super::store::{StateDir, Store, StoreError};
 use crate::cgroup::Cgroup;
 use crate::cgroup::devices::{DeviceRule, DeviceRules};
+use crate::gpu::register::Register;
 
 /// The format of `state.json`. A file of another version is refused, not guessed at.
 const VERSION: u32 = 1;
@@ -52,6 +53,9 @@ pub struct State {
     /// Those of the rules that its GPUs need; no `update` takes them away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu_rules: Vec<DeviceRule>,
+    /// The lists of vendors' tools that it is entered in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registers: Vec<Register>,
     /// Its group in the resctrl filesystem (`linux.intelRdt`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<Resctrl>,
@@ -171,6 +175,7 @@ impl State {
             cgroup,
             devices,
             gpu_rules: Vec::new(),
+            registers: Vec::new(),
             resctrl: None,
             shared_root: None,
             own_pid_namespace,

@@ -15,6 +15,7 @@ use super::resctrl::Resctrl;
 use super::state::State;
 use super::store::{StateDir, StoreError};
 use crate::cgroup::Cgroup;
+use crate::gpu::register::Register;
 
 /// The file's name.
 const FILE: &str = "traces";
@@ -36,6 +37,9 @@ pub struct Traces {
     /// The init process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<ProcessId>,
+    /// The lists of vendors' tools in which it was entered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registers: Vec<Register>,
 }
 
 impl Traces {
@@ -48,6 +52,7 @@ impl Traces {
             resctrl: state.resctrl.clone(),
             shared_root: state.shared_root,
             init: state.init,
+            registers: state.registers.clone(),
         }
     }
 
@@ -82,7 +87,14 @@ impl Traces {
         // slice:prefix:name
         let systemd = path.is_some_and(|path| path.to_string_lossy().matches(':').count() == 2);
         let cgroup = Cgroup::locate(path, id.as_str(), systemd)?;
-        Ok(Some(Self { cgroup, rootfs: None, resctrl: None, shared_root: None, init: None }))
+        Ok(Some(Self {
+            cgroup,
+            rootfs: None,
+            resctrl: None,
+            shared_root: None,
+            init: None,
+            registers: Vec::new(),
+        }))
     }
 
     /// Whether processes in the cgroup are the container's. Before there is a fifo `create` has not

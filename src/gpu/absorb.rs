@@ -44,6 +44,7 @@ pub fn from_spec(spec: &mut Spec) -> Vec<Absorbed> {
         take(prestart(hooks), "prestart", &mut absorbed);
         take(hooks.create_runtime_mut(), "createRuntime", &mut absorbed);
         take(hooks.create_container_mut(), "createContainer", &mut absorbed);
+        take(hooks.poststop_mut(), "poststop", &mut absorbed);
     }
     absorbed
 }
@@ -79,10 +80,10 @@ pub fn is_hook_command(command: &str) -> bool {
     VENDORS.iter().any(|vendor| vendor.hook_commands().contains(&command))
 }
 
-/// What gpurun does for this hook, if a vendor knows it.
+/// What gpurun does for this hook of a phase, if a vendor knows it.
 #[must_use]
-pub fn substitute(hook: &Hook) -> Option<Box<dyn Substitute>> {
-    VENDORS.iter().find_map(|vendor| vendor.absorbs(hook))
+pub fn substitute(phase: &str, hook: &Hook) -> Option<Box<dyn Substitute>> {
+    VENDORS.iter().find_map(|vendor| vendor.absorbs(phase, hook))
 }
 
 // Deprecated in the OCI specification, yet where dockerd puts the NVIDIA hook.
@@ -106,7 +107,7 @@ fn take(hooks: &mut Option<Vec<Hook>>, phase: &str, absorbed: &mut Vec<Absorbed>
 
 /// `None`: no vendor knows the hook.
 fn one(phase: &str, hook: &Hook) -> Option<Absorbed> {
-    let substitute = substitute(hook)?;
+    let substitute = substitute(phase, hook)?;
     let args = hook.args().as_deref().unwrap_or_default();
     let hook = AbsorbedHook {
         phase: phase.to_owned(),

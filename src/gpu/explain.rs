@@ -62,6 +62,10 @@ pub fn table(decision: &Decision) -> String {
     section(&mut out, "Environment", &env.collect::<Vec<_>>());
     let gids = plan.gids.iter().map(|gid| vec![gid.to_string()]);
     section(&mut out, "Supplementary groups", &gids.collect::<Vec<_>>());
+    let registers = plan.registers.iter().map(|register| {
+        vec![text(register.file.display()), format!("lists who has {} GPUs", register.vendor)]
+    });
+    section(&mut out, "Entered in", &registers.collect::<Vec<_>>());
     let hooks = plan.absorbed_hooks.iter().map(|hook| {
         let command = [text(hook.path.display())].into_iter().chain(hook.args.first().cloned());
         let command = command.collect::<Vec<_>>().join(" ");
@@ -88,12 +92,11 @@ const KINDS: [(&str, IsKind); 4] = [
 fn requests(decision: &Decision) -> Vec<Vec<String>> {
     let rows = decision.request.wishes().map(|wish| {
         let Summary { vendor, source, devices, capabilities } = wish.summary();
-        vec![
-            vendor.to_owned(),
-            source,
-            format!("devices {}", devices.join(",")),
-            format!("capabilities {}", capabilities.join(",")),
-        ]
+        let mut row = vec![vendor.into_owned(), source, format!("devices {}", devices.join(","))];
+        if !capabilities.is_empty() {
+            row.push(format!("capabilities {}", capabilities.join(",")));
+        }
+        row
     });
     rows.collect()
 }

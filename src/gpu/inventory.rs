@@ -1,5 +1,6 @@
 //! The GPUs of the machine, as the vendors' drivers show them, whoever asks for them.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -11,8 +12,9 @@ use crate::host::{Host, Settings};
 /// One GPU or other accelerator.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Device {
-    /// The CDI kind by which containers ask for it, such as `nvidia.com/gpu`.
-    pub kind: &'static str,
+    /// The CDI kind by which containers ask for it, such as `nvidia.com/gpu`; the vendor's name
+    /// where there is none.
+    pub kind: Cow<'static, str>,
     /// The name after the kind, which is the vendor's index where it has one.
     pub name: String,
     /// What the vendor's tools identify it by, for all time: a UUID or unique id.

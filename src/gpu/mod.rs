@@ -7,19 +7,27 @@
 //! each vendor is one folder, listed once, in [`vendor`].
 
 pub mod absorb;
+pub mod accel;
+pub mod amd;
 pub mod cdi;
 pub mod checkpoint;
 pub mod compatibility;
+pub mod drm;
 pub mod error;
 pub mod explain;
+pub mod habana;
+pub mod intel;
 pub mod inventory;
 pub mod loader;
 pub mod merge;
+pub mod nodes;
 pub mod nvidia;
 pub mod pci;
 pub mod plan;
 pub mod pod;
+pub mod register;
 pub mod request;
+pub mod table;
 pub mod vendor;
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! PCI addresses, in every spelling in which tools print them.
+//! PCI addresses, in every spelling in which tools print them, and what sysfs says of a function.
 
 use std::fmt;
+
+use crate::host::{Host, HostError};
 
 /// The address of a PCI function. Ordered as the bus is enumerated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +40,59 @@ impl fmt::Display for Address {
     /// The kernel's spelling, as in `/sys/bus/pci/devices`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function)
+    }
+}
+
+/// A PCI function, as sysfs has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Where it is.
+    pub address: Address,
+    /// The maker, such as `0x8086`.
+    pub vendor: String,
+    /// The maker's number for the product, such as `0x56c0`.
+    pub device: String,
+    /// The driver that has it.
+    pub driver: Option<String>,
+}
+
+impl Function {
+    /// Reads what is at this path below sys, which may be a link (`class/drm/card0/device`).
+    /// `None`: there is no PCI function.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn read(host: &Host, directory: &str) -> Result<Option<Self>, HostError> {
+        let Some(found) = host.sys.find(directory)? else {
+            return Ok(None);
+        };
+        let name = found.path.file_name().and_then(|name| name.to_str());
+        let id = |file: &str| -> Result<Option<String>, HostError> {
+            let text = host.sys.read_text(format!("{directory}/{file}"), 64)?;
+            Ok(text.map(|text| text.trim().to_lowercase()))
+        };
+        let (Some(address), Some(vendor), Some(device)) =
+            (name.and_then(Address::parse), id("vendor")?, id("device")?)
+        else {
+            return Ok(None);
+        };
+        let driver = host.sys.link(format!("{directory}/driver"))?;
+        let driver = driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        Ok(Some(Self { address, vendor, device, driver }))
+    }
+
+    /// The name by which CDI files call the device whatever its place in a list: address and
+    /// product, as in `0000-0f-00-0-0x56c0`.
+    #[must_use]
+    pub fn machine_name(&self) -> String {
+        format!("{}-{}", self.address.to_string().replace([':', '.'], "-"), self.device)
+    }
+
+    /// Maker and product as `lspci -n` writes them: `8086:56c0`.
+    #[must_use]
+    pub fn numbers(&self) -> String {
+        let digits = |text: &str| text.trim_start_matches("0x").to_owned();
+        format!("{}:{}", digits(&self.vendor), digits(&self.device))
     }
 }
 

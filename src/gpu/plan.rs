@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Hook, LinuxIntelRdt, Mount};
 use serde::Serialize;
 
+use super::register::Register;
+
 /// Everything that a container's GPU request leads to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
@@ -52,6 +54,9 @@ pub struct Plan {
     /// Libraries of the image that may take the place of the driver's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compatibility: Option<Compatibility>,
+    /// Lists of the vendors' tools in which the container is entered while it exists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub registers: Vec<Register>,
     /// Hooks of the spec that are not run, because the plan does their work.
     pub absorbed_hooks: Vec<AbsorbedHook>,
     /// What was left out or looked unusual, for `explain` and the log.

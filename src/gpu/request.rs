@@ -73,11 +73,16 @@ impl<'a> Asked<'a> {
         env.iter().rev().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
     }
 
+    /// The entries of the environment in their order: name and value.
+    pub fn environment(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let env = self.spec.process().as_ref().and_then(|process| process.env().as_ref());
+        env.into_iter().flatten().filter_map(|entry| entry.split_once('='))
+    }
+
     /// The variables whose names begin so, each with the value that counts.
     pub fn variables(&self, prefix: &str) -> Vec<(&'a str, &'a str)> {
-        let env = self.spec.process().as_ref().and_then(|process| process.env().as_ref());
         let mut found: Vec<(&str, &str)> = Vec::new();
-        for (name, value) in env.into_iter().flatten().filter_map(|entry| entry.split_once('=')) {
+        for (name, value) in self.environment() {
             match found.iter_mut().find(|(known, _)| *known == name) {
                 Some(known) => known.1 = value,
                 None if name.starts_with(prefix) => found.push((name, value)),

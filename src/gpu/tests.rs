@@ -93,6 +93,30 @@ fn the_hook_that_dockerd_adds_is_taken_out_even_when_no_gpu_is_asked_for() {
     assert!(absorb::from_spec(&mut spec).is_empty());
 }
 
+/// AMD's runtime adds it to every container with a GPU; the program may not be there.
+#[test]
+fn the_hook_that_releases_a_tracked_gpu_is_taken_out() {
+    let hook = |args: &[&str]| json!({"path": "/usr/local/bin/amd-ctk", "args": args});
+    let mut spec = spec(
+        &[],
+        json!({"poststop": [
+            hook(&["amd-ctk", "gpu-tracker", "release", "c1"]),
+            hook(&["amd-ctk", "gpu-tracker", "status"]),
+        ]}),
+    );
+    let absorbed = absorb::from_spec(&mut spec);
+    let [one] = &absorbed[..] else { panic!("{absorbed:?}") };
+    assert_eq!((one.hook.phase.as_str(), one.hook.args.len()), ("poststop", 3));
+    assert_eq!(spec.hooks().as_ref().unwrap().poststop().as_ref().unwrap().len(), 1);
+    let machine = Machine::new();
+    let plan =
+        resolve(&Request::default(), absorbed, &spec, &machine.settings(""), &machine.host());
+    let plan = plan.unwrap();
+    let [register] = &plan.registers[..] else { panic!("{:?}", plan.registers) };
+    assert_eq!((register.vendor.as_str(), register.gpus.len()), ("amd", 0));
+    assert_eq!(register.file, Path::new("/var/log/gpu-tracker.json"));
+}
+
 fn decide(env: &[&str]) -> (Decision, Machine) {
     let machine = Machine::new();
     let spec = spec(env, json!({}));

@@ -1,5 +1,6 @@
 //! What a vendor's folder implements, and the list of vendors.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -9,46 +10,62 @@ use serde::Serialize;
 use super::absorb::Substitute;
 use super::error::GpuError;
 use super::inventory::Device;
-use super::nvidia;
 use super::plan::Plan;
+use super::register::Register;
 use super::request::Asked;
+use super::{amd, habana, intel, nvidia, table};
 use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings};
 
 /// Every vendor that gpurun knows.
-pub static VENDORS: &[&dyn Vendor] = &[&nvidia::Nvidia];
+pub static VENDORS: &[&dyn Vendor] =
+    &[&nvidia::Nvidia, &amd::Amd, &intel::Intel, &habana::Habana, &table::Table];
 
 /// One maker of GPUs.
 pub trait Vendor: Sync {
     /// The vendor's name, which is also its table in the configuration file.
     fn name(&self) -> &'static str;
 
+    /// The variables that select this vendor's devices, on the machine or among those that the
+    /// container has.
+    fn variables(&self) -> &'static [&'static str];
+
     /// Whether the spec holds something that is a wish or not as the configuration has it. Where
     /// this is false, the configuration is not opened to read the wish.
     fn needs_settings(&self, asked: &Asked<'_>) -> bool;
 
-    /// The vendor's wish in the spec, if there is one. The machine is not looked at. `settings`:
-    /// `None` where nothing needs them.
+    /// The vendor's wishes in the spec: none or one, and of a vendor that stands for several one
+    /// each. The machine is not looked at. `settings`: `None` where nothing needs them.
     fn read(
         &self,
         asked: &Asked<'_>,
         settings: Option<&Settings>,
-    ) -> Result<Option<Box<dyn Wish>>, GpuError>;
+    ) -> Result<Vec<Box<dyn Wish>>, GpuError>;
 
     /// What to say when this program is started under `name`, if that is the name of a hook of
     /// the vendor's that engines look for before they offer their GPU options.
-    fn impersonated(&self, name: &str) -> Option<&'static str>;
-
-    /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
-    fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>>;
-
-    /// The CDI kind whose devices gpurun can give without a CDI file.
-    fn kind(&self) -> &'static str;
-
-    /// Further such kinds, for other uses of the vendor's devices.
-    fn other_kinds(&self) -> &'static [&'static str] {
-        &[]
+    fn impersonated(&self, _name: &str) -> Option<&'static str> {
+        None
     }
+
+    /// What gpurun does instead of running this hook of a phase (`prestart`, `poststop`, …), if it
+    /// is one whose work gpurun does itself.
+    fn absorbs(&self, _phase: &str, _hook: &Hook) -> Option<Box<dyn Substitute>> {
+        None
+    }
+
+    /// Enters a container in a list of this vendor's tools that a plan names.
+    fn enter(&self, _register: &Register, _container: &str) -> Result<(), GpuError> {
+        Ok(())
+    }
+
+    /// Strikes a container off such a list.
+    fn leave(&self, _register: &Register, _container: &str) -> Result<(), GpuError> {
+        Ok(())
+    }
+
+    /// The CDI kinds whose devices gpurun can give without a CDI file.
+    fn kinds(&self) -> &'static [&'static str];
 
     /// The vendor's devices on this machine, in the order of their indexes; none where its driver
     /// is not loaded.
@@ -62,25 +79,23 @@ pub trait Vendor: Sync {
 
     /// Whether the container has had the vendor's devices injected already, by an engine or by
     /// another runtime around this one.
-    fn is_injected(&self, asked: &Asked<'_>) -> bool;
+    fn is_injected(&self, _asked: &Asked<'_>) -> bool {
+        false
+    }
 
-    /// The wish for these devices of [`Vendor::kind`], by the names that they have in CDI files.
-    fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError>;
-
-    /// The same for devices of one of [`Vendor::other_kinds`].
-    fn native_of(
+    /// The wish for these devices of one of [`Vendor::kinds`], by the names that they have in CDI
+    /// files.
+    fn native(
         &self,
-        _kind: &'static str,
+        kind: &'static str,
         devices: Vec<String>,
         asked: &Asked<'_>,
-    ) -> Result<Box<dyn Wish>, GpuError> {
-        self.native(devices, asked)
-    }
+    ) -> Result<Box<dyn Wish>, GpuError>;
 
     /// The wish for one device and for all that the vendor's driver has to offer with it, for a CDI
     /// file: nobody knows what the containers that will use the file are for.
-    fn everything(&self, device: String) -> Result<Box<dyn Wish>, GpuError> {
-        self.native(vec![device], &Asked::of(&Spec::default()))
+    fn everything(&self, kind: &'static str, device: String) -> Result<Box<dyn Wish>, GpuError> {
+        self.native(kind, vec![device], &Asked::of(&Spec::default()))
     }
 
     /// Directories of the machine, the innermost first, whose files have the same paths without
@@ -126,7 +141,7 @@ pub trait Wish: fmt::Debug {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// The vendor's name.
-    pub vendor: &'static str,
+    pub vendor: Cow<'static, str>,
     /// Where the wish was found, such as `NVIDIA_VISIBLE_DEVICES=all`.
     pub source: String,
     /// The devices as asked: `all`, `none` or ids.

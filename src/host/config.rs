@@ -3,6 +3,7 @@
 //! The file is optional, its keys are not guessed at: an unknown table, an unknown key or a value
 //! of the wrong type is an error that names the line. `docs/configuration.md` lists every key.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Document, Item, Table, TableLike};
@@ -181,7 +182,7 @@ impl Settings {
                 }
             },
         };
-        Ok(Section { settings: self, name, table, asked: Vec::new() })
+        Ok(Section { settings: self, name: name.into(), table, asked: Vec::new() })
     }
 
     fn check_keys(
@@ -216,9 +217,10 @@ impl Settings {
 /// One table, read key by key. [`Section::finish`] refuses the keys that nobody asked for.
 pub struct Section<'a> {
     settings: &'a Settings,
-    name: &'static str,
+    /// With the tables around it: `host`, `vendors.ascend`.
+    name: Cow<'static, str>,
     table: Option<&'a dyn TableLike>,
-    asked: Vec<&'static str>,
+    asked: Vec<&'a str>,
 }
 
 impl<'a> Section<'a> {
@@ -252,6 +254,21 @@ impl<'a> Section<'a> {
         self.value(key, "an array of absolute paths", |item| {
             item.as_array()?.iter().map(|value| absolute(value.as_str()?)).collect()
         })
+    }
+
+    /// The tables in this one, whatever their names, in the order of the file.
+    pub fn tables(&mut self) -> Vec<(&'a str, Section<'a>)> {
+        let settings = self.settings;
+        let mut found = Vec::new();
+        for (name, item) in self.table.into_iter().flat_map(|table| table.iter()) {
+            if let Some(table) = item.as_table_like() {
+                self.asked.push(name);
+                let full = format!("{}.{name}", self.name).into();
+                let section = Section { settings, name: full, table: Some(table), asked: vec![] };
+                found.push((name, section));
+            }
+        }
+        found
     }
 
     /// The error for a key whose value has the right type but makes no sense.
@@ -294,7 +311,7 @@ impl<'a> Section<'a> {
         let own = self.table.and_then(|table| table.get_key_value(key)).map(|(found, item)| {
             Entry { settings, name: format!("{}.{key}", self.name), key: found, item }
         });
-        own.or_else(|| settings.fallbacks.iter().find_map(|other| other.entry(self.name, key)))
+        own.or_else(|| settings.fallbacks.iter().find_map(|other| other.entry(&self.name, key)))
     }
 }
 
@@ -373,6 +390,23 @@ mod tests {
     fn text_that_is_not_toml_is_refused_with_its_line() {
         let error = parse("[host]\nproc = \n").unwrap_err().to_string();
         assert!(error.contains("/c.toml line 2: "), "{error}");
+    }
+
+    #[test]
+    fn tables_in_a_table_are_read_whatever_their_names() {
+        let settings =
+            parse("[host]\nproc = \"/p\"\n[host.a]\nx = \"1\"\n[host.b]\ny = 2\n").unwrap();
+        let mut section = settings.section("host").unwrap();
+        let mut tables = section.tables();
+        assert_eq!(tables.len(), 2);
+        let error = section.finish().err().unwrap().to_string();
+        assert!(error.contains("line 2: unknown key \"host.proc\"; known here: a, b"), "{error}");
+        let (name, mut b) = tables.pop().unwrap();
+        let error = b.string("y").unwrap_err().to_string();
+        assert!(name == "b" && error.contains("line 6: host.b.y must be a string"), "{error}");
+        let (_, a) = tables.pop().unwrap();
+        let error = a.finish().unwrap_err().to_string();
+        assert!(error.contains("line 4: unknown key \"host.a.x\""), "{error}");
     }
 
     #[test]

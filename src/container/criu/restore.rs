@@ -29,6 +29,7 @@ use crate::container::state::Container;
 use crate::container::store::Store;
 use crate::container::traces::Traces;
 use crate::container::{console, mount_sources, pid_file, rootless, start};
+use crate::gpu;
 use crate::init::console::send_master;
 use crate::init::hooks::{self, HookState};
 use crate::init::journal::Journal;
@@ -110,6 +111,7 @@ fn bring_back(
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
     Traces::of(&container.state).save(&container.dir)?;
     container.save()?;
+    gpu::register::enter(&container.state.registers, &container.state.id)?;
     let mut journal = Journal::new(container.dir.journal()?);
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let id = container.state.id.clone();

@@ -53,7 +53,7 @@ impl CdiWish {
         let injected: Vec<&str> = VENDORS
             .iter()
             .filter(|vendor| vendor.is_injected(asked))
-            .flat_map(|vendor| [vendor.kind()].into_iter().chain(vendor.other_kinds().to_vec()))
+            .flat_map(|vendor| vendor.kinds().iter().copied())
             .collect();
         let names: Vec<_> =
             names.into_iter().filter(|name| !injected.contains(&name.kind.as_str())).collect();
@@ -74,18 +74,11 @@ impl CdiWish {
     ) -> Result<Self, GpuError> {
         let mut native = Vec::new();
         for vendor in VENDORS {
-            let of = |kind: &str| -> Vec<String> {
+            for kind in vendor.kinds().iter().copied() {
                 let of_kind = names.iter().filter(|name| name.kind == kind);
-                of_kind.map(|name| name.device.clone()).collect()
-            };
-            let devices = of(vendor.kind());
-            if !devices.is_empty() {
-                native.push((vendor.kind(), vendor.native(devices, asked)?));
-            }
-            for kind in vendor.other_kinds() {
-                let devices = of(kind);
+                let devices: Vec<String> = of_kind.map(|name| name.device.clone()).collect();
                 if !devices.is_empty() {
-                    native.push((*kind, vendor.native_of(kind, devices, asked)?));
+                    native.push((kind, vendor.native(kind, devices, asked)?));
                 }
             }
         }
@@ -124,7 +117,7 @@ impl CdiWish {
 impl Wish for CdiWish {
     fn summary(&self) -> Summary {
         Summary {
-            vendor: SECTION,
+            vendor: SECTION.into(),
             source: self.source.clone(),
             devices: self.names.iter().map(ToString::to_string).collect(),
             capabilities: Vec::new(),

@@ -33,7 +33,7 @@ fn device(gpu: &Gpu, driver: &str, minors: &Minors, host: &Host) -> Result<Devic
         None => Vec::new(),
     };
     Ok(Device {
-        kind: KIND,
+        kind: KIND.into(),
         name: gpu.index.map_or_else(|| gpu.address.to_string(), |index| index.to_string()),
         uuid: gpu.uuid.clone(),
         bus_id: Some(gpu.address.to_string()),

@@ -12,8 +12,9 @@ use rustix::fs::FileType;
 use super::config::{Config, SECTION};
 use super::error::Error;
 use super::wish::{DEVICES_VARIABLE, NvidiaWish};
-use super::{allowed, gpus, imex, kernel, nodes, user_space};
+use super::{allowed, gpus, imex, kernel, user_space};
 use crate::gpu::error::GpuError;
+use crate::gpu::nodes::join_groups;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Grant, Plan};
 use crate::gpu::vendor::{Summary, Wish};
 use crate::host::{Host, Settings};
@@ -51,7 +52,7 @@ impl ManagementWish {
 impl Wish for ManagementWish {
     fn summary(&self) -> Summary {
         Summary {
-            vendor: SECTION,
+            vendor: SECTION.into(),
             source: self.0.source.clone(),
             devices: vec![format!("{KIND}={ALL}")],
             capabilities: self.0.capabilities.names(),
@@ -87,7 +88,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         return Err(Error::NoNodes { directory: host.dev.path().to_owned() });
     }
     if config.additional_gids {
-        nodes::add_groups(first, plan);
+        join_groups(first, plan);
     }
     user_space(wish, wanted, &version, config, host, plan)?;
     plan.env.push((DEVICES_VARIABLE.to_owned(), "void".to_owned()));

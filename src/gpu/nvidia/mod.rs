@@ -55,7 +55,7 @@ mod trouble_tests;
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Spec};
 
 pub use error::Error;
 
@@ -68,6 +68,7 @@ use super::cdi::wish::CdiWish;
 use super::compatibility;
 use super::error::GpuError;
 use super::inventory::Device;
+use super::nodes::join_groups;
 use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
 use super::vendor::{Summary, Vendor, Wish};
@@ -86,6 +87,10 @@ impl Vendor for Nvidia {
         config::SECTION
     }
 
+    fn variables(&self) -> &'static [&'static str] {
+        &[DEVICES_VARIABLE, "CUDA_VISIBLE_DEVICES"]
+    }
+
     fn needs_settings(&self, asked: &Asked<'_>) -> bool {
         wish::needs_settings(asked)
     }
@@ -94,28 +99,29 @@ impl Vendor for Nvidia {
         &self,
         asked: &Asked<'_>,
         settings: Option<&Settings>,
-    ) -> Result<Option<Box<dyn Wish>>, GpuError> {
+    ) -> Result<Vec<Box<dyn Wish>>, GpuError> {
         let config = settings.map(Config::read).transpose()?;
         let Some(wish) = NvidiaWish::read(asked, config.as_ref())? else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let Some(names) = wish.qualified_names() else {
-            return Ok(Some(Box::new(wish)));
+            return Ok(vec![Box::new(wish)]);
         };
         let names = CdiWish::new(names, wish.source.clone(), asked)?;
-        Ok(Some(Box::new(NamedWish { wish, names })))
+        Ok(vec![Box::new(NamedWish { wish, names })])
     }
 
     fn impersonated(&self, name: &str) -> Option<&'static str> {
         hooks::impersonated(name)
     }
 
-    fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
-        hooks::substitute(hook)
+    fn absorbs(&self, phase: &str, hook: &Hook) -> Option<Box<dyn Substitute>> {
+        // None of NVIDIA's hooks has its work after the container's end.
+        if phase == "poststop" { None } else { hooks::substitute(hook) }
     }
 
-    fn kind(&self) -> &'static str {
-        KIND
+    fn kinds(&self) -> &'static [&'static str] {
+        &[KIND, AUTOMATIC_KIND, management::KIND]
     }
 
     fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
@@ -138,15 +144,7 @@ impl Vendor for Nvidia {
         asked.variable(DEVICES_VARIABLE).is_some_and(wish::is_void)
     }
 
-    fn other_kinds(&self) -> &'static [&'static str] {
-        &[AUTOMATIC_KIND, management::KIND]
-    }
-
-    fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError> {
-        Ok(Box::new(NvidiaWish::named(&devices, asked)?))
-    }
-
-    fn native_of(
+    fn native(
         &self,
         kind: &'static str,
         devices: Vec<String>,
@@ -159,7 +157,10 @@ impl Vendor for Nvidia {
         })
     }
 
-    fn everything(&self, device: String) -> Result<Box<dyn Wish>, GpuError> {
+    fn everything(&self, kind: &'static str, device: String) -> Result<Box<dyn Wish>, GpuError> {
+        if kind != KIND {
+            return self.native(kind, vec![device], &Asked::of(&Spec::default()));
+        }
         Ok(Box::new(NvidiaWish::everything(&device)?))
     }
 
@@ -207,7 +208,7 @@ impl Wish for NamedWish {
 impl Wish for NvidiaWish {
     fn summary(&self) -> Summary {
         Summary {
-            vendor: config::SECTION,
+            vendor: config::SECTION.into(),
             source: self.source.clone(),
             devices: self.devices.words(),
             capabilities: self.capabilities.names(),
@@ -280,7 +281,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         gated::add(host, &Tree::open(&config.driver_root)?, *feature, plan)?;
     }
     if config.additional_gids {
-        nodes::add_groups(first_node, plan);
+        join_groups(first_node, plan);
     }
 
     if wanted.any(Capabilities::GRAPHICS.or(Capabilities::DISPLAY)) {

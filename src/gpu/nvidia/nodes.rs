@@ -4,7 +4,7 @@
 //! be missing (nothing has used the GPU since boot) or stale. A host node lends its permission
 //! bits and group, and is what gets bound where mknod is not allowed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
@@ -12,6 +12,7 @@ use super::capabilities::Capabilities;
 use super::error::Error;
 use super::kernel::{self, Majors};
 use super::select::Selected;
+pub use crate::gpu::nodes::has;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
 use crate::host::Host;
 
@@ -70,27 +71,6 @@ pub fn add(
         plan.devices.push(node);
     }
     Ok(())
-}
-
-/// Adds the groups that open the plan's nodes from the `first` on to the container's user.
-pub fn add_groups(first: usize, plan: &mut Plan) {
-    let needed: Vec<u32> = plan.devices.iter().skip(first).filter_map(group_needed).collect();
-    for gid in needed {
-        if !plan.gids.contains(&gid) {
-            plan.gids.push(gid);
-        }
-    }
-}
-
-/// The group that a user must be in to open the node, if not everyone can.
-fn group_needed(node: &DeviceNode) -> Option<u32> {
-    (node.gid != 0 && node.mode & 0o006 != 0o006).then_some(node.gid)
-}
-
-/// Whether the container gets `/dev/<name>` already.
-pub fn has(plan: &Plan, name: &str) -> bool {
-    let destination = Path::new("/dev").join(name);
-    plan.devices.iter().any(|known| known.destination == destination)
 }
 
 /// The major number that `module` registered by this name.

@@ -11,11 +11,12 @@ use super::KIND;
 use super::config::{Config, Unmet};
 use super::error::Error;
 use super::loose::{self, Root};
+use super::requirements;
 use super::trouble::Trouble;
 use super::wish::{DEVICES_VARIABLE, NvidiaWish};
-use super::{nodes, requirements};
 use crate::gpu::compatibility;
 use crate::gpu::inventory::Device;
+use crate::gpu::nodes::join_groups;
 use crate::gpu::plan::{FileKind, Grant, Link, Place, Plan};
 use crate::gpu::request::Selection;
 use crate::host::{Host, HostError, elf};
@@ -45,7 +46,7 @@ pub fn is(host: &Host) -> Result<bool, HostError> {
 /// The one device that containers can have.
 pub fn inventory(host: &Host) -> Vec<Device> {
     vec![Device {
-        kind: KIND,
+        kind: KIND.into(),
         name: ALL.to_owned(),
         model: Some(MODEL.to_owned()),
         driver: Some("dxgkrnl".to_owned()),
@@ -78,7 +79,7 @@ pub fn resolve(
         let node = node.ok_or_else(|| Trouble::WslNode { path: path() })?;
         plan.devices.push(node);
         if config.additional_gids {
-            nodes::add_groups(plan.devices.len() - 1, plan);
+            join_groups(plan.devices.len() - 1, plan);
         }
         plan.grants.push(Grant {
             kind: KIND.to_owned(),

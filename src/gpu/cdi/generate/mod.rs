@@ -130,8 +130,8 @@ pub fn generate(
     settings: &Settings,
     host: &Host,
 ) -> Result<Generated, GenerateError> {
-    let (vendor, devices) = choose(options, settings, host)?;
-    let kind = kind(vendor, options)?;
+    let Subject { vendor, kind: own_kind, devices } = choose(options, settings, host)?;
+    let kind = named_kind(own_kind, options)?;
     let mut notes = Vec::new();
     let chosen = usable(&devices, options, &mut notes)?;
     let roots = places::resolved(vendor.roots(settings)?);
@@ -139,7 +139,7 @@ pub fn generate(
     let mut described = Vec::with_capacity(chosen.len());
     for one in &chosen {
         let mut plan = Plan::default();
-        vendor.everything(one.id().to_owned())?.resolve(settings, host, &mut plan)?;
+        vendor.everything(own_kind, one.id().to_owned())?.resolve(settings, host, &mut plan)?;
         described.push(Described::of(one, plan, &roots));
     }
     for note in described.iter().flat_map(|one| &one.plan.notes) {
@@ -205,35 +205,50 @@ pub fn generate(
     Ok(Generated { spec, notes })
 }
 
-/// The vendor whose devices are described, and those.
-fn choose(
-    options: &Options,
-    settings: &Settings,
-    host: &Host,
-) -> Result<(&'static dyn Vendor, Vec<Device>), GenerateError> {
-    let kinds = || VENDORS.iter().map(|vendor| vendor.kind()).collect::<Vec<_>>().join(", ");
+/// What is described: devices of one kind.
+struct Subject {
+    vendor: &'static dyn Vendor,
+    kind: &'static str,
+    devices: Vec<Device>,
+}
+
+/// The kind that is described, with its devices.
+fn choose(options: &Options, settings: &Settings, host: &Host) -> Result<Subject, GenerateError> {
+    let all = || VENDORS.iter().flat_map(|vendor| vendor.kinds().iter().copied());
+    let listed = || all().collect::<Vec<_>>().join(", ");
     let of = options.of.as_deref();
-    if let Some(kind) = of.filter(|kind| VENDORS.iter().all(|vendor| vendor.kind() != *kind)) {
-        return Err(GenerateError::UnknownKind { kind: kind.to_owned(), known: kinds() });
+    if let Some(kind) = of.filter(|wanted| all().all(|kind| kind != *wanted)) {
+        return Err(GenerateError::UnknownKind { kind: kind.to_owned(), known: listed() });
     }
     let mut found = Vec::new();
-    for vendor in VENDORS.iter().filter(|vendor| of.is_none_or(|kind| vendor.kind() == kind)) {
-        let mut devices = vendor.inventory(settings, host)?;
-        devices.retain(|device| device.kind == vendor.kind());
-        if !devices.is_empty() {
-            found.push((*vendor, devices));
+    for vendor in VENDORS {
+        let mut kinds = vendor.kinds().to_vec();
+        kinds.retain(|kind| of.is_none_or(|wanted| wanted == *kind));
+        if kinds.is_empty() {
+            continue;
+        }
+        let present = vendor.inventory(settings, host)?;
+        for kind in kinds {
+            let devices: Vec<Device> =
+                present.iter().filter(|device| device.kind == kind).cloned().collect();
+            if !devices.is_empty() {
+                found.push(Subject { vendor: *vendor, kind, devices });
+            }
         }
     }
-    let several = found.iter().map(|(vendor, _)| vendor.kind()).collect::<Vec<_>>().join(", ");
+    let kinds = found.iter().map(|one| one.kind).collect::<Vec<_>>().join(", ");
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
-        (Some(_), false) => Err(GenerateError::SeveralKinds { kinds: several }),
-        (None, _) => Err(GenerateError::NoDevices { looked: of.map_or_else(kinds, str::to_owned) }),
+        (Some(_), false) => Err(GenerateError::SeveralKinds { kinds }),
+        (None, _) => {
+            Err(GenerateError::NoDevices { looked: of.map_or_else(listed, str::to_owned) })
+        }
     }
 }
 
-fn kind(vendor: &dyn Vendor, options: &Options) -> Result<String, GenerateError> {
-    let (own_vendor, own_class) = vendor.kind().split_once('/').unwrap_or((vendor.kind(), "gpu"));
+/// The kind as the file names it.
+fn named_kind(own: &str, options: &Options) -> Result<String, GenerateError> {
+    let (own_vendor, own_class) = own.split_once('/').unwrap_or((own, "gpu"));
     let kind = format!(
         "{}/{}",
         options.vendor.as_deref().unwrap_or(own_vendor),

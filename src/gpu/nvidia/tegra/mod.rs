@@ -26,6 +26,7 @@ use super::wish::{DEVICES_VARIABLE, NvidiaWish};
 use super::{drm, nodes, requirements};
 use crate::gpu::compatibility;
 use crate::gpu::inventory::{self, Device};
+use crate::gpu::nodes::join_groups;
 use crate::gpu::pci::Address;
 use crate::gpu::plan::{Compatibility, DeviceNode, Grant, Plan};
 use crate::gpu::request::Selection;
@@ -83,7 +84,7 @@ fn discrete(gpus: &[Gpu]) -> Vec<&Gpu> {
 /// The GPUs that containers can have.
 pub fn inventory(host: &Host, gpus: &[Gpu]) -> Result<Vec<Device>, Error> {
     let mut devices = vec![Device {
-        kind: KIND,
+        kind: KIND.into(),
         name: "0".to_owned(),
         model: Some(format!("{}, integrated", model(host)?)),
         driver: Some("tegra".to_owned()),
@@ -91,7 +92,7 @@ pub fn inventory(host: &Host, gpus: &[Gpu]) -> Result<Vec<Device>, Error> {
     }];
     for (index, gpu) in (1..).zip(discrete(gpus)) {
         devices.push(Device {
-            kind: KIND,
+            kind: KIND.into(),
             name: index.to_string(),
             uuid: gpu.uuid.clone(),
             bus_id: Some(gpu.address.to_string()),
@@ -196,7 +197,7 @@ pub fn resolve(
         on_the_bus(gpu, host, plan)?;
     }
     if config.additional_gids {
-        nodes::add_groups(first_node, plan);
+        join_groups(first_node, plan);
     }
 
     let cuda = files::cuda(&found.files)?;
