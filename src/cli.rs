@@ -196,6 +196,8 @@ subcommands! {
     Explain(commands::explain::Explain) = "explain",
     /// List or check the Container Device Interface files of this machine
     Cdi(commands::cdi::Cdi) = "cdi",
+    /// List the GPUs of this machine and which containers have them
+    Gpu(commands::gpu::Gpu) = "gpu",
     /// Print the version
     Version(Nothing) = "version",
 }

@@ -8,6 +8,7 @@ use oci_spec::runtime::{ContainerState, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
 
+use super::holders;
 use super::id::ContainerId;
 use super::lock::{self, Lock, LockError};
 use super::start::hook_state;
@@ -98,6 +99,7 @@ pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<
     if let Some(id) = container.state.shared_root {
         rootfs::unmount_shared(&container.state.rootfs, id)?;
     }
+    holders::leave(container);
     let left = restore_rootfs(store, container).err();
     container.dir.remove()?;
     Ok(left.into_iter().collect())
@@ -105,7 +107,7 @@ pub(super) fn remove_traces(store: &Store, container: &Container) -> Result<Vec<
 
 /// Whether processes in the cgroup are the container's. Before there is a fifo `create` has not
 /// looked whose cgroup it is, and has started nothing in it; `restore` has another mark.
-fn owns_cgroup(container: &Container) -> bool {
+pub(super) fn owns_cgroup(container: &Container) -> bool {
     let marks = [container.dir.start_fifo(), container.dir.restore_place()];
     container.state.init.is_some() || marks.iter().any(|mark| mark.exists())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use super::gpus::Gpus;
 use super::id::ContainerId;
 use super::lock::Lock;
 use super::process::{Liveness, ProcessId};
@@ -52,6 +53,9 @@ pub struct State {
     /// Those of the rules that its GPUs need; no `update` takes them away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu_rules: Vec<DeviceRule>,
+    /// Its GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
     /// Its group in the resctrl filesystem (`linux.intelRdt`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<Resctrl>,
@@ -171,6 +175,7 @@ impl State {
             cgroup,
             devices,
             gpu_rules: Vec::new(),
+            gpus: None,
             resctrl: None,
             shared_root: None,
             own_pid_namespace,
@@ -265,6 +270,10 @@ impl Container {
     #[must_use]
     pub fn report(&self, status: Status) -> Report {
         let ended = matches!(status, Status::Stopped | Status::Creating);
+        let mut annotations = self.state.annotations.clone();
+        if let Some(gpus) = &self.state.gpus {
+            gpus.annotate(&mut annotations);
+        }
         Report {
             oci_version: self.state.oci_version.clone(),
             id: self.state.id.clone(),
@@ -273,7 +282,7 @@ impl Container {
             bundle: self.state.bundle.clone(),
             rootfs: self.state.rootfs.clone(),
             created: self.state.created.clone(),
-            annotations: self.state.annotations.clone(),
+            annotations,
             owner: owner_name(self.state.owner),
         }
     }
@@ -297,7 +306,7 @@ pub struct Report {
     pub rootfs: PathBuf,
     /// When it was created.
     pub created: String,
-    /// The spec's annotations.
+    /// The spec's annotations, and those that tell the container's GPUs.
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     pub annotations: HashMap<String, String>,
     /// The name of the user who created it; their number where it has no name.

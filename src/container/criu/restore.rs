@@ -27,7 +27,7 @@ use crate::container::launch::Entry;
 use crate::container::process::ProcessId;
 use crate::container::state::Container;
 use crate::container::store::Store;
-use crate::container::{console, mount_sources, pid_file, rootless, start};
+use crate::container::{console, holders, mount_sources, pid_file, rootless, start};
 use crate::init::console::send_master;
 use crate::init::hooks::{self, HookState};
 use crate::init::journal::Journal;
@@ -108,6 +108,9 @@ fn bring_back(
 
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
     container.save()?;
+    if let Some(wanted) = &decided.gpus {
+        holders::enter(container, wanted)?;
+    }
     let mut journal = Journal::new(container.dir.journal()?);
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let id = container.state.id.clone();

@@ -45,6 +45,8 @@ mod tests;
 #[cfg(test)]
 mod trouble_tests;
 
+use std::path::Path;
+
 use oci_spec::runtime::Hook;
 
 pub use error::Error;
@@ -109,6 +111,11 @@ impl Vendor for Nvidia {
 
     fn inventory(&self, _settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
         Ok(inventory::read(host)?)
+    }
+
+    fn is_gpu_node(&self, path: &Path) -> bool {
+        let minor = path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia"));
+        minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit()))
     }
 
     fn predecessor(&self) -> Option<&'static Predecessor> {
