@@ -198,6 +198,8 @@ subcommands! {
     Cdi(commands::cdi::Cdi) = "cdi",
     /// Do the work of a CDI file's hook, called by another runtime
     Hook(commands::hook::Hook) = "hook",
+    /// List the GPUs of this machine and which containers have them
+    Gpu(commands::gpu::Gpu) = "gpu",
     /// Print the version
     Version(Nothing) = "version",
 }

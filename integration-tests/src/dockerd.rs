@@ -19,6 +19,8 @@ pub const IMAGE: &str = "box";
 pub struct Docker {
     /// The daemon, its files in `daemon.dir`.
     pub daemon: Daemon,
+    /// gpurun's configuration.
+    pub config: PathBuf,
     socket: PathBuf,
     cgroup_parent: String,
 }
@@ -62,7 +64,8 @@ impl Docker {
                 .is_ok_and(|status| status.success())
         };
         let daemon = Daemon::start(&dir, "dockerd", &args, &env, ready)?;
-        let docker = Self { daemon, socket, cgroup_parent };
+        let config = config.to_owned();
+        let docker = Self { daemon, config, socket, cgroup_parent };
         docker.import()?;
         Ok(docker)
     }

@@ -214,6 +214,7 @@ impl MadeUpHost {
             &self.config(),
             &format!(
                 "[host]\nproc = \"{root}/proc\"\nsys = \"{root}/sys\"\ndev = \"{root}/dev\"\n\n\
+                 [gpu]\nholders = \"{root}/holders\"\n\n\
                  [nvidia]\ntoolkit-config = \"none\"\ndriver-root = \"{}\"\n",
                 self.driver_root.display()
             ),

@@ -45,6 +45,7 @@ const CASES: &[Case<Docker>] = &[
     ("gpu_by_the_gpus_flag", gpu_by_the_gpus_flag),
     ("gpu_that_does_not_exist_is_named", gpu_that_does_not_exist_is_named),
     ("gpu_survives_update_exec_and_restart", gpu_survives_update_exec_and_restart),
+    ("gpu_list_names_the_container", gpu_list_names_the_container),
     ("no_request_no_gpu", no_request_no_gpu),
     ("nothing_is_left_behind", nothing_is_left_behind),
 ];
@@ -428,6 +429,22 @@ fn gpu_survives_update_exec_and_restart(docker: &Docker) {
     let changes = docker.call(&["diff", "gpu"]);
     let left: Vec<&str> = changes.ok().lines().filter(|line| !line.starts_with('C')).collect();
     assert_eq!(left, [""; 0]);
+}
+
+/// Docker keeps the state of its containers in a place of its own: it is found from elsewhere.
+fn gpu_list_names_the_container(docker: &Docker) {
+    if not_gpurun() {
+        return;
+    }
+    let request = ["--env", "NVIDIA_VISIBLE_DEVICES=0"];
+    let _container = docker.detached("holder", &request, &["sleep", "1000"]);
+    let id = docker.inspect("holder", "{{.Id}}");
+    let mut list = Runtime::native().command();
+    list.args(["gpu", "list"]).env("GPURUN_CONFIG", &docker.config);
+    let listed = integration_tests::runtime::finish(&mut list, b"");
+    let rows: Vec<&str> = listed.ok().lines().collect();
+    assert!(rows[1].ends_with(&id[..12]), "{listed:?}");
+    assert!(rows[2].ends_with('-'), "{listed:?}");
 }
 
 fn no_request_no_gpu(docker: &Docker) {

@@ -79,7 +79,7 @@ impl Features {
                 "netDevices": { "enabled": true },
             },
             "potentiallyUnsafeConfigAnnotations":
-                ["cdi.k8s.io/", "org.criu.config", "org.systemd.property.", "run.oci.keep_original_groups"],
+                ["cdi.k8s.io/", "gpurun.gpu.exclusive", "org.criu.config", "org.systemd.property.", "run.oci.keep_original_groups"],
             "annotations": {
                 "org.opencontainers.runc.checkpoint.enabled": "true",
                 "io.github.gpurun.version": env!("CARGO_PKG_VERSION"),

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::output;
 use crate::cli::Global;
@@ -14,6 +16,28 @@ pub enum Format {
     Table,
     /// A JSON array
     Json,
+}
+
+/// One container: what `state` tells, and its GPUs.
+#[derive(Debug, Serialize)]
+struct Entry {
+    #[serde(flatten)]
+    report: Report,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gpus: Vec<Value>,
+    #[serde(skip)]
+    gpu_names: String,
+}
+
+impl Entry {
+    fn of(container: &Container) -> Self {
+        let gpus = container.state.gpus.as_ref();
+        Self {
+            report: container.report(container.status()),
+            gpus: gpus.map(|gpus| gpus.json()).unwrap_or_default(),
+            gpu_names: gpus.map(|gpus| gpus.names()).unwrap_or_default(),
+        }
+    }
 }
 
 /// List containers.
@@ -37,13 +61,14 @@ impl List {
         let mut entries = Vec::new();
         for id in store.ids()? {
             match Container::load(&store, &id) {
-                Ok(container) => entries.push(container.report(container.status())),
+                Ok(container) => entries.push(Entry::of(&container)),
                 // stderr is ours here, and a missing line would be a riddle.
                 Err(error) => eprintln!("load container {id}: {error}"),
             }
         }
         if self.quiet {
-            let ids: String = entries.iter().map(|entry| format!("{}\n", entry.id)).collect();
+            let ids: String =
+                entries.iter().map(|entry| format!("{}\n", entry.report.id)).collect();
             return output::print(&ids);
         }
         match self.format {
@@ -56,12 +81,12 @@ impl List {
     }
 }
 
-fn table(entries: &[Report]) -> String {
+fn table(entries: &[Entry]) -> String {
     let mut text = String::new();
-    let heading = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-    let rows: Vec<[String; 6]> = entries
+    let heading = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "GPUS"].map(str::to_owned);
+    let rows: Vec<[String; 7]> = entries
         .iter()
-        .map(|entry| {
+        .map(|Entry { report: entry, gpu_names, .. }| {
             [
                 entry.id.clone(),
                 entry.pid.to_string(),
@@ -69,10 +94,11 @@ fn table(entries: &[Report]) -> String {
                 entry.bundle.display().to_string(),
                 entry.created.clone(),
                 entry.owner.clone(),
+                gpu_names.clone(),
             ]
         })
         .collect();
-    // runc's columns: at least 12 wide, 3 apart.
+    // runc's columns (at least 12 wide, 3 apart), then ours.
     let widths: Vec<usize> = (0..heading.len())
         .map(|column| {
             let cells = rows.iter().chain([&heading]).map(|row| row[column].chars().count() + 3);

@@ -18,6 +18,7 @@ pub mod events;
 pub mod exec;
 pub mod explain;
 pub mod features;
+pub mod gpu;
 pub mod hook;
 pub mod kill;
 pub mod list;
@@ -94,6 +95,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Explain(command) => command.run()?,
         Subcommands::Cdi(command) => command.run()?,
         Subcommands::Hook(command) => command.run()?,
+        Subcommands::Gpu(command) => command.run(&global)?,
         Subcommands::Version(_) => version::print()?,
     }
     Ok(0)

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, FileType, Mode};
 
 use super::bundle::Bundle;
 use super::criu::descriptors;
+use super::gpus::{self, Gpus, Wanted};
 use super::id::ContainerId;
 use super::launch::{self, Entry, Launch};
 use super::lock::{Lock, LockError};
@@ -21,8 +22,8 @@ use super::state::{Container, State};
 use super::store::Store;
 use super::traces::Traces;
 use super::{
-    capabilities, console, delete, idmap, mount_sources, net_devices, notify_socket, pid_file,
-    rootless, start,
+    capabilities, console, delete, holders, idmap, mount_sources, net_devices, notify_socket,
+    pid_file, rootless, start,
 };
 use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::systemd::{self, NewScope, Property};
@@ -92,6 +93,7 @@ pub(super) struct Decided {
     /// What the annotations ask of systemd.
     pub(super) properties: Vec<Property>,
     pub(super) devices: DeviceRules,
+    pub(super) gpus: Option<Wanted>,
     resctrl: Option<Resctrl>,
 }
 
@@ -142,6 +144,10 @@ pub(super) fn claim(
     container.state.gpu_rules = gpu_rules;
     container.state.registers =
         decided.plan.as_ref().map(|plan| plan.registers.clone()).unwrap_or_default();
+    container.state.gpus = decided.gpus.as_ref().map(|wanted| {
+        let entry = holders::place(&wanted.holders, wanted, container.dir.path());
+        Gpus { entry: Some(entry), ..wanted.gpus.clone() }
+    });
     if !decided.program.terminal {
         container.state.stdio = descriptors::pipes();
     }
@@ -163,6 +169,7 @@ pub(super) fn abandon(
     // Not our cgroup: what runs in it belongs to another container.
     if is_foreign_cgroup(&error) {
         let _ = gpu::register::leave(&container.state.registers, &container.state.id);
+        holders::leave(container.state.holder_entry());
         let _ = container.dir.remove();
         return error;
     }
@@ -183,7 +190,10 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
 pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
-    let mut plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
+    let (mut plan, policy) = match gpu::plan_for(&mut bundle.spec)? {
+        Some(decision) => (Some(decision.plan), decision.policy),
+        None => (None, None),
+    };
     if let Some(plan) = &mut plan {
         rootless::limit_groups(plan);
         for note in &plan.notes {
@@ -234,6 +244,7 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         rules.unwrap_or_default(),
         linux.devices().as_deref().unwrap_or_default(),
     )?;
+    let gpus = gpus::wanted(spec, plan.as_ref(), policy, &devices)?;
     let properties = match (cgroup.driver(), spec.annotations()) {
         (Driver::Systemd(_), Some(all)) => systemd::properties_of_annotations(all)?,
         _ => Vec::new(),
@@ -249,6 +260,7 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         cgroup,
         properties,
         devices,
+        gpus,
         resctrl,
         bundle,
     })
@@ -310,6 +322,9 @@ fn build(
     Traces::of(&container.state).save(&container.dir)?;
     container.save()?;
     gpu::register::enter(&container.state.registers, &container.state.id)?;
+    if let Some(wanted) = &decided.gpus {
+        holders::enter(container, wanted)?;
+    }
     let journal = Journal::new(container.dir.journal()?);
     if options.notify {
         notify_socket::make_directory(&container.dir)?;

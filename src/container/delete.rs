@@ -9,6 +9,7 @@ use oci_spec::runtime::ContainerState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
 
+use super::holders;
 use super::id::ContainerId;
 use super::lock::{self, Lock, LockError};
 use super::start::hook_state;
@@ -106,6 +107,7 @@ pub(super) fn remove_traces(
         }
         left = restore_rootfs(store, id, dir, rootfs).err();
     }
+    holders::leave(traces.holder.as_deref());
     let unlisted = gpu::register::leave(&traces.registers, id.as_str()).err().map(Error::new);
     dir.remove()?;
     Ok(left.into_iter().chain(unlisted).collect())

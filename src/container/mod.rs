@@ -15,6 +15,8 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod foreground;
+pub mod gpus;
+pub mod holders;
 pub mod id;
 pub mod idmap;
 pub mod json;

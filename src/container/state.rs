@@ -1,12 +1,13 @@
 //! What gpurun remembers of a container between two commands.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use super::gpus::Gpus;
 use super::id::ContainerId;
 use super::lock::Lock;
 use super::process::{Liveness, ProcessId};
@@ -56,6 +57,9 @@ pub struct State {
     /// The lists of vendors' tools that it is entered in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registers: Vec<Register>,
+    /// Its GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
     /// Its group in the resctrl filesystem (`linux.intelRdt`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<Resctrl>,
@@ -176,6 +180,7 @@ impl State {
             devices,
             gpu_rules: Vec::new(),
             registers: Vec::new(),
+            gpus: None,
             resctrl: None,
             shared_root: None,
             own_pid_namespace,
@@ -186,6 +191,12 @@ impl State {
                 any(hooks.poststart()) || any(hooks.poststop())
             }),
         }
+    }
+
+    /// Where it is entered among the holders of GPUs.
+    #[must_use]
+    pub fn holder_entry(&self) -> Option<&Path> {
+        self.gpus.as_ref()?.entry.as_deref()
     }
 }
 
@@ -270,6 +281,10 @@ impl Container {
     #[must_use]
     pub fn report(&self, status: Status) -> Report {
         let ended = matches!(status, Status::Stopped | Status::Creating);
+        let mut annotations = self.state.annotations.clone();
+        if let Some(gpus) = &self.state.gpus {
+            gpus.annotate(&mut annotations);
+        }
         Report {
             oci_version: self.state.oci_version.clone(),
             id: self.state.id.clone(),
@@ -278,7 +293,7 @@ impl Container {
             bundle: self.state.bundle.clone(),
             rootfs: self.state.rootfs.clone(),
             created: self.state.created.clone(),
-            annotations: self.state.annotations.clone(),
+            annotations,
             owner: owner_name(self.state.owner),
         }
     }
@@ -302,7 +317,7 @@ pub struct Report {
     pub rootfs: PathBuf,
     /// When it was created.
     pub created: String,
-    /// The spec's annotations.
+    /// The spec's annotations, and those that tell the container's GPUs.
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     pub annotations: HashMap<String, String>,
     /// The name of the user who created it; their number where it has no name.

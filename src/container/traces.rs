@@ -4,7 +4,7 @@
 //! version. It is written before anything else is made, and again only where that adds something
 //! that could not be found otherwise.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,9 @@ pub struct Traces {
     /// The lists of vendors' tools in which it was entered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registers: Vec<Register>,
+    /// Where it is entered among the holders of GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<PathBuf>,
 }
 
 impl Traces {
@@ -53,6 +56,7 @@ impl Traces {
             shared_root: state.shared_root,
             init: state.init,
             registers: state.registers.clone(),
+            holder: state.holder_entry().map(Path::to_owned),
         }
     }
 
@@ -94,6 +98,7 @@ impl Traces {
             shared_root: None,
             init: None,
             registers: Vec::new(),
+            holder: None,
         }))
     }
 

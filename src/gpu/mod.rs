@@ -11,13 +11,16 @@ pub mod accel;
 pub mod amd;
 pub mod cdi;
 pub mod checkpoint;
+pub mod claim;
 pub mod compatibility;
 pub mod drm;
 pub mod error;
+pub mod exclusive;
 pub mod explain;
 pub mod habana;
 pub mod intel;
 pub mod inventory;
+pub mod listing;
 pub mod loader;
 pub mod merge;
 pub mod nodes;
@@ -41,6 +44,8 @@ pub use error::GpuError;
 
 use crate::host::{self, Host, Modules, Settings};
 use absorb::Absorbed;
+use claim::Machine;
+use exclusive::Policy;
 use plan::Plan;
 use request::Request;
 use vendor::VENDORS;
@@ -52,6 +57,8 @@ pub struct Decision {
     pub request: Request,
     /// What will be done.
     pub plan: Plan,
+    /// What the configuration says of who has which GPU; `None`: it was not opened.
+    pub policy: Option<Policy>,
 }
 
 /// Decides everything about one container's GPUs. `None`: the spec mentions none, and nothing but
@@ -79,18 +86,17 @@ fn decide(spec: &mut Spec, limit: impl FnOnce(Host) -> Host) -> Result<Option<De
     if request.is_empty() && absorbed.iter().all(|one| one.substitute.is_nothing()) {
         let hooks = absorbed.into_iter().map(|one| one.hook).collect::<Vec<_>>();
         let plan = Plan { absorbed_hooks: hooks, ..Plan::default() };
-        return Ok((!plan.absorbed_hooks.is_empty()).then_some(Decision { request, plan }));
+        let decision = Decision { request, plan, policy: None };
+        return Ok((!decision.plan.absorbed_hooks.is_empty()).then_some(decision));
     }
     let settings = match early {
         Some(settings) => settings,
         None => load_settings()?,
     };
-    let host = Host::from_settings(&settings).map_err(|error| match error {
-        host::MachineError::Config(error) => GpuError::Config(error),
-        host::MachineError::Host(error) => GpuError::Host(error),
-    })?;
+    let host = open_host(&settings)?;
     let plan = resolve(&request, absorbed, spec, &settings, &limit(host))?;
-    Ok(Some(Decision { request, plan }))
+    let policy = Some(Policy::read(&settings)?);
+    Ok(Some(Decision { request, plan, policy }))
 }
 
 /// Reads the configuration file, refusing tables that nobody reads.
@@ -110,9 +116,29 @@ fn with_predecessors(mut settings: Settings) -> Result<Settings, GpuError> {
     Ok(settings)
 }
 
-/// The tables of the configuration file: the host's, CDI's and one per vendor.
+/// Reads what the configuration says of who has which GPU.
+pub fn load_policy() -> Result<Policy, GpuError> {
+    Ok(Policy::read(&Settings::load(&tables())?)?)
+}
+
+/// The machine's GPUs, by the configuration.
+pub fn read_machine() -> Result<Machine, GpuError> {
+    let settings = load_settings()?;
+    Machine::read(&settings, &open_host(&settings)?)
+}
+
+/// Opens the machine that the configuration names.
+pub fn open_host(settings: &Settings) -> Result<Host, GpuError> {
+    Host::from_settings(settings).map_err(|error| match error {
+        host::MachineError::Config(error) => GpuError::Config(error),
+        host::MachineError::Host(error) => GpuError::Host(error),
+    })
+}
+
+/// The tables of the configuration file: the host's, that of who has which GPU, CDI's and one per
+/// vendor.
 pub fn tables() -> Vec<&'static str> {
-    let own = [host::SECTION, cdi::SECTION];
+    let own = [host::SECTION, exclusive::SECTION, cdi::SECTION];
     own.into_iter().chain(VENDORS.iter().map(|vendor| vendor.name())).collect()
 }
 

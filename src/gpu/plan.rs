@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Hook, LinuxIntelRdt, Mount};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::register::Register;
 
@@ -64,7 +64,7 @@ pub struct Plan {
 }
 
 /// One GPU given to the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// The vendor's CDI name, such as `nvidia.com/gpu`.
     pub kind: String,
@@ -77,7 +77,7 @@ pub struct Grant {
     /// The product name.
     pub model: String,
     /// What of the GPU it is, when not the whole, such as `MIG device 1 (GI 2, CI 0)`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
     /// The part of the request that asked for it, such as `0` or `all`.
     pub asked_as: String,

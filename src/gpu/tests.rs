@@ -122,7 +122,7 @@ fn decide(env: &[&str]) -> (Decision, Machine) {
     let spec = spec(env, json!({}));
     let request = Request::read(&spec, None).unwrap();
     let plan = resolve(&request, vec![], &spec, &machine.settings(""), &machine.host()).unwrap();
-    (Decision { request, plan }, machine)
+    (Decision { request, plan, policy: None }, machine)
 }
 
 #[test]
@@ -148,7 +148,11 @@ fn the_table_says_what_was_asked_what_is_given_and_why() {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }
     assert_eq!(
-        explain::table(&Decision { request: Request::default(), plan: Plan::default() }),
+        explain::table(&Decision {
+            request: Request::default(),
+            plan: Plan::default(),
+            policy: None
+        }),
         explain::NOTHING
     );
 }
@@ -171,6 +175,6 @@ fn what_an_image_wrote_cannot_steer_the_terminal() {
     let spec = spec(&env, json!({}));
     let request = Request::read(&spec, None).unwrap();
     let plan = resolve(&request, vec![], &spec, &machine.settings(""), &machine.host()).unwrap();
-    let table = explain::table(&Decision { request, plan });
+    let table = explain::table(&Decision { request, plan, policy: None });
     assert!(!table.contains('\u{1b}'), "{table}");
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Spec};
 use serde::Serialize;
@@ -70,6 +70,12 @@ pub trait Vendor: Sync {
     /// The vendor's devices on this machine, in the order of their indexes; none where its driver
     /// is not loaded.
     fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError>;
+
+    /// Whether a device node of this path is that of one GPU, and no control node: whoever has it
+    /// has the GPU. Nodes below `/dev/dri` and `/dev/accel` are known for every vendor.
+    fn is_gpu_node(&self, _path: &Path) -> bool {
+        false
+    }
 
     /// The configuration file of the vendor's own runtime, which fills in what gpurun's does not
     /// set.

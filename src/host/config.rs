@@ -214,6 +214,15 @@ impl Settings {
     }
 }
 
+/// All, none or some of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice<'a> {
+    /// All, or none.
+    Each(bool),
+    /// These.
+    These(Vec<&'a str>),
+}
+
 /// One table, read key by key. [`Section::finish`] refuses the keys that nobody asked for.
 pub struct Section<'a> {
     settings: &'a Settings,
@@ -238,6 +247,17 @@ impl<'a> Section<'a> {
     pub fn strings(&mut self, key: &'static str) -> Result<Option<Vec<&'a str>>, ConfigError> {
         self.value(key, "an array of strings", |item| {
             item.as_array()?.iter().map(|value| value.as_str()).collect()
+        })
+    }
+
+    /// `true`, `false` or an array of strings.
+    pub fn choice(&mut self, key: &'static str) -> Result<Option<Choice<'a>>, ConfigError> {
+        self.value(key, "true, false or an array of strings", |item| match item.as_bool() {
+            Some(value) => Some(Choice::Each(value)),
+            None => {
+                let items = item.as_array()?.iter().map(|value| value.as_str());
+                items.collect::<Option<_>>().map(Choice::These)
+            }
         })
     }
 

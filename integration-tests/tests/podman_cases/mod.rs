@@ -30,6 +30,7 @@ pub const COMMON: &[Case<Podman>] = &[
     ("privileged_sees_the_hosts_devices", privileged_sees_the_hosts_devices),
     ("gpu_by_environment", gpu_by_environment),
     ("gpu_that_does_not_exist_is_named", gpu_that_does_not_exist_is_named),
+    ("gpu_for_one_container_alone", gpu_for_one_container_alone),
 ];
 
 /// The last case: what all others have left.
@@ -205,4 +206,24 @@ fn gpu_that_does_not_exist_is_named(podman: &Podman) {
     let output = podman.run(&["--env", "NVIDIA_VISIBLE_DEVICES=7"], &["true"]);
     assert_ne!(output.code, 0);
     assert!(output.stderr.contains('7'), "{output:?}");
+}
+
+fn gpu_for_one_container_alone(podman: &Podman) {
+    if !Runtime::is_gpurun() {
+        return skipped("only gpurun gives GPUs");
+    }
+    let request = ["--env", "NVIDIA_VISIBLE_DEVICES=0"];
+    let alone = [&request[..], &["--annotation", "gpurun.gpu.exclusive=true"]].concat();
+    let _container = podman.detached("alone", &alone, &["sleep", "1000"]);
+    let id = podman.inspect("alone", "{{.Id}}");
+    let refused = || {
+        let output = podman.run(&request, &["true"]);
+        assert_ne!(output.code, 0);
+        assert!(output.stderr.contains(&id) && output.stderr.contains("exclusively"), "{output:?}");
+    };
+    refused();
+    podman.call(&["restart", "--time", "0", "alone"]).ok();
+    refused();
+    podman.call(&["stop", "--time", "0", "alone"]).ok();
+    podman.run(&request, &["true"]).ok();
 }

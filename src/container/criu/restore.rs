@@ -28,7 +28,7 @@ use crate::container::process::ProcessId;
 use crate::container::state::Container;
 use crate::container::store::Store;
 use crate::container::traces::Traces;
-use crate::container::{console, mount_sources, pid_file, rootless, start};
+use crate::container::{console, holders, mount_sources, pid_file, rootless, start};
 use crate::gpu;
 use crate::init::console::send_master;
 use crate::init::hooks::{self, HookState};
@@ -112,6 +112,9 @@ fn bring_back(
     Traces::of(&container.state).save(&container.dir)?;
     container.save()?;
     gpu::register::enter(&container.state.registers, &container.state.id)?;
+    if let Some(wanted) = &decided.gpus {
+        holders::enter(container, wanted)?;
+    }
     let mut journal = Journal::new(container.dir.journal()?);
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let id = container.state.id.clone();

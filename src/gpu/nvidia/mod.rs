@@ -53,7 +53,7 @@ mod tests;
 #[cfg(test)]
 mod trouble_tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Spec};
 
@@ -134,6 +134,11 @@ impl Vendor for Nvidia {
             return Ok(tegra::inventory(host, &gpus)?);
         }
         Ok(inventory::read(host)?)
+    }
+
+    fn is_gpu_node(&self, path: &Path) -> bool {
+        let minor = path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia"));
+        minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit()))
     }
 
     fn predecessor(&self) -> Option<&'static Predecessor> {

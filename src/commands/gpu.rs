@@ -1,0 +1,85 @@
+//! `gpurun gpu`.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::output;
+use crate::cli::Global;
+use crate::container::state::Container;
+use crate::container::{holders, rootless};
+use crate::gpu;
+use crate::gpu::listing::{self, Holder, Listing};
+
+/// The GPUs of this machine.
+#[derive(Debug, Args)]
+pub struct Gpu {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the GPUs and which containers have them
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// With drivers and device nodes, and UUIDs and container ids in full
+        #[arg(long, conflicts_with = "json")]
+        wide: bool,
+    },
+}
+
+impl Gpu {
+    /// Carries the subcommand out.
+    ///
+    /// # Errors
+    /// The configuration or a driver's files cannot be read.
+    pub fn run(self, global: &Global) -> Result<()> {
+        let Command::List { json, wide } = self.command;
+        list(global, json, wide)
+    }
+}
+
+fn list(global: &Global, json: bool, wide: bool) -> Result<()> {
+    let policy = gpu::load_policy()?;
+    let machine = gpu::read_machine()?;
+    let holders = match machine.devices.is_empty() {
+        true => Vec::new(),
+        false => holders::all(&policy.holders, &super::root::store(global)?)?,
+    };
+    let holders = holders.iter().map(|one| (holder(one), holders::claim_of(one, &machine)));
+    let listing = Listing { machine: &machine, holders: holders.collect() };
+    if json {
+        return output::print(&format!("{:#}\n", listing.json()));
+    }
+    if machine.devices.is_empty() {
+        return output::print(&format!("{}\n", listing::NOTHING));
+    }
+    output::print(&listing.table(wide))?;
+    for device in &machine.devices {
+        if let Some(trouble) = &device.trouble {
+            eprintln!("{}={} cannot be given: {trouble}", device.kind, device.name);
+        }
+    }
+    for name in policy.exclusive.strangers(&machine.devices) {
+        eprintln!(
+            "the configuration's gpu.exclusive names {name:?}, which is no GPU of this machine"
+        );
+    }
+    if rootless::is_confined() {
+        eprintln!("containers of other users are not seen: run this as root to see all");
+    }
+    Ok(())
+}
+
+fn holder(container: &Container) -> Holder {
+    let state = &container.state;
+    Holder {
+        id: state.id.clone(),
+        root: container.dir.path().parent().map(Into::into).unwrap_or_default(),
+        bundle: state.bundle.clone(),
+        pid: state.init.map_or(0, |init| init.pid),
+        status: container.status().to_string(),
+    }
+}
