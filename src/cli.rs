@@ -196,6 +196,8 @@ subcommands! {
     Explain(commands::explain::Explain) = "explain",
     /// List or check the Container Device Interface files of this machine
     Cdi(commands::cdi::Cdi) = "cdi",
+    /// Make gpurun a runtime of an engine on this machine, or install it
+    Node(Box<commands::node::Node>) = "node",
     /// Print the version
     Version(Nothing) = "version",
 }

@@ -20,6 +20,7 @@ pub mod explain;
 pub mod features;
 pub mod kill;
 pub mod list;
+pub mod node;
 mod output;
 pub mod pause;
 pub mod ps;
@@ -92,6 +93,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Features(command) => command.run()?,
         Subcommands::Explain(command) => command.run()?,
         Subcommands::Cdi(command) => command.run()?,
+        Subcommands::Node(command) => command.run()?,
         Subcommands::Version(_) => version::print()?,
     }
     Ok(0)

@@ -18,6 +18,7 @@ pub mod merge;
 pub mod nvidia;
 pub mod pci;
 pub mod plan;
+pub mod presence;
 pub mod request;
 pub mod vendor;
 

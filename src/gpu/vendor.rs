@@ -38,6 +38,11 @@ pub trait Vendor: Sync {
     /// the vendor's that engines look for before they offer their GPU options.
     fn impersonated(&self, name: &str) -> Option<&'static str>;
 
+    /// The name of the hook of the vendor's that dockerd looks for before it offers `--gpus`.
+    fn hook_name(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
     fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>>;
 

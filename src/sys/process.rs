@@ -1,6 +1,11 @@
 //! Calls that act on processes.
 
+use std::ffi::CString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 use nix::errno::Errno;
 
@@ -11,6 +16,23 @@ use nix::errno::Errno;
 pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill(2) takes two numbers and touches no memory.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Has a program run with `root` as its root directory, which its own path is below
+/// ([chroot(2)](https://man7.org/linux/man-pages/man2/chroot.2.html)).
+///
+/// # Errors
+/// A path with a NUL in it.
+pub fn in_root<'c>(command: &'c mut Command, root: &Path) -> io::Result<&'c mut Command> {
+    let root = CString::new(root.as_os_str().as_bytes())?;
+    let enter = move || {
+        // SAFETY: both calls read a string that ends with NUL and lives in this closure, and are
+        // safe between fork and exec.
+        let done = unsafe { libc::chroot(root.as_ptr()) == 0 && libc::chdir(c"/".as_ptr()) == 0 };
+        if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: the closure makes two system calls and allocates nothing.
+    Ok(unsafe { command.pre_exec(enter) })
 }
 
 /// Whether this process is in a user namespace that has not all ids: somebody's root, not the

@@ -99,6 +99,10 @@ impl Vendor for Nvidia {
         hooks::impersonated(name)
     }
 
+    fn hook_name(&self) -> Option<&'static str> {
+        hooks::INJECTORS.first().copied()
+    }
+
     fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
         hooks::substitute(hook)
     }
