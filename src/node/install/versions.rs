@@ -14,12 +14,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
 use crate::node::machine::{FileError, Machine};
-use crate::node::program;
 
 const PROGRAM: &str = "gpurun";
 const CURRENT: &str = "current";
@@ -46,11 +46,11 @@ pub enum VersionError {
     File(#[from] FileError),
     /// The program does not run where it was put.
     #[error(
-        "{} does not run on this machine: {source}; choose a directory on a file system that is \
-         not mounted noexec", path.display()
+        "{} does not run (choose a directory on a file system that is not mounted noexec): {source}",
+        path.display()
     )]
     Unusable {
-        /// The program's path on the machine.
+        /// The program's path.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -72,7 +72,7 @@ pub fn install(machine: &Machine, dir: &Path, source: &Path) -> Result<Installed
     let _lock = lock(&place)?;
     let version = match find(&versions, source)? {
         Some(version) => version,
-        None => write(machine, dir, &versions, source)?,
+        None => write(&versions, source)?,
     };
     let target = Path::new(VERSIONS).join(&version);
     let before = fs::read_link(place.join(CURRENT)).ok();
@@ -151,12 +151,7 @@ fn find(versions: &Path, source: &Path) -> Result<Option<String>, FileError> {
 
 /// Writes the program into a directory of its own, tries it there, and gives the directory its
 /// name when all of it is on the disk.
-fn write(
-    machine: &Machine,
-    dir: &Path,
-    versions: &Path,
-    source: &Path,
-) -> Result<String, VersionError> {
+fn write(versions: &Path, source: &Path) -> Result<String, VersionError> {
     let unfinished = versions.join(UNFINISHED);
     clear(&unfinished)?;
     fs::DirBuilder::new().mode(0o755).create(&unfinished).map_err(failed("make", &unfinished))?;
@@ -169,9 +164,7 @@ fn write(
         to.sync_all()
     };
     copy().map_err(failed("write", &path))?;
-    let on_machine = dir.join(VERSIONS).join(UNFINISHED).join(PROGRAM);
-    try_out(machine, &on_machine)
-        .map_err(|source| VersionError::Unusable { path: on_machine.clone(), source })?;
+    try_out(&path).map_err(|source| VersionError::Unusable { path: path.clone(), source })?;
     let taken = names(versions)?;
     let version = env!("CARGO_PKG_VERSION");
     let free = |name: &String| !taken.contains(name);
@@ -185,8 +178,12 @@ fn write(
 
 /// Runs the program once. A child of this process that was forked while the file was written has
 /// it open until it executes something else.
-fn try_out(machine: &Machine, path: &Path) -> io::Result<()> {
-    let run = || program::output(machine, path, &["--version"]).map(drop);
+fn try_out(path: &Path) -> io::Result<()> {
+    let run = || {
+        let output = Command::new(path).arg("--version").stdin(Stdio::null()).output()?;
+        let failed = || io::Error::other(format!("--version: {}", output.status));
+        output.status.success().then_some(()).ok_or_else(failed)
+    };
     let is_busy = |it: &io::Result<()>| {
         it.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy)
     };
