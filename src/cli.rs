@@ -200,6 +200,8 @@ subcommands! {
     Hook(commands::hook::Hook) = "hook",
     /// List the GPUs of this machine and which containers have them
     Gpu(commands::gpu::Gpu) = "gpu",
+    /// Make gpurun a runtime of an engine on this machine, or install it
+    Node(Box<commands::node::Node>) = "node",
     /// Print the version
     Version(Nothing) = "version",
 }

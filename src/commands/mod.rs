@@ -22,6 +22,7 @@ pub mod gpu;
 pub mod hook;
 pub mod kill;
 pub mod list;
+pub mod node;
 mod output;
 pub mod pause;
 pub mod ps;
@@ -96,6 +97,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
         Subcommands::Cdi(command) => command.run()?,
         Subcommands::Hook(command) => command.run()?,
         Subcommands::Gpu(command) => command.run(&global)?,
+        Subcommands::Node(command) => command.run()?,
         Subcommands::Version(_) => version::print()?,
     }
     Ok(0)

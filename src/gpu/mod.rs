@@ -28,6 +28,7 @@ pub mod nvidia;
 pub mod pci;
 pub mod plan;
 pub mod pod;
+pub mod presence;
 pub mod register;
 pub mod request;
 pub mod table;

@@ -48,6 +48,17 @@ pub trait Vendor: Sync {
         None
     }
 
+    /// The name of the hook of the vendor's that dockerd looks for before it offers `--gpus`.
+    fn hook_name(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// How the variables begin by which the DaemonSets of the vendor's toolkit set their installer
+    /// up.
+    fn installer_prefix(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What gpurun does instead of running this hook of a phase (`prestart`, `poststop`, …), if it
     /// is one whose work gpurun does itself.
     fn absorbs(&self, _phase: &str, _hook: &Hook) -> Option<Box<dyn Substitute>> {

@@ -18,7 +18,7 @@ use crate::host::Host;
 
 /// The programs whose only work is to give GPUs: dockerd's `--gpus` and OCI hook directories run
 /// the first, older packages name it as the second.
-const INJECTORS: [&str; 2] = ["nvidia-container-runtime-hook", "nvidia-container-toolkit"];
+pub const INJECTORS: [&str; 2] = ["nvidia-container-runtime-hook", "nvidia-container-toolkit"];
 
 /// NVIDIA's program for hooks; gpurun does its work when it is started under this name.
 pub const PROGRAM: &str = "nvidia-cdi-hook";

@@ -115,6 +115,14 @@ impl Vendor for Nvidia {
         hooks::impersonated(name)
     }
 
+    fn hook_name(&self) -> Option<&'static str> {
+        hooks::INJECTORS.first().copied()
+    }
+
+    fn installer_prefix(&self) -> Option<&'static str> {
+        Some("NVIDIA_")
+    }
+
     fn absorbs(&self, phase: &str, hook: &Hook) -> Option<Box<dyn Substitute>> {
         // None of NVIDIA's hooks has its work after the container's end.
         if phase == "poststop" { None } else { hooks::substitute(hook) }

@@ -1,0 +1,123 @@
+//! The template of which k3s and RKE2 make containerd's configuration at each start: [their
+//! documentation](https://docs.k3s.io/advanced#configuring-containerd). It is no TOML before it is
+//! filled in, so gpurun's part stands in a block of its own at the end.
+
+use super::{TextError, Wish};
+
+const BEGIN: &str = "# gpurun: begin\n";
+const END: &str = "# gpurun: end\n";
+
+/// What makes a template of the distribution's own text.
+const BASE: &str = "{{ template \"base\" . }}\n";
+
+/// The template with gpurun's block. An absent one begins with the distribution's own text.
+/// `plugin`: the CRI plugin's name in the layout of the file; `taken`: the runtimes that the
+/// template's text makes already.
+///
+/// # Errors
+/// A name is taken, or the default was asked for, which a block at the end cannot set.
+pub fn add(
+    text: Option<&str>,
+    wish: &Wish,
+    plugin: &str,
+    taken: &[String],
+) -> Result<String, TextError> {
+    if wish.default {
+        let reason = "a template cannot set the default runtime: put 'default-runtime: NAME' into \
+                      the distribution's own config.yaml instead of --set-as-default";
+        return Err(TextError::Refused(reason.to_owned()));
+    }
+    let rest = without(text.unwrap_or(BASE));
+    for name in wish.names.iter().map(|name| name.as_str()) {
+        if taken.iter().any(|other| other == name) {
+            return Err(TextError::Refused(format!(
+                "the distribution makes a runtime {name} itself, because it found a program of \
+                 that name's toolkit: remove that toolkit, or leave out --as {name}"
+            )));
+        }
+    }
+    let mut out = rest;
+    if !out.is_empty() && !out.ends_with('\n') {
+        out.push('\n');
+    }
+    out += BEGIN;
+    for name in &wish.names {
+        let table = format!("plugins.'{plugin}'.containerd.runtimes.'{}'", name.as_str());
+        out += &format!(
+            "[{table}]\n  runtime_type = \"io.containerd.runc.v2\"\n[{table}.options]\n  \
+             BinaryName = {:?}\n  SystemdCgroup = {{{{ .SystemdCgroup }}}}\n",
+            wish.binary()
+        );
+    }
+    out += END;
+    Ok(out)
+}
+
+/// The names in gpurun's block.
+pub fn ours(text: &str) -> Vec<String> {
+    let block = text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
+    let lines = block.into_iter().flat_map(|(block, _)| block.lines());
+    let names = lines.filter_map(|line| {
+        line.strip_suffix("']")?.rsplit_once(".runtimes.'").map(|(_, name)| name.to_owned())
+    });
+    names.collect()
+}
+
+/// The template without gpurun's block. `None`: nothing is left but the distribution's own text,
+/// which it also uses without a template.
+pub fn remove(text: &str, original: Option<&str>) -> Option<String> {
+    let rest = without(text);
+    if original.is_some_and(|original| original == rest.strip_suffix('\n').unwrap_or(&rest)) {
+        return original.map(str::to_owned);
+    }
+    (original.is_some() || rest != BASE).then_some(rest)
+}
+
+fn without(text: &str) -> String {
+    let Some((head, rest)) = text.split_once(BEGIN) else { return text.to_owned() };
+    let Some((_, tail)) = rest.split_once(END) else { return text.to_owned() };
+    format!("{head}{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Name;
+    use super::*;
+
+    fn wish(default: bool) -> Wish {
+        let names = vec![Name::parse("gpurun").unwrap()];
+        Wish { names, binary: "/usr/local/bin/gpurun".into(), default }
+    }
+
+    const PLUGIN: &str = "io.containerd.cri.v1.runtime";
+
+    #[test]
+    fn a_block_is_added_to_the_distributions_text_or_to_the_administrators() {
+        let text = add(None, &wish(false), PLUGIN, &[]).unwrap();
+        let expected = r#"{{ template "base" . }}
+# gpurun: begin
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.'gpurun']
+  runtime_type = "io.containerd.runc.v2"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.'gpurun'.options]
+  BinaryName = "/usr/local/bin/gpurun"
+  SystemdCgroup = {{ .SystemdCgroup }}
+# gpurun: end
+"#;
+        assert_eq!(text, expected);
+        assert_eq!(add(Some(&text), &wish(false), PLUGIN, &[]).unwrap(), text);
+        assert_eq!(ours(&text), ["gpurun"]);
+        assert_eq!(remove(&text, None), None);
+        for own in ["{{ template \"base\" . }}\n# mine\n", "# no line end"] {
+            let text = add(Some(own), &wish(false), PLUGIN, &[]).unwrap();
+            assert_eq!(remove(&text, Some(own)).as_deref(), Some(own));
+        }
+    }
+
+    #[test]
+    fn what_would_keep_containerd_from_starting_is_refused() {
+        let error = add(None, &wish(false), PLUGIN, &["gpurun".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("leave out --as gpurun"), "{error}");
+        let error = add(None, &wish(true), PLUGIN, &[]).unwrap_err();
+        assert!(error.to_string().contains("default-runtime: NAME"), "{error}");
+    }
+}
