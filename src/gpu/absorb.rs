@@ -13,6 +13,9 @@ use super::plan::{AbsorbedHook, Plan};
 use super::vendor::VENDORS;
 use crate::host::Host;
 
+/// The phase after the container's end.
+const AT_END: &str = "poststop";
+
 /// What gpurun does instead of running a hook.
 pub trait Substitute: fmt::Debug {
     /// In a few words.
@@ -44,7 +47,7 @@ pub fn from_spec(spec: &mut Spec) -> Vec<Absorbed> {
         take(prestart(hooks), "prestart", &mut absorbed);
         take(hooks.create_runtime_mut(), "createRuntime", &mut absorbed);
         take(hooks.create_container_mut(), "createContainer", &mut absorbed);
-        take(hooks.poststop_mut(), "poststop", &mut absorbed);
+        take(hooks.poststop_mut(), AT_END, &mut absorbed);
     }
     absorbed
 }
@@ -89,7 +92,10 @@ fn take(hooks: &mut Option<Vec<Hook>>, phase: &str, absorbed: &mut Vec<Absorbed>
 
 /// `None`: no vendor knows the hook.
 fn one(phase: &str, hook: &Hook) -> Option<Absorbed> {
-    let substitute = VENDORS.iter().find_map(|vendor| vendor.absorbs(phase, hook))?;
+    let substitute = VENDORS.iter().find_map(|vendor| match phase {
+        AT_END => vendor.absorbs_at_end(hook),
+        _ => vendor.absorbs(hook),
+    })?;
     let args = hook.args().as_deref().unwrap_or_default();
     let hook = AbsorbedHook {
         phase: phase.to_owned(),
