@@ -30,9 +30,6 @@ use crate::init::journal::Journal;
 use crate::init::root::Root;
 use crate::log;
 
-/// The phase in which runtimes call gpurun as a hook.
-const PHASE: &str = "createContainer";
-
 /// A container's state with its annotations is far smaller.
 const STATE_LIMIT: u64 = 4 << 20;
 
@@ -141,7 +138,7 @@ fn due(called: &Called, spec: &Spec) -> Result<Vec<Box<dyn Substitute>>> {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.create_container().as_ref());
     let hooks: Vec<&Hook> = hooks.into_iter().flatten().collect();
     let Some(own) = hooks.iter().rfind(|hook| is_called(hook, called)) else {
-        let substitute = absorb::substitute(PHASE, &alone(called)?);
+        let substitute = absorb::substitute(&alone(called)?);
         return Ok(vec![substitute.with_context(|| {
             format!("hook {}: its options are not understood", called.words.join(" "))
         })?]);
@@ -149,7 +146,7 @@ fn due(called: &Called, spec: &Spec) -> Result<Vec<Box<dyn Substitute>>> {
     let ours: Vec<(&Hook, Option<Box<dyn Substitute>>)> = hooks
         .iter()
         .filter(|hook| hook.path() == own.path())
-        .map(|hook| (*hook, absorb::substitute(PHASE, hook)))
+        .map(|hook| (*hook, absorb::substitute(hook)))
         .filter(|(hook, known)| known.is_some() || is_known(hook))
         .collect();
     let is_last = ours.last().is_some_and(|(hook, _)| is_called(hook, called));

@@ -13,6 +13,9 @@ use super::plan::{AbsorbedHook, Plan};
 use super::vendor::VENDORS;
 use crate::host::Host;
 
+/// The phase after the container's end.
+const AT_END: &str = "poststop";
+
 /// What gpurun does instead of running a hook.
 pub trait Substitute: fmt::Debug {
     /// In a few words.
@@ -44,7 +47,7 @@ pub fn from_spec(spec: &mut Spec) -> Vec<Absorbed> {
         take(prestart(hooks), "prestart", &mut absorbed);
         take(hooks.create_runtime_mut(), "createRuntime", &mut absorbed);
         take(hooks.create_container_mut(), "createContainer", &mut absorbed);
-        take(hooks.poststop_mut(), "poststop", &mut absorbed);
+        take(hooks.poststop_mut(), AT_END, &mut absorbed);
     }
     absorbed
 }
@@ -80,10 +83,10 @@ pub fn is_hook_command(command: &str) -> bool {
     VENDORS.iter().any(|vendor| vendor.hook_commands().contains(&command))
 }
 
-/// What gpurun does for this hook of a phase, if a vendor knows it.
+/// What gpurun does for this hook of a container's start, if a vendor knows it.
 #[must_use]
-pub fn substitute(phase: &str, hook: &Hook) -> Option<Box<dyn Substitute>> {
-    VENDORS.iter().find_map(|vendor| vendor.absorbs(phase, hook))
+pub fn substitute(hook: &Hook) -> Option<Box<dyn Substitute>> {
+    VENDORS.iter().find_map(|vendor| vendor.absorbs(hook))
 }
 
 // Deprecated in the OCI specification, yet where dockerd puts the NVIDIA hook.
@@ -107,7 +110,10 @@ fn take(hooks: &mut Option<Vec<Hook>>, phase: &str, absorbed: &mut Vec<Absorbed>
 
 /// `None`: no vendor knows the hook.
 fn one(phase: &str, hook: &Hook) -> Option<Absorbed> {
-    let substitute = substitute(phase, hook)?;
+    let substitute = match phase {
+        AT_END => VENDORS.iter().find_map(|vendor| vendor.absorbs_at_end(hook))?,
+        _ => substitute(hook)?,
+    };
     let args = hook.args().as_deref().unwrap_or_default();
     let hook = AbsorbedHook {
         phase: phase.to_owned(),

@@ -41,7 +41,16 @@ fn a_spec_that_asks_for_nothing_is_left_as_it_is() {
 fn the_configuration_is_opened_for_a_request_only() {
     const CONFIG: &str = "/nonexistent/gpurun.toml";
     if std::env::var("GPURUN_CONFIG").as_deref() == Ok(CONFIG) {
-        assert!(plan_for(&mut spec(&["A=1"], json!({}))).unwrap().is_none());
+        for entry in [
+            "A=1",
+            "CUDA_VISIBLE_DEVICES=0",
+            "HIP_VISIBLE_DEVICES=0",
+            "AMD_VISIBLE_DEVICES=void",
+            "HABANA_VISIBLE_DEVICES=",
+            "ASCEND_VISIBLE_DEVICES=none",
+        ] {
+            assert!(plan_for(&mut spec(&[entry], json!({}))).unwrap().is_none(), "{entry}");
+        }
         let asking = plan_for(&mut spec(&["NVIDIA_VISIBLE_DEVICES=all"], json!({})));
         let error = asking.unwrap_err().to_string();
         assert!(error.contains(CONFIG) && error.contains("No such file"), "{error}");

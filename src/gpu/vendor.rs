@@ -59,9 +59,13 @@ pub trait Vendor: Sync {
         None
     }
 
-    /// What gpurun does instead of running this hook of a phase (`prestart`, `poststop`, …), if it
-    /// is one whose work gpurun does itself.
-    fn absorbs(&self, _phase: &str, _hook: &Hook) -> Option<Box<dyn Substitute>> {
+    /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
+    fn absorbs(&self, _hook: &Hook) -> Option<Box<dyn Substitute>> {
+        None
+    }
+
+    /// The same for a hook that is run after the container's end.
+    fn absorbs_at_end(&self, _hook: &Hook) -> Option<Box<dyn Substitute>> {
         None
     }
 

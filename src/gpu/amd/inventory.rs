@@ -1,12 +1,14 @@
-//! AMD's GPUs, for lists of what the machine has. A partition is a device of its own, because it
-//! has an index of its own.
+//! AMD's GPUs, for lists of what the machine has.
+//!
+//! A GPU that is partitioned has no index: each of its partitions has one, and the unique id,
+//! which means all of them, is its name.
 
 use std::path::PathBuf;
 
 use super::KIND;
 use super::error::Error;
 use super::gpus::{self, Gpu};
-use crate::gpu::inventory::{self, Device};
+use crate::gpu::inventory::{self, Device, Part};
 use crate::host::Host;
 
 /// The version of a driver that does not come with the kernel, below sys.
@@ -26,24 +28,51 @@ pub fn read(host: &Host) -> Result<Vec<Device>, Error> {
         Some(version) if !version.is_empty() => format!("amdgpu {version}"),
         _ => "amdgpu".to_owned(),
     };
-    Ok(gpus.into_iter().map(|gpu| device(gpu, &driver, host)).collect())
+    let mut devices: Vec<Device> = Vec::new();
+    for gpu in gpus {
+        let bus_id = gpu.address.to_string();
+        let part = part(&gpu);
+        // The partitions of one GPU follow one another.
+        match (devices.last_mut(), part) {
+            (Some(last), Some(part)) if last.bus_id.as_ref() == Some(&bus_id) => {
+                last.parts.push(part);
+            }
+            (_, part) => {
+                let mut device = device(gpu, &driver, host);
+                device.parts.extend(part);
+                devices.push(device);
+            }
+        }
+    }
+    Ok(devices)
 }
 
 fn device(gpu: Gpu, driver: &str, host: &Host) -> Device {
-    let model = match (&gpu.model, &gpu.partition) {
-        (Some(model), Some(partition)) => Some(format!("{model}, {partition}")),
-        (None, Some(partition)) => Some(partition.to_string()),
-        (model, None) => model.clone(),
-    };
+    let is_whole = gpu.partition.is_none();
+    let bus_id = gpu.address.to_string();
     Device {
         kind: KIND.into(),
-        name: gpu.index.to_string(),
+        name: match (is_whole, &gpu.unique_id) {
+            (true, _) => gpu.index.to_string(),
+            (false, Some(id)) => id.clone(),
+            (false, None) => bus_id.clone(),
+        },
+        nodes: if is_whole { nodes(&gpu) } else { Vec::new() },
         uuid: gpu.unique_id,
-        bus_id: Some(gpu.address.to_string()),
-        model,
+        bus_id: Some(bus_id),
+        model: gpu.model,
         driver: Some(driver.to_owned()),
         numa_node: inventory::numa_node(host, gpu.address),
-        nodes: gpu.nodes.iter().map(|name| PathBuf::from("/dev/dri").join(name)).collect(),
         ..Device::default()
     }
+}
+
+/// `None`: it is no part, but all of a GPU.
+fn part(gpu: &Gpu) -> Option<Part> {
+    let what = gpu.partition.as_ref()?.to_string();
+    Some(Part { name: gpu.index.to_string(), what, nodes: nodes(gpu) })
+}
+
+fn nodes(gpu: &Gpu) -> Vec<PathBuf> {
+    gpu.nodes.iter().map(|name| PathBuf::from("/dev/dri").join(name)).collect()
 }

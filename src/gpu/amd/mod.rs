@@ -74,7 +74,7 @@ impl Vendor for Amd {
         Ok(wish.map(|wish| Box::new(wish) as Box<dyn Wish>).into_iter().collect())
     }
 
-    fn absorbs(&self, _phase: &str, hook: &Hook) -> Option<Box<dyn Substitute>> {
+    fn absorbs_at_end(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
         hooks::substitute(hook)
     }
 

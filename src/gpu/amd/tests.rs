@@ -269,16 +269,30 @@ fn the_groups_of_closed_nodes_are_joined_unless_turned_off() {
 }
 
 #[test]
-fn the_inventory_has_a_device_for_each_index() {
-    let machine = Machine::with(1, 2);
+fn the_inventory_has_gpus_and_their_partitions_with_indexes_through_all() {
+    let machine = Machine::with(2, 1);
     machine.files.write("sys/module/amdgpu/version", "6.8.5\n");
     let devices = inventory::read(&machine.host()).unwrap();
     assert_eq!(devices.len(), 2);
-    let second = serde_json::to_value(&devices[1]).unwrap();
     let expected = serde_json::json!({
-        "kind": "amd.com/gpu", "name": "1", "uuid": "0x378041e1ada6010", "bus_id": "0000:05:00.0",
-        "model": "AMD Instinct MI300X OAM, partition 1 of 2 (cpx_nps4)", "driver": "amdgpu 6.8.5",
+        "kind": "amd.com/gpu", "name": "1", "uuid": "0x378041e1ada6011", "bus_id": "0000:15:00.0",
+        "model": "AMD Instinct MI300X OAM", "driver": "amdgpu 6.8.5",
         "numa_node": 1, "nodes": ["/dev/dri/card2", "/dev/dri/renderD129"]
     });
-    assert_eq!(second, expected);
+    assert_eq!(serde_json::to_value(&devices[1]).unwrap(), expected);
+
+    let devices = inventory::read(&Machine::with(2, 2).host()).unwrap();
+    assert_eq!(devices.len(), 2);
+    let expected = serde_json::json!({
+        "kind": "amd.com/gpu", "name": "0x378041e1ada6011", "uuid": "0x378041e1ada6011",
+        "bus_id": "0000:15:00.0", "model": "AMD Instinct MI300X OAM", "driver": "amdgpu",
+        "numa_node": 1, "nodes": [],
+        "parts": [
+            {"name": "2", "what": "partition 0 of 2 (cpx_nps4)",
+             "nodes": ["/dev/dri/card3", "/dev/dri/renderD130"]},
+            {"name": "3", "what": "partition 1 of 2 (cpx_nps4)",
+             "nodes": ["/dev/dri/card4", "/dev/dri/renderD131"]},
+        ]
+    });
+    assert_eq!(serde_json::to_value(&devices[1]).unwrap(), expected);
 }

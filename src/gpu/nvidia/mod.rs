@@ -123,9 +123,8 @@ impl Vendor for Nvidia {
         Some("NVIDIA_")
     }
 
-    fn absorbs(&self, phase: &str, hook: &Hook) -> Option<Box<dyn Substitute>> {
-        // None of NVIDIA's hooks has its work after the container's end.
-        if phase == "poststop" { None } else { hooks::substitute(hook) }
+    fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
+        hooks::substitute(hook)
     }
 
     fn kinds(&self) -> &'static [&'static str] {

@@ -43,7 +43,7 @@ impl Vendor for Table {
     /// other vendor knows it. Only then does it matter which vendors are enabled.
     fn needs_settings(&self, asked: &Asked<'_>) -> bool {
         asked.environment().any(|(name, value)| {
-            name.ends_with(entry::SUFFIX) && Selection::parse(value).is_some() && !is_known(name)
+            name.ends_with(entry::SUFFIX) && selection(value).is_some() && !is_known(name)
         })
     }
 
@@ -59,8 +59,7 @@ impl Vendor for Table {
         let mut wishes: Vec<Box<dyn Wish>> = Vec::new();
         for entry in config.entries {
             let value = asked.variable(&entry.variable);
-            let devices = value.and_then(Selection::parse);
-            if let Some(devices) = devices.filter(|devices| *devices != Selection::None) {
+            if let Some(devices) = value.and_then(selection) {
                 let source = format!("{}={}", entry.variable, value.unwrap_or_default());
                 let gids = config.additional_gids;
                 wishes.push(Box::new(TableWish { entry, devices, source, gids }));
@@ -98,6 +97,11 @@ impl Vendor for Table {
     ) -> Result<Box<dyn Wish>, GpuError> {
         Err(Error::NoNames { kind }.into())
     }
+}
+
+/// What a list selects; `None`: nothing. Such a vendor has no driver files to give without a device.
+fn selection(list: &str) -> Option<Selection> {
+    Selection::parse(list).filter(|devices| *devices != Selection::None)
 }
 
 fn is_known(variable: &str) -> bool {

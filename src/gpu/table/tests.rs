@@ -180,6 +180,7 @@ fn only_an_unknown_variable_that_may_select_devices_asks_for_the_configuration()
         ("ASCEND_VISIBLE_DEVICES=0", true),
         ("X_VISIBLE_DEVICES=all", true),
         ("ASCEND_VISIBLE_DEVICES=void", false),
+        ("ASCEND_VISIBLE_DEVICES=none", false),
         ("ASCEND_VISIBLE_DEVICES=", false),
         ("NVIDIA_VISIBLE_DEVICES=all", false),
         ("AMD_VISIBLE_DEVICES=all", false),
