@@ -92,6 +92,8 @@ pub(super) struct Decided {
     pub(super) properties: Vec<Property>,
     pub(super) devices: DeviceRules,
     resctrl: Option<Resctrl>,
+    /// What is left out or ignored, for the log.
+    warnings: Vec<String>,
 }
 
 /// Creates the container `id` from `bundle`.
@@ -172,12 +174,36 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
 pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
-    let mut plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
+    let plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
+    plan.iter().flat_map(|plan| &plan.notes).for_each(|note| log::warn(note));
+    let decided = settle(id, bundle, plan, options)?;
+    decided.warnings.iter().for_each(|warning| log::warn(warning));
+    Ok(decided)
+}
+
+/// The decision about a container that is not going to be made: what [`create`] would be warned of.
+/// `plan`: what [`gpu::explain_for`] has decided about its GPUs.
+///
+/// # Errors
+/// Those of [`create`] before anything exists.
+pub fn rehearse(
+    id: &ContainerId,
+    bundle: Bundle,
+    plan: Option<Plan>,
+    options: &Options,
+) -> Result<Vec<String>> {
+    settle(id, bundle, plan, options).map(|decided| decided.warnings)
+}
+
+/// Everything but the plan for the GPUs.
+fn settle(
+    id: &ContainerId,
+    mut bundle: Bundle,
+    mut plan: Option<Plan>,
+    options: &Options,
+) -> Result<Decided> {
     if let Some(plan) = &mut plan {
         rootless::limit_groups(plan);
-        for note in &plan.notes {
-            log::warn(note);
-        }
         plan.merge_into(&mut bundle.spec);
     }
     let spec = &bundle.spec;
@@ -191,7 +217,7 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         program.set_env(name, value)?;
     }
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
-    warn_of_capabilities(process, linux);
+    let mut warnings = capability_warnings(process, linux);
     let tuning = Tuning::new(process, linux)?;
     // For every later exec: what is wrong with it is said now.
     ExecAffinity::new(process.exec_cpu_affinity().as_ref())?;
@@ -206,7 +232,7 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
     let userns = namespaces.has(CloneFlags::CLONE_NEWUSER);
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     rootfs::validate_mounts(mounts, userns)?;
-    rootfs::ignored_options(mounts).iter().for_each(log::warn);
+    warnings.extend(rootfs::ignored_options(mounts));
     if let Some(sysctls) = linux.sysctl() {
         let list = linux.namespaces().as_deref().unwrap_or_default();
         rootfs::validate_sysctls(sysctls.keys(), SysctlNamespaces::of(list))?;
@@ -239,20 +265,19 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         properties,
         devices,
         resctrl,
+        warnings,
         bundle,
     })
 }
 
 /// In a user namespace the process has all capabilities, and root's rights are what a container
 /// can be given otherwise.
-fn warn_of_capabilities(process: &Process, linux: &Linux) {
-    let Some(sets) = process.capabilities() else { return };
+fn capability_warnings(process: &Process, linux: &Linux) -> Vec<String> {
+    let Some(sets) = process.capabilities() else { return Vec::new() };
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let in_userns = namespaces.iter().any(|ns| ns.typ() == LinuxNamespaceType::User);
     let own = rustix::thread::capabilities(None).ok().map(|sets| sets.permitted);
-    for warning in capabilities::warnings(sets, own.filter(|_| !in_userns)) {
-        log::warn(&warning);
-    }
+    capabilities::warnings(sets, own.filter(|_| !in_userns))
 }
 
 /// The rules that the plan's devices need, for every later `update`.

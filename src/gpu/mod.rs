@@ -9,6 +9,7 @@
 pub mod absorb;
 pub mod cdi;
 pub mod checkpoint;
+pub mod checkup;
 pub mod compatibility;
 pub mod error;
 pub mod explain;

@@ -6,11 +6,13 @@ use oci_spec::runtime::Hook;
 use serde::Serialize;
 
 use super::absorb::Substitute;
+use super::checkup::{self, Machine};
 use super::error::GpuError;
 use super::inventory::Device;
 use super::nvidia;
 use super::plan::Plan;
 use super::request::Asked;
+use crate::finding::Finding;
 use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings};
 
@@ -47,6 +49,11 @@ pub trait Vendor: Sync {
     /// The vendor's devices on this machine, in the order of their indexes; none where its driver
     /// is not loaded.
     fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError>;
+
+    /// How well the vendor's devices and driver are, for `doctor`; nothing where there are none.
+    fn checkup(&self, machine: Machine<'_>) -> Vec<Finding> {
+        checkup::devices(self, machine)
+    }
 
     /// The configuration file of the vendor's own runtime, which fills in what gpurun's does not
     /// set.

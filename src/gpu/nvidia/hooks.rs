@@ -17,7 +17,7 @@ use crate::host::Host;
 
 /// The programs whose only work is to give GPUs: dockerd's `--gpus` and OCI hook directories run
 /// the first, older packages name it as the second.
-const INJECTORS: [&str; 2] = ["nvidia-container-runtime-hook", "nvidia-container-toolkit"];
+pub const INJECTORS: [&str; 2] = ["nvidia-container-runtime-hook", "nvidia-container-toolkit"];
 
 /// What to say when gpurun is started under the name of one of these programs.
 pub fn impersonated(name: &str) -> Option<&'static str> {

@@ -6,6 +6,7 @@
 
 pub mod capabilities;
 pub mod caps;
+pub mod checkup;
 pub mod config;
 pub mod driver;
 pub mod drm;
@@ -54,12 +55,14 @@ use self::config::{Config, Unmet};
 use self::wish::{DEVICES_VARIABLE, NvidiaWish};
 use super::absorb::Substitute;
 use super::cdi::wish::CdiWish;
+use super::checkup::Machine;
 use super::compatibility;
 use super::error::GpuError;
 use super::inventory::Device;
 use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
 use super::vendor::{Summary, Vendor, Wish};
+use crate::finding::Finding;
 use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings, Tree, elf};
 
@@ -109,6 +112,10 @@ impl Vendor for Nvidia {
 
     fn inventory(&self, _settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
         Ok(inventory::read(host)?)
+    }
+
+    fn checkup(&self, machine: Machine<'_>) -> Vec<Finding> {
+        checkup::run(machine)
     }
 
     fn predecessor(&self) -> Option<&'static Predecessor> {
