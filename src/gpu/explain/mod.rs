@@ -105,7 +105,7 @@ const KINDS: [(&str, &str, IsKind); 4] = [
 fn requests(decision: &Decision) -> Vec<Vec<String>> {
     let rows = decision.request.wishes().map(|wish| {
         let Summary { vendor, source, devices, capabilities } = wish.summary();
-        let mut row = vec![vendor.to_owned(), source, format!("devices {}", devices.join(","))];
+        let mut row = vec![vendor.to_string(), source, format!("devices {}", devices.join(","))];
         if !capabilities.is_empty() {
             row.push(format!("capabilities {}", capabilities.join(",")));
         }

@@ -47,6 +47,11 @@ pub fn run(machine: Machine<'_>) -> Vec<Finding> {
         Err(Error::Trouble(Trouble::NoHardware { .. })) => return Vec::new(),
         Err(Error::DriverNotLoaded { .. }) if !trouble::has_hardware(host) => return Vec::new(),
         Err(error) => {
+            // Without a driver of the usual kind there can be GPUs all the same.
+            let listed = checkup::devices(&Nvidia, machine);
+            if !listed.is_empty() {
+                return listed;
+            }
             let is_lent = matches!(error, Error::Trouble(Trouble::OtherDriver { .. }));
             let found =
                 Finding::error("nvidia driver", &error.to_string(), "see dmesg | grep NVRM");
@@ -246,7 +251,7 @@ fn docker_hook(root: &Tree) -> Option<Finding> {
         Finding::yellow(
             "docker --gpus",
             format!("dockerd finds no {HOOK}, without which it refuses --gpus"),
-            format!("ln -s \"$(command -v gpurun)\" /usr/local/bin/{HOOK}, then restart dockerd"),
+            "gpurun node install-hook-name (it makes a link of that name), then restart dockerd",
         )
     })
 }
@@ -374,7 +379,7 @@ mod tests {
             "docker --gpus",
             "yellow",
             HOOK,
-            "ln -s",
+            "install-hook-name",
         );
     }
 

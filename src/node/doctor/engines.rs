@@ -21,7 +21,7 @@ struct Engine {
     program: &'static str,
     files: &'static [&'static str],
     directories: &'static [&'static str],
-    /// Below the caller's home.
+    /// Files and such directories below the caller's home.
     own: &'static [&'static str],
 }
 
@@ -52,7 +52,7 @@ const ENGINES: [Engine; 6] = [
         program: "podman",
         files: &["usr/share/containers/containers.conf", "etc/containers/containers.conf"],
         directories: &["etc/containers/containers.conf.d"],
-        own: &[".config/containers/containers.conf"],
+        own: &[".config/containers/containers.conf", ".config/containers/containers.conf.d"],
     },
     Engine {
         name: "k3s",
@@ -93,12 +93,16 @@ fn registration(machine: &Machine, engine: &Engine) -> Vec<Finding> {
     let is_there = |path: String| matches!(root.status(path), Ok(Some(_)));
     let is_installed = PROGRAMS.iter().any(|dir| is_there(format!("{dir}/{}", engine.program)));
     let mut paths: Vec<PathBuf> = engine.files.iter().map(PathBuf::from).collect();
-    for directory in engine.directories {
-        let names = root.names(directory).unwrap_or_default();
-        paths.extend(names.iter().map(|name| Path::new(directory).join(name)));
-    }
     let home = machine.caller.home.as_deref();
     paths.extend(engine.own.iter().filter_map(|own| Some(home?.join(own))));
+    paths.extend(engine.directories.iter().map(PathBuf::from));
+    let paths = paths.into_iter().flat_map(|path| {
+        let names = root.names(&path).unwrap_or_default();
+        match names.is_empty() {
+            true => vec![path],
+            false => names.iter().map(|name| path.join(name)).collect(),
+        }
+    });
     let mut findings = Vec::new();
     let mut knows = false;
     for path in paths {
@@ -106,6 +110,12 @@ fn registration(machine: &Machine, engine: &Engine) -> Vec<Finding> {
         let text = match root.read_text(&path, LIMIT) {
             Ok(Some(text)) => text,
             Ok(None) => continue,
+            // An empty directory.
+            Err(_)
+                if root.status(&path).is_ok_and(|one| one.is_some_and(|one| one.kind.is_dir())) =>
+            {
+                continue;
+            }
             Err(error) => {
                 findings.push(Finding::unseen(engine.name, error.to_string(), "ask root"));
                 continue;
