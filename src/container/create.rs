@@ -175,9 +175,9 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
 pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
     let plan = gpu::plan_for(&mut bundle.spec)?.map(|decision| decision.plan);
-    plan.iter().flat_map(|plan| &plan.notes).for_each(|note| log::warn(note));
+    plan.iter().flat_map(|plan| &plan.notes).for_each(log::warn);
     let decided = settle(id, bundle, plan, options)?;
-    decided.warnings.iter().for_each(|warning| log::warn(warning));
+    decided.warnings.iter().for_each(log::warn);
     Ok(decided)
 }
 

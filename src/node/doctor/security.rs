@@ -1,6 +1,6 @@
 //! SELinux and AppArmor.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::Machine;
 use crate::finding::Finding;
@@ -22,7 +22,7 @@ pub fn check(machine: &Machine) -> Vec<Finding> {
     judge(machine, &binary, label.as_deref().unwrap_or_default())
 }
 
-fn judge(machine: &Machine, binary: &PathBuf, label: &str) -> Vec<Finding> {
+fn judge(machine: &Machine, binary: &Path, label: &str) -> Vec<Finding> {
     let first = |path: &str| {
         let text = machine.root.read_text(format!("sys/{path}"), 64).ok().flatten()?;
         Some(text.trim().chars().next().unwrap_or_default())
@@ -43,7 +43,7 @@ fn judge(machine: &Machine, binary: &PathBuf, label: &str) -> Vec<Finding> {
     findings
 }
 
-fn selinux(machine: &Machine, binary: &PathBuf, label: &str) -> Vec<Finding> {
+fn selinux(machine: &Machine, binary: &Path, label: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !label.contains(RUNTIME_TYPE) {
         let binary = binary.display();
@@ -78,31 +78,31 @@ mod tests {
 
     #[test]
     fn a_machine_without_security_modules_is_green() {
-        all_green(&judge(&MadeUp::new().machine(), &"/usr/bin/gpurun".into(), ""));
+        all_green(&judge(&MadeUp::new().machine(), Path::new("/usr/bin/gpurun"), ""));
     }
 
     #[test]
     fn an_enforcing_selinux_wants_a_label_and_a_boolean() {
         let made_up = MadeUp::new();
-        let binary = PathBuf::from("/usr/bin/gpurun");
+        let binary = Path::new("/usr/bin/gpurun");
         made_up.files.write("root/sys/fs/selinux/enforce", "1");
         made_up.files.write("root/sys/fs/selinux/booleans/container_use_devices", "0 0");
-        let found = judge(&made_up.machine(), &binary, "system_u:object_r:bin_t:s0");
+        let found = judge(&made_up.machine(), binary, "system_u:object_r:bin_t:s0");
         expect(&found, "label of gpurun", "yellow", "/usr/bin/gpurun", "restorecon");
         expect(&found, DEVICES, "yellow", "off", "setsebool");
         made_up.files.write("root/sys/fs/selinux/booleans/container_use_devices", "1 1");
-        let found = judge(&made_up.machine(), &binary, LABEL);
+        let found = judge(&made_up.machine(), binary, LABEL);
         all_green(&found);
         expect(&found, "SELinux", "green", "enforcing", "");
         made_up.files.write("root/sys/fs/selinux/enforce", "0");
-        all_green(&judge(&made_up.machine(), &binary, ""));
+        all_green(&judge(&made_up.machine(), binary, ""));
     }
 
     #[test]
     fn apparmor_is_named() {
         let made_up = MadeUp::new();
         made_up.files.write("root/sys/module/apparmor/parameters/enabled", "Y\n");
-        let found = judge(&made_up.machine(), &"/usr/bin/gpurun".into(), "");
+        let found = judge(&made_up.machine(), Path::new("/usr/bin/gpurun"), "");
         expect(&found, "AppArmor", "green", "on", "");
     }
 }
