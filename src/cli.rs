@@ -194,6 +194,8 @@ subcommands! {
     Features(commands::features::Features) = "features",
     /// Print which GPUs and files a bundle would get, and why
     Explain(commands::explain::Explain) = "explain",
+    /// Look what is wrong with this machine or with a bundle, and say what to do
+    Doctor(commands::doctor::Doctor) = "doctor",
     /// List, check or write the Container Device Interface files of this machine
     Cdi(commands::cdi::Cdi) = "cdi",
     /// Do the work of a CDI file's hook, called by another runtime

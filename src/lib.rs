@@ -5,6 +5,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`commands`] | one thin file per subcommand |
+//! | [`node`] | setting a machine up, and looking what is wrong with it |
 //! | [`container`] | a container's life seen from the host |
 //! | [`init`] | what runs inside the container, up to exec |
 //! | [`cgroup`] | cgroup managers and the device rules |
@@ -20,10 +21,12 @@ pub mod cgroup;
 pub mod cli;
 pub mod commands;
 pub mod container;
+pub mod finding;
 pub mod gpu;
 pub mod host;
 pub mod init;
 pub mod log;
 pub mod node;
+pub mod paint;
 pub mod seccomp;
 pub mod sys;

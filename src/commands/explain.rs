@@ -8,6 +8,7 @@ use clap::Args;
 use super::output;
 use crate::container::bundle::Bundle;
 use crate::gpu;
+use crate::paint::Paint;
 
 /// Print which GPUs and files a bundle would get, and why; nothing is started or changed.
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ impl Explain {
             (None, true) => "null".to_owned(),
             (None, false) => gpu::explain::NOTHING.to_owned(),
             (Some(decision), true) => gpu::explain::json(decision)?,
-            (Some(decision), false) => gpu::explain::table(decision),
+            (Some(decision), false) => gpu::explain::table(decision, Paint::for_stdout()),
         };
         output::print(&format!("{}\n", text.trim_end()))
     }

@@ -14,6 +14,7 @@ pub mod cdi;
 pub mod checkpoint;
 pub mod create;
 pub mod delete;
+pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod explain;
@@ -74,6 +75,7 @@ pub fn run(cli: Cli) -> Result<u8, Failure> {
     match command {
         Subcommands::Run(command) => return Ok(command.run(&global)?),
         Subcommands::Restore(command) => return Ok(command.run(&global)?),
+        Subcommands::Doctor(command) => return Ok(command.run(&global)?),
         Subcommands::Exec(command) => {
             return command
                 .run(&global)

@@ -4,6 +4,9 @@ use anyhow::Result;
 
 use super::output;
 
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Prints the version, the commit and the newest runtime-spec version that is understood.
 ///
 /// # Errors
@@ -11,7 +14,7 @@ use super::output;
 pub fn print() -> Result<()> {
     output::print(&format!(
         "gpurun version {}\ncommit: {}\nspec: {}\n",
-        env!("CARGO_PKG_VERSION"),
+        VERSION,
         option_env!("GPURUN_COMMIT").unwrap_or("unknown"),
         super::features::OCI_VERSION_MAX,
     ))

@@ -29,6 +29,7 @@ use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::systemd::{self, NewScope, Property};
 use crate::cgroup::{Cgroup, CgroupError, ContainerMounts, Driver};
 use crate::gpu;
+use crate::gpu::Decision;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
 use crate::init::affinity::ExecAffinity;
 use crate::init::channel::Channel;
@@ -95,6 +96,8 @@ pub(super) struct Decided {
     pub(super) devices: DeviceRules,
     pub(super) gpus: Option<Wanted>,
     resctrl: Option<Resctrl>,
+    /// What is left out or ignored, for the log.
+    warnings: Vec<String>,
 }
 
 /// Creates the container `id` from `bundle`.
@@ -190,15 +193,40 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
 pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
-    let (mut plan, policy) = match gpu::plan_for(&mut bundle.spec)? {
+    let decision = gpu::plan_for(&mut bundle.spec)?;
+    decision.iter().flat_map(|decision| &decision.plan.notes).for_each(log::warn);
+    let decided = settle(id, bundle, decision, options)?;
+    decided.warnings.iter().for_each(log::warn);
+    Ok(decided)
+}
+
+/// The decision about a container that is not going to be made: what [`create`] would be warned of.
+/// `decision`: what [`gpu::explain_for`] says about its GPUs.
+///
+/// # Errors
+/// Those of [`create`] before anything exists.
+pub fn rehearse(
+    id: &ContainerId,
+    bundle: Bundle,
+    decision: Option<Decision>,
+    options: &Options,
+) -> Result<Vec<String>> {
+    settle(id, bundle, decision, options).map(|decided| decided.warnings)
+}
+
+/// Everything but the plan for the GPUs.
+fn settle(
+    id: &ContainerId,
+    mut bundle: Bundle,
+    decision: Option<Decision>,
+    options: &Options,
+) -> Result<Decided> {
+    let (mut plan, policy) = match decision {
         Some(decision) => (Some(decision.plan), decision.policy),
         None => (None, None),
     };
     if let Some(plan) = &mut plan {
         rootless::limit_groups(plan);
-        for note in &plan.notes {
-            log::warn(note);
-        }
         plan.merge_into(&mut bundle.spec);
     }
     let spec = &bundle.spec;
@@ -212,7 +240,7 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         program.set_env(name, value)?;
     }
     let linux = spec.linux().as_ref().context("the spec has no linux section")?;
-    warn_of_capabilities(process, linux);
+    let mut warnings = capability_warnings(process, linux);
     let tuning = Tuning::new(process, linux)?;
     // For every later exec: what is wrong with it is said now.
     ExecAffinity::new(process.exec_cpu_affinity().as_ref())?;
@@ -227,7 +255,7 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
     let userns = namespaces.has(CloneFlags::CLONE_NEWUSER);
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     rootfs::validate_mounts(mounts, userns)?;
-    rootfs::ignored_options(mounts).iter().for_each(log::warn);
+    warnings.extend(rootfs::ignored_options(mounts));
     if let Some(sysctls) = linux.sysctl() {
         let list = linux.namespaces().as_deref().unwrap_or_default();
         rootfs::validate_sysctls(sysctls.keys(), SysctlNamespaces::of(list))?;
@@ -262,20 +290,19 @@ pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) ->
         devices,
         gpus,
         resctrl,
+        warnings,
         bundle,
     })
 }
 
 /// In a user namespace the process has all capabilities, and root's rights are what a container
 /// can be given otherwise.
-fn warn_of_capabilities(process: &Process, linux: &Linux) {
-    let Some(sets) = process.capabilities() else { return };
+fn capability_warnings(process: &Process, linux: &Linux) -> Vec<String> {
+    let Some(sets) = process.capabilities() else { return Vec::new() };
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let in_userns = namespaces.iter().any(|ns| ns.typ() == LinuxNamespaceType::User);
     let own = rustix::thread::capabilities(None).ok().map(|sets| sets.permitted);
-    for warning in capabilities::warnings(sets, own.filter(|_| !in_userns)) {
-        log::warn(&warning);
-    }
+    capabilities::warnings(sets, own.filter(|_| !in_userns))
 }
 
 /// The rules that the plan's devices need, for every later `update`.

@@ -11,6 +11,7 @@ pub mod accel;
 pub mod amd;
 pub mod cdi;
 pub mod checkpoint;
+pub mod checkup;
 pub mod claim;
 pub mod compatibility;
 pub mod drm;

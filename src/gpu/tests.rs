@@ -8,6 +8,7 @@ use serde_json::json;
 use super::nvidia::testing::Machine;
 use super::plan::Plan;
 use super::{Decision, absorb, explain, plan_for, request::Request, resolve};
+use crate::paint::Paint;
 
 fn spec(env: &[&str], hooks: serde_json::Value) -> Spec {
     serde_json::from_value(json!({
@@ -138,30 +139,29 @@ fn decide(env: &[&str]) -> (Decision, Machine) {
 fn the_table_says_what_was_asked_what_is_given_and_why() {
     let (decision, _machine) =
         decide(&["NVIDIA_VISIBLE_DEVICES=2,GPU-00000000-0000-0000-0000-000000000000"]);
-    let table = explain::table(&decision);
+    let table = explain::table(&decision, Paint::OFF);
     for part in [
         "Request\n  nvidia  NVIDIA_VISIBLE_DEVICES=2,GPU-",
         "capabilities compute,utility",
-        "GPUs (2)\n  2                                         -> 2  0000:41:00.0",
-        "Device nodes (5)\n  /dev/nvidiactl         195:255  rwm  0666",
+        "GPUs (2)\n  2  NVIDIA A100-SXM4-40GB  0000:41:00.0  GPU-00000002-",
+        "Device nodes (5): the device rules allow these and what the spec allows\n  /dev/nvidiactl         195:255  rwm  0666",
         "/dev/nvidia-uvm        511:0",
         "/dev/nvidia7           195:7",
         "GPU 2, asked for as 2",
-        "{lib}/libcuda.so.535.104.05",
-        "{lib}/libcuda.so.1",
-        "-> libcuda.so.535.104.05",
-        "/usr/bin/nvidia-smi",
+        "{lib} (the image's directory of libraries), from /",
+        "    libcuda.so.535.104.05                   compute; also libcuda.so.1, libcuda.so\n",
+        "/usr/bin, from /",
+        "    nvidia-smi               utility\n",
         "NVIDIA_VISIBLE_DEVICES=void",
         "/proc/driver/nvidia/params",
     ] {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }
     assert_eq!(
-        explain::table(&Decision {
-            request: Request::default(),
-            plan: Plan::default(),
-            policy: None
-        }),
+        explain::table(
+            &Decision { request: Request::default(), plan: Plan::default(), policy: None },
+            Paint::OFF
+        ),
         explain::NOTHING
     );
 }
@@ -184,6 +184,6 @@ fn what_an_image_wrote_cannot_steer_the_terminal() {
     let spec = spec(&env, json!({}));
     let request = Request::read(&spec, None).unwrap();
     let plan = resolve(&request, vec![], &spec, &machine.settings(""), &machine.host()).unwrap();
-    let table = explain::table(&Decision { request, plan, policy: None });
+    let table = explain::table(&Decision { request, plan, policy: None }, Paint::OFF);
     assert!(!table.contains('\u{1b}'), "{table}");
 }

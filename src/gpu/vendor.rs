@@ -8,12 +8,14 @@ use oci_spec::runtime::{Hook, Spec};
 use serde::Serialize;
 
 use super::absorb::Substitute;
+use super::checkup::{self, Machine};
 use super::error::GpuError;
 use super::inventory::Device;
 use super::plan::Plan;
 use super::register::Register;
 use super::request::Asked;
 use super::{amd, habana, intel, nvidia, table};
+use crate::finding::Finding;
 use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings};
 
@@ -90,6 +92,11 @@ pub trait Vendor: Sync {
     /// has the GPU. Nodes below `/dev/dri` and `/dev/accel` are known for every vendor.
     fn is_gpu_node(&self, _path: &Path) -> bool {
         false
+    }
+
+    /// How well the vendor's devices and driver are, for `doctor`; nothing where there are none.
+    fn checkup(&self, machine: Machine<'_>) -> Vec<Finding> {
+        checkup::devices(self, machine)
     }
 
     /// The configuration file of the vendor's own runtime, which fills in what gpurun's does not

@@ -165,6 +165,11 @@ impl Settings {
         Ok(self)
     }
 
+    /// Where the file is, or would be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The whole file.
     pub(super) fn table(&self) -> &Table {
         self.document.as_table()

@@ -26,6 +26,7 @@ pub const EM_AARCH64: u16 = 183;
 
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
+const PT_INTERP: u32 = 3;
 const DT_NULL: u64 = 0;
 const DT_STRTAB: u64 = 5;
 const DT_SONAME: u64 = 14;
@@ -36,6 +37,8 @@ const HEAD: usize = 4096;
 const MAX_DYNAMIC: u64 = 64 * 1024;
 /// No real library has more names of sections.
 const MAX_SECTION_NAMES: usize = 64 * 1024;
+/// `PATH_MAX`: a longer loader cannot be opened.
+const MAX_INTERPRETER: u64 = 4096;
 /// `NAME_MAX`: a longer SONAME cannot be a file name.
 const MAX_NAME: usize = 255;
 
@@ -94,7 +97,34 @@ struct Segment {
     size: u64,
 }
 
-fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
+/// The path of the loader that a program needs (`PT_INTERP`). `None`: it needs none, or is no
+/// little-endian ELF file.
+pub fn interpreter(file: impl AsFd) -> Option<String> {
+    let mut head = [0; HEAD];
+    let length = read_at(&file, &mut head, 0)?;
+    let head = head.get(..length)?;
+    if head.get(..4)? != b"\x7fELF" || *head.get(5)? != 1 {
+        return None;
+    }
+    let wide = *head.get(4)? == 2;
+    let mut apart = [0; HEAD];
+    let (table, entry_size) = program_headers(&file, head, &mut apart, wide)?;
+    let mut segments = table.chunks_exact(entry_size).filter_map(|entry| segment(entry, wide));
+    let found = segments.find(|segment| segment.kind == PT_INTERP)?;
+    let mut text = vec![0; usize::try_from(found.size.min(MAX_INTERPRETER)).ok()?];
+    let length = read_again(&file, head, &mut text, found.offset)?;
+    let text = text.get(..length)?;
+    let text = text.get(..text.iter().position(|byte| *byte == 0)?)?;
+    std::str::from_utf8(text).ok().map(str::to_owned)
+}
+
+/// The table of program headers, and the size of an entry.
+fn program_headers<'a>(
+    file: &impl AsFd,
+    head: &'a [u8],
+    apart: &'a mut [u8; HEAD],
+    wide: bool,
+) -> Option<(&'a [u8], usize)> {
     let (table, entry_size, count) = if wide {
         (u64_at(head, 32)?, u16_at(head, 54)?, u16_at(head, 56)?)
     } else {
@@ -110,14 +140,18 @@ fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
     }
     // Usually right behind the header, hence already read.
     let start = usize::try_from(table).ok()?;
-    let mut apart = [0; HEAD];
-    let table = match head.get(start..start.checked_add(size)?) {
-        Some(table) => table,
+    match head.get(start..start.checked_add(size)?) {
+        Some(table) => Some((table, entry_size)),
         None => {
             read_at(file, apart.get_mut(..size)?, table)?;
-            apart.get(..size)?
+            Some((apart.get(..size)?, entry_size))
         }
-    };
+    }
+}
+
+fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
+    let mut apart = [0; HEAD];
+    let (table, entry_size) = program_headers(file, head, &mut apart, wide)?;
     let segments = || table.chunks_exact(entry_size).filter_map(|entry| segment(entry, wide));
     let dynamic = segments().find(|segment| segment.kind == PT_DYNAMIC)?;
 

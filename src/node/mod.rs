@@ -1,11 +1,13 @@
-//! Setting a machine up for gpurun: the configuration of engines, and putting gpurun there.
+//! Setting a machine up for gpurun, and looking what is wrong with it: the configuration of engines,
+//! putting gpurun there, `doctor`.
 //!
-//! What belongs here: what a person or an installer runs once per machine. What does not: anything
-//! that a container's start needs. Every change is first a [`change::Change`], which can be looked
-//! at, and is then carried out in one place.
+//! What belongs here: what a person or an installer does once per machine, or when something fails.
+//! What does not: anything that a container's start needs. Every change is first a
+//! [`change::Change`], which can be looked at, and is then carried out in one place.
 
 pub mod change;
 pub mod diff;
+pub mod doctor;
 pub mod engine;
 pub mod hook_names;
 pub mod install;

@@ -7,6 +7,7 @@
 
 pub mod capabilities;
 pub mod caps;
+pub mod checkup;
 pub mod config;
 pub mod driver;
 pub mod drm;
@@ -65,6 +66,7 @@ use self::management::ManagementWish;
 use self::wish::{AUTOMATIC_KIND, DEVICES_VARIABLE, NvidiaWish};
 use super::absorb::Substitute;
 use super::cdi::wish::CdiWish;
+use super::checkup::Machine;
 use super::compatibility;
 use super::error::GpuError;
 use super::inventory::Device;
@@ -72,6 +74,7 @@ use super::nodes::join_groups;
 use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
 use super::vendor::{Summary, Vendor, Wish};
+use crate::finding::Finding;
 use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings, Tree, elf};
 
@@ -146,6 +149,10 @@ impl Vendor for Nvidia {
     fn is_gpu_node(&self, path: &Path) -> bool {
         let minor = path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia"));
         minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit()))
+    }
+
+    fn checkup(&self, machine: Machine<'_>) -> Vec<Finding> {
+        checkup::run(machine)
     }
 
     fn predecessor(&self) -> Option<&'static Predecessor> {

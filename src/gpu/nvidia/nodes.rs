@@ -18,8 +18,10 @@ use crate::host::Host;
 
 /// Fixed by the driver: `nvidia-modeset`, `nvidiactl`, and the two nodes of `nvidia-uvm`.
 const MODESET: u32 = 254;
-const CONTROL: u32 = 255;
-const UVM: u32 = 0;
+/// See [`MODESET`].
+pub const CONTROL: u32 = 255;
+/// See [`MODESET`].
+pub const UVM: u32 = 0;
 const UVM_TOOLS: u32 = 1;
 
 /// The mode that the driver gives its nodes.

@@ -220,6 +220,12 @@ pub fn answering<'a>(
     }
 }
 
+/// Whether the PCI bus lists a display controller of the vendor. What cannot be read is none.
+pub fn has_hardware(host: &Host) -> bool {
+    let devices = host.sys.names(PCI).unwrap_or_default();
+    displays(host, &devices).is_ok_and(|displays| !displays.is_empty())
+}
+
 /// Why a GPU that the driver lists cannot be given.
 pub fn of(gpu: &Gpu, host: &Host) -> Result<Option<Trouble>, Error> {
     silent(gpu, &gpu.address.to_string(), host)
