@@ -26,11 +26,17 @@ struct Machine {
 }
 
 fn machine() -> Machine {
+    machine_with_driver("")
+}
+
+/// A machine whose driver is in this directory below its `driver-root`.
+fn machine_with_driver(below: &str) -> Machine {
     let directory = tempfile::tempdir().expect("temporary directory");
-    let smi = StubSmi::build(directory.path(), "");
+    let driver_root = directory.path().join("driver");
+    let smi = StubSmi::build(&driver_root.join(below), "");
     let layout = Layout {
         mig: MIG.iter().map(|(mig, _)| *mig).collect(),
-        driver_root: Some(smi.root.clone()),
+        driver_root: Some(driver_root),
         ..Layout::with_gpus(4)
     };
     let host = MadeUpHost::build(&directory.path().join("host"), &layout).expect("a machine");
@@ -157,6 +163,15 @@ fn it_runs_in_the_drivers_root_with_nothing_of_the_containers() {
     for foreign in ["SECRET", "LD_PRELOAD", "GPURUN", "NVIDIA_", "CARGO"] {
         assert!(!seen.contains(foreign), "{foreign} in {seen}");
     }
+}
+
+#[test]
+fn a_driver_container_below_the_driver_root_is_its_root() {
+    gpurun_only!("other runtimes know no GPU requests");
+    let machine = machine_with_driver("run/nvidia/driver");
+    let (mig, uuid) = MIG[2];
+    machine.gives(uuid, &[mig]);
+    assert_eq!(machine.smi.calls(), ["-L"]);
 }
 
 #[test]

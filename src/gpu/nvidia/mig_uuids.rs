@@ -97,10 +97,11 @@ pub fn find(
         let present = "no GPU is divided into MIG devices".to_owned();
         return Err(Error::UnknownMigUuid { id: (*first).to_owned(), present });
     }
+    // A machine that does not say which boot this is gets nothing kept.
     let boot = host.proc.read_text(BOOT, 64)?.map(|text| text.trim().to_owned());
-    let cache = host.cache.as_ref().zip(boot.filter(|boot| !boot.is_empty()));
-    let mut known = match &cache {
-        Some((cache, boot)) => Known::parse(cache.read(FILE).as_deref(), boot, version),
+    let boot = boot.filter(|boot| !boot.is_empty());
+    let mut known = match &boot {
+        Some(boot) => Known::parse(host.cache.read(FILE).as_deref(), boot, version),
         None => Known::default(),
     };
     known.gpus.retain(|gpu, known| instances.get(gpu) == Some(&known.instances));
@@ -114,11 +115,11 @@ pub fn find(
     }
     known.gpus.extend(fresh);
     let places = known.places(&asked);
-    if let Some((cache, _)) = &cache
+    if boot.is_some()
         && let Ok(text) = serde_json::to_vec(&known)
     {
         // Without it the next container asks again.
-        let _ = cache.write(FILE, &text);
+        let _ = host.cache.write(FILE, &text);
     }
     places.ok_or_else(|| Error::MigChanged { id: (*first).to_owned() })
 }
