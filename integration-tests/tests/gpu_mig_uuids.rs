@@ -203,6 +203,15 @@ fn an_answer_is_kept_until_something_changes() {
     assert_eq!(machine.smi.calls().len(), 2, "other instances");
     machine.gives(c_uuid, &[c]);
 
+    // The same ids for an instance that was made anew, with another UUID.
+    let access = machine.host.root.join("proc/driver/nvidia/capabilities/gpu2/mig/gi1/ci0/access");
+    let text = fs::read(&access).expect("read the instance's file");
+    fs::remove_file(&access).expect("remove the instance");
+    fs::write(&access, text).expect("make it anew");
+    machine.smi.says(&script(&machine.host.gpus, &[(moved, a_uuid), MIG[1], (c, UNKNOWN)]));
+    machine.asks(c_uuid).run().refused(1, &["no MIG device", c_uuid]);
+    machine.gives(UNKNOWN, &[c]);
+
     // A file that somebody has touched is not believed.
     let file = machine.directory.path().join("cache/nvidia-mig-uuids.json");
     fs::write(&file, "garbage").expect("spoil the cache");
