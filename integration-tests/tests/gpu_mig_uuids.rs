@@ -137,6 +137,10 @@ fn the_uuid_counts_in_every_form_of_request() {
     ] {
         assert_eq!(machine.given(config), nodes_of(&[mig]), "{form}");
     }
+    let container = machine.asks(uuid);
+    let bundle = container.container.bundle();
+    let output = container.call(&["explain", "--bundle", bundle.to_str().expect("UTF-8 path")]);
+    assert!(output.ok().contains("(GI 2, CI 1)") && output.ok().contains(uuid), "{output:?}");
 }
 
 #[test]
