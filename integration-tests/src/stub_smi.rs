@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::gpu_host::{DRIVER_VERSION, Gpu, Mig};
 use crate::{images, rootfs, stub_driver};
 
-/// A driver root in `directory` of its own.
+/// Such a root.
 #[derive(Debug)]
 pub struct StubSmi {
     /// The root.
@@ -16,16 +16,16 @@ pub struct StubSmi {
 }
 
 impl StubSmi {
-    /// The root with a script for `nvidia-smi`; what it is called with is noted.
-    pub fn build(directory: &Path, script: &str) -> Self {
-        let root = directory.join("driver");
+    /// The root at this path, with a script for `nvidia-smi`; what it is called with is noted.
+    pub fn build(root: &Path, script: &str) -> Self {
+        fs::create_dir_all(root).expect("create the root");
         let stubs = stub_driver::cached(DRIVER_VERSION).expect("make the stub driver");
-        images::install(&stubs, &root).expect("copy the stub driver");
-        let tools = directory.join("tools");
+        images::install(&stubs, root).expect("copy the stub driver");
+        let tools = root.join("tools");
         rootfs::build(&tools);
         fs::rename(tools.join("bin"), root.join("bin")).expect("move the tools");
         fs::create_dir_all(root.join("dev")).expect("create /dev");
-        let smi = Self { root };
+        let smi = Self { root: root.to_owned() };
         smi.says(script);
         smi
     }

@@ -26,11 +26,17 @@ struct Machine {
 }
 
 fn machine() -> Machine {
+    machine_with_driver("")
+}
+
+/// A machine whose driver is in this directory below its `driver-root`.
+fn machine_with_driver(below: &str) -> Machine {
     let directory = tempfile::tempdir().expect("temporary directory");
-    let smi = StubSmi::build(directory.path(), "");
+    let driver_root = directory.path().join("driver");
+    let smi = StubSmi::build(&driver_root.join(below), "");
     let layout = Layout {
         mig: MIG.iter().map(|(mig, _)| *mig).collect(),
-        driver_root: Some(smi.root.clone()),
+        driver_root: Some(driver_root),
         ..Layout::with_gpus(4)
     };
     let host = MadeUpHost::build(&directory.path().join("host"), &layout).expect("a machine");
@@ -131,6 +137,10 @@ fn the_uuid_counts_in_every_form_of_request() {
     ] {
         assert_eq!(machine.given(config), nodes_of(&[mig]), "{form}");
     }
+    let container = machine.asks(uuid);
+    let bundle = container.container.bundle();
+    let output = container.call(&["explain", "--bundle", bundle.to_str().expect("UTF-8 path")]);
+    assert!(output.ok().contains("(GI 2, CI 1)") && output.ok().contains(uuid), "{output:?}");
 }
 
 #[test]
@@ -157,6 +167,15 @@ fn it_runs_in_the_drivers_root_with_nothing_of_the_containers() {
     for foreign in ["SECRET", "LD_PRELOAD", "GPURUN", "NVIDIA_", "CARGO"] {
         assert!(!seen.contains(foreign), "{foreign} in {seen}");
     }
+}
+
+#[test]
+fn a_driver_container_below_the_driver_root_is_its_root() {
+    gpurun_only!("other runtimes know no GPU requests");
+    let machine = machine_with_driver("run/nvidia/driver");
+    let (mig, uuid) = MIG[2];
+    machine.gives(uuid, &[mig]);
+    assert_eq!(machine.smi.calls(), ["-L"]);
 }
 
 #[test]
@@ -187,6 +206,15 @@ fn an_answer_is_kept_until_something_changes() {
     machine.gives(a_uuid, &[moved]);
     assert_eq!(machine.smi.calls().len(), 2, "other instances");
     machine.gives(c_uuid, &[c]);
+
+    // The same ids for an instance that was made anew, with another UUID.
+    let access = machine.host.root.join("proc/driver/nvidia/capabilities/gpu2/mig/gi1/ci0/access");
+    let text = fs::read(&access).expect("read the instance's file");
+    fs::remove_file(&access).expect("remove the instance");
+    fs::write(&access, text).expect("make it anew");
+    machine.smi.says(&script(&machine.host.gpus, &[(moved, a_uuid), MIG[1], (c, UNKNOWN)]));
+    machine.asks(c_uuid).run().refused(1, &["no MIG device", c_uuid]);
+    machine.gives(UNKNOWN, &[c]);
 
     // A file that somebody has touched is not believed.
     let file = machine.directory.path().join("cache/nvidia-mig-uuids.json");

@@ -21,25 +21,28 @@ const OWN_DIRECTORY: &str = "gpurun-cache";
 /// An answer is never larger.
 const LARGEST: u64 = 1 << 20;
 
-/// A directory of answers.
+/// Where answers are kept. The directory is made when there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cache(PathBuf);
+pub enum Cache {
+    /// Nowhere.
+    None,
+    /// The user's own place, if there is one.
+    Usual,
+    /// In this directory.
+    At(PathBuf),
+}
 
 impl Cache {
-    /// The cache in this directory, which is made when something is kept.
-    #[must_use]
-    pub fn at(directory: PathBuf) -> Self {
-        Self(directory)
-    }
-
-    /// The usual one. `None`: this user has no directory for it.
-    #[must_use]
-    pub fn usual() -> Option<Self> {
-        if geteuid().is_root() && !crate::sys::process::in_user_namespace().unwrap_or(true) {
-            return Some(Self(DIRECTORY.into()));
+    fn directory(&self) -> Option<PathBuf> {
+        match self {
+            Self::None => None,
+            Self::At(directory) => Some(directory.clone()),
+            Self::Usual if is_machines_root() => Some(DIRECTORY.into()),
+            Self::Usual => {
+                let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
+                own.is_absolute().then(|| own.join(OWN_DIRECTORY))
+            }
         }
-        let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
-        own.is_absolute().then(|| Self(own.join(OWN_DIRECTORY)))
     }
 
     /// The answer of this name, if this user wrote it.
@@ -58,7 +61,7 @@ impl Cache {
 
     /// Keeps an answer, as one step: a reader sees the old one or this one. `None`: not kept.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Option<()> {
-        match fs::mkdir(&self.0, Mode::RWXU) {
+        match fs::mkdir(self.directory()?, Mode::RWXU) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(_) => return None,
         }
@@ -79,9 +82,13 @@ impl Cache {
     /// The directory, if nobody else can have put anything into it.
     fn open(&self) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = fs::open(&self.0, flags, Mode::empty()).ok()?;
+        let directory = fs::open(self.directory()?, flags, Mode::empty()).ok()?;
         is_own(&directory, FileType::Directory)?.then_some(directory)
     }
+}
+
+fn is_machines_root() -> bool {
+    geteuid().is_root() && !crate::sys::process::in_user_namespace().unwrap_or(true)
 }
 
 /// Whether it is of this kind, this user's, and closed to everyone else.
@@ -102,7 +109,7 @@ mod tests {
     #[test]
     fn an_answer_is_kept_and_replaced() {
         let scratch = Scratch::new();
-        let cache = Cache::at(scratch.path().join("cache"));
+        let cache = Cache::At(scratch.path().join("cache"));
         assert_eq!(cache.read("a"), None);
         cache.write("a", b"one").unwrap();
         cache.write("a", b"two").unwrap();
@@ -122,7 +129,7 @@ mod tests {
     #[test]
     fn what_somebody_else_can_have_written_does_not_count() {
         let scratch = Scratch::new();
-        let cache = Cache::at(scratch.path().join("cache"));
+        let cache = Cache::At(scratch.path().join("cache"));
         cache.write("a", b"one").unwrap();
         let change = |path: &str, mode: u32| {
             fs::chmod(scratch.path().join(path), Mode::from_raw_mode(mode)).unwrap();
@@ -137,9 +144,10 @@ mod tests {
         scratch.link("a", "cache/link");
         assert_eq!(cache.read("link"), None);
         scratch.link("cache", "other");
-        assert_eq!(Cache::at(scratch.path().join("other")).read("a"), None);
+        assert_eq!(Cache::At(scratch.path().join("other")).read("a"), None);
         std::fs::write(scratch.path().join("cache/a"), vec![0; (1 << 20) + 1]).unwrap();
         assert_eq!(cache.read("a"), None);
-        assert_eq!(Cache::at(scratch.path().join("no/such/cache")).write("a", b""), None);
+        assert_eq!(Cache::At(scratch.path().join("no/such/cache")).write("a", b""), None);
+        assert_eq!((Cache::None.write("a", b""), Cache::None.read("a")), (None, None));
     }
 }

@@ -38,8 +38,8 @@ pub struct Host {
     pub dev: Tree,
     /// How kernel modules are loaded.
     pub modules: Modules,
-    /// Where answers of the machine's programs are kept; `None`: nowhere.
-    pub cache: Option<Cache>,
+    /// Where answers of the machine's programs are kept.
+    pub cache: Cache,
 }
 
 impl Host {
@@ -53,9 +53,9 @@ impl Host {
         let cache = section.absolute_path("cache")?;
         section.finish()?;
         let cache = match (cache, &proc) {
-            (Some(own), _) => Some(Cache::at(own)),
-            (None, None) => Cache::usual(),
-            (None, Some(_)) => None,
+            (Some(own), _) => Cache::At(own),
+            (None, None) => Cache::Usual,
+            (None, Some(_)) => Cache::None,
         };
         // The modules of this machine have nothing to do with another one's list of devices.
         let modules = match proc.is_none() || modprobe.is_some() {
@@ -79,7 +79,7 @@ impl Host {
             sys: Tree::open(sys.as_ref())?,
             dev: Tree::open(dev.as_ref())?,
             modules: Modules::None,
-            cache: None,
+            cache: Cache::None,
         })
     }
 }

@@ -92,7 +92,10 @@ impl Modules {
 }
 
 fn run(program: &Path, module: &str) -> Result<(), String> {
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    // `run` blocks its signals, and what modprobe starts must not.
+    crate::sys::signal::default_in(&mut command);
+    let mut child = command
         .arg(module)
         .env_clear()
         .current_dir("/")

@@ -54,6 +54,9 @@ pub struct Status {
     pub major: u32,
     /// Minor number of a device node.
     pub minor: u32,
+    /// When it last changed, in nanoseconds since 1970; in proc, when the kernel first looked the
+    /// entry up, so that one that was made anew has another time.
+    pub changed: i128,
 }
 
 /// A file that was found, with its links resolved.
@@ -299,6 +302,7 @@ fn status_of(fd: BorrowedFd<'_>, named: impl Fn() -> PathBuf) -> Result<Status, 
         gid: stat.st_gid,
         major: rustix::fs::major(stat.st_rdev),
         minor: rustix::fs::minor(stat.st_rdev),
+        changed: i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec),
     })
 }
 

@@ -42,6 +42,11 @@ impl fmt::Display for Instance {
 }
 
 impl Instance {
+    /// The file that exists as long as the MIG device does, below proc.
+    pub fn access(&self, gpu_minor: u32) -> String {
+        format!("{DIRECTORY}/gpu{gpu_minor}/mig/gi{}/ci{}/access", self.gi, self.ci)
+    }
+
     /// The names in the list of minors of the two rights that the MIG device needs.
     pub fn rights(&self, gpu_minor: u32) -> [String; 2] {
         let Self { gi, ci, .. } = self;
@@ -56,8 +61,9 @@ pub fn instances(host: &Host, gpu_minor: u32) -> Result<Vec<Instance>, Error> {
     for gi in host.proc.names(&directory)?.iter().filter_map(|name| id(name, "gi")) {
         let below = format!("{directory}/gi{gi}");
         for ci in host.proc.names(&below)?.iter().filter_map(|name| id(name, "ci")) {
-            if host.proc.status(format!("{below}/ci{ci}/access"))?.is_some() {
-                found.push(Instance { gi, ci, index: 0 });
+            let one = Instance { gi, ci, index: 0 };
+            if host.proc.status(one.access(gpu_minor))?.is_some() {
+                found.push(one);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! with such an id: with `-L`, and for a GPU with several MIG devices with `-q -x -i` as well,
 //! because nothing else says for sure which instances an index stands for. Its answer is kept for
 //! as long as the machine is up, the driver is the same, and `/proc` shows the same instances on
-//! that GPU.
+//! that GPU, none of them made anew meanwhile.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,16 @@ pub type Places = BTreeMap<String, Place>;
 /// Ids of a GPU instance and of a compute instance in it.
 type Ids = (u32, u32);
 
+/// The instances of each GPU that has some, by its UUID in lower case.
+type Instances = BTreeMap<String, Vec<Made>>;
+
+/// An instance, and what changes when one with the same ids is made anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Made {
+    ids: Ids,
+    at: i128,
+}
+
 /// What is kept.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
@@ -64,7 +74,7 @@ struct Known {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KnownGpu {
     /// The instances that existed.
-    instances: Vec<Ids>,
+    instances: Vec<Made>,
     /// Those whose UUID is known, in lower case.
     uuids: BTreeMap<String, Ids>,
 }
@@ -97,10 +107,11 @@ pub fn find(
         let present = "no GPU is divided into MIG devices".to_owned();
         return Err(Error::UnknownMigUuid { id: (*first).to_owned(), present });
     }
+    // A machine that does not say which boot this is gets nothing kept.
     let boot = host.proc.read_text(BOOT, 64)?.map(|text| text.trim().to_owned());
-    let cache = host.cache.as_ref().zip(boot.filter(|boot| !boot.is_empty()));
-    let mut known = match &cache {
-        Some((cache, boot)) => Known::parse(cache.read(FILE).as_deref(), boot, version),
+    let boot = boot.filter(|boot| !boot.is_empty());
+    let mut known = match &boot {
+        Some(boot) => Known::parse(host.cache.read(FILE).as_deref(), boot, version),
         None => Known::default(),
     };
     known.gpus.retain(|gpu, known| instances.get(gpu) == Some(&known.instances));
@@ -114,24 +125,26 @@ pub fn find(
     }
     known.gpus.extend(fresh);
     let places = known.places(&asked);
-    if let Some((cache, _)) = &cache
+    if boot.is_some()
         && let Ok(text) = serde_json::to_vec(&known)
     {
         // Without it the next container asks again.
-        let _ = cache.write(FILE, &text);
+        let _ = host.cache.write(FILE, &text);
     }
     places.ok_or_else(|| Error::MigChanged { id: (*first).to_owned() })
 }
 
-/// The instances of each GPU that has some, by the GPU's UUID.
-fn instances(gpus: &[Gpu], host: &Host) -> Result<BTreeMap<String, Vec<Ids>>, Error> {
-    let mut found = BTreeMap::new();
+/// What `/proc` shows of MIG.
+fn instances(gpus: &[Gpu], host: &Host) -> Result<Instances, Error> {
+    let mut found = Instances::new();
     for gpu in gpus {
-        if let (Some(uuid), Some(minor)) = (&gpu.uuid, gpu.minor) {
-            let ids: Vec<Ids> =
-                mig::instances(host, minor)?.iter().map(|one| (one.gi, one.ci)).collect();
-            if !ids.is_empty() {
-                found.insert(uuid.to_ascii_lowercase(), ids);
+        let (Some(uuid), Some(minor)) = (&gpu.uuid, gpu.minor) else {
+            continue;
+        };
+        for one in mig::instances(host, minor)? {
+            if let Some(status) = host.proc.status(one.access(minor))? {
+                let made = Made { ids: (one.gi, one.ci), at: status.changed };
+                found.entry(uuid.to_ascii_lowercase()).or_default().push(made);
             }
         }
     }
@@ -155,10 +168,7 @@ impl Known {
             let id = id.to_ascii_lowercase();
             self.gpus.iter().find_map(|(gpu, known)| {
                 let (gi, ci) = *known.uuids.get(&id)?;
-                known.instances.contains(&(gi, ci)).then(|| {
-                    let place = Place { gpu: gpu.clone(), gi, ci };
-                    (id.clone(), place)
-                })
+                Some((id.clone(), Place { gpu: gpu.clone(), gi, ci }))
             })
         };
         asked.iter().map(place).collect()
@@ -193,7 +203,7 @@ impl Smi {
     fn ask(
         &self,
         asked: &[&str],
-        instances: &BTreeMap<String, Vec<Ids>>,
+        instances: &Instances,
     ) -> Result<BTreeMap<String, KnownGpu>, Error> {
         let first = asked.first().copied().unwrap_or_default();
         let text = self.run(first, &["-L"])?;
@@ -216,7 +226,8 @@ impl Smi {
             }
             let own: Vec<&Listed> = listed.iter().filter(|known| known.gpu == one.gpu).collect();
             let uuids = self.uuids(id, &one.gpu, &own, existing)?;
-            if uuids.len() != own.len() || !uuids.values().all(|ids| existing.contains(ids)) {
+            let exists = |ids: &Ids| existing.iter().any(|one| one.ids == *ids);
+            if uuids.len() != own.len() || !uuids.values().all(exists) {
                 return Err(changed());
             }
             found.insert(gpu, KnownGpu { instances: existing.clone(), uuids });
@@ -230,10 +241,10 @@ impl Smi {
         id: &str,
         gpu: &str,
         listed: &[&Listed],
-        existing: &[Ids],
+        existing: &[Made],
     ) -> Result<BTreeMap<String, Ids>, Error> {
-        if let ([one], [ids]) = (listed, existing) {
-            return Ok(BTreeMap::from([(one.uuid.to_ascii_lowercase(), *ids)]));
+        if let ([one], [only]) = (listed, existing) {
+            return Ok(BTreeMap::from([(one.uuid.to_ascii_lowercase(), only.ids)]));
         }
         let xml = self.run(id, &["-q", "-x", "-i", gpu])?;
         let Some(numbered) = smi::numbered(&xml, gpu) else {
@@ -296,7 +307,8 @@ mod tests {
     fn what_was_kept_counts_for_its_boot_its_driver_and_its_instances() {
         let gpu = "gpu-0".to_owned();
         let uuids = BTreeMap::from([(MIG[0].to_ascii_lowercase(), (1, 0))]);
-        let known = KnownGpu { instances: vec![(1, 0), (2, 0)], uuids };
+        let instances = vec![Made { ids: (1, 0), at: 7 }, Made { ids: (2, 0), at: 7 }];
+        let known = KnownGpu { instances, uuids };
         let known = Known {
             boot: "b".to_owned(),
             driver: "535.1".to_owned(),

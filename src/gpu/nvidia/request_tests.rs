@@ -292,3 +292,25 @@ fn management_gives_every_node_of_the_driver_and_hides_nothing() {
     assert_eq!(plan.env, [("NVIDIA_VISIBLE_DEVICES".to_owned(), "void".to_owned())]);
     assert_eq!(plan.grants.len(), 4);
 }
+
+#[test]
+fn automatic_names_in_annotations_need_no_cdi_file() {
+    let machine = Machine::new();
+    let plan = |names: &str, env: &[&str]| {
+        let spec = serde_json::from_value(serde_json::json!({
+            "ociVersion": "1.0.2",
+            "annotations": {"cdi.k8s.io/x": names},
+            "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": env}
+        }))
+        .unwrap();
+        let settings = machine.settings("[cdi]\nspec-dirs = []");
+        let request = Request::read(&spec, Some(&settings)).unwrap();
+        let plan = resolve(&request, vec![], &spec, &settings, &machine.host()).unwrap();
+        plan.grants.iter().map(|grant| grant.index).collect::<Vec<_>>()
+    };
+    assert_eq!(plan("runtime.nvidia.com/gpu=2", &[]), [2]);
+    assert_eq!(plan("runtime.nvidia.com/gpu=all", &[]), [0, 1, 2, 3]);
+    // An engine has applied them already.
+    let void = ["NVIDIA_VISIBLE_DEVICES=void"];
+    assert!(plan("runtime.nvidia.com/gpu=2,management.nvidia.com/gpu=all", &void).is_empty());
+}

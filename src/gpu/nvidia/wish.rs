@@ -151,7 +151,8 @@ impl NvidiaWish {
     /// The wish for devices by the names that they have in CDI files, found in annotations: there
     /// a management tool wrote them.
     pub fn named(devices: &[String], asked: &Asked<'_>) -> Result<Self, Error> {
-        let devices = Selection::parse(&devices.join(",")).unwrap_or(Selection::None);
+        let ids = devices.iter().map(|name| untyped(name));
+        let devices = Selection::of_items(ids).unwrap_or(Selection::None);
         let source = format!("CDI devices {}", devices.words().join(","));
         Self::of(devices, source, false, asked)
     }
@@ -243,6 +244,12 @@ impl Besides {
     }
 }
 
+/// The id in `gpu0` and `mig0:1`, as nvidia-ctk names devices with its strategy `type-index`.
+fn untyped(name: &str) -> &str {
+    let id = name.strip_prefix("gpu").or_else(|| name.strip_prefix("mig"));
+    id.filter(|id| id.starts_with(|c: char| c.is_ascii_digit())).unwrap_or(name)
+}
+
 /// The id without [`AUTOMATIC_KIND`], which asks for what the id alone asks for.
 fn plain(item: &str) -> &str {
     let item = item.trim();
@@ -289,6 +296,21 @@ mod tests {
         let env = ["NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_VISIBLE_DEVICES=void"];
         assert_eq!(devices(&env), None);
         assert_eq!(devices(&["NVIDIA_VISIBLE_DEVICES_X=all"]), None);
+    }
+
+    #[test]
+    fn names_of_every_strategy_of_nvidia_ctk_are_ids() {
+        for (name, id) in [
+            ("0", "0"),
+            ("gpu10", "10"),
+            ("mig0:1", "0:1"),
+            ("gpu", "gpu"),
+            ("GPU-00000002", "GPU-00000002"),
+            ("gpu-00000002", "gpu-00000002"),
+            ("all", "all"),
+        ] {
+            assert_eq!(untyped(name), id);
+        }
     }
 
     #[test]
