@@ -50,13 +50,12 @@ fn list(global: &Global, json: bool, wide: bool) -> Result<()> {
     };
     let holders = holders.iter().map(|one| (holder(one), holders::claim_of(one, &machine)));
     let listing = Listing { machine: &machine, holders: holders.collect() };
-    if json {
-        return output::print(&format!("{:#}\n", listing.json()));
+    match json {
+        true => output::print(&format!("{:#}\n", listing.json()))?,
+        false if machine.devices.is_empty() => output::print(&format!("{}\n", listing::NOTHING))?,
+        false => output::print(&listing.table(wide))?,
     }
-    if machine.devices.is_empty() {
-        return output::print(&format!("{}\n", listing::NOTHING));
-    }
-    output::print(&listing.table(wide))?;
+    // What a program finds in the document, or has no use for, is said to a person.
     for device in &machine.devices {
         if let Some(trouble) = &device.trouble {
             eprintln!("{}={} cannot be given: {trouble}", device.kind, device.name);
@@ -67,7 +66,7 @@ fn list(global: &Global, json: bool, wide: bool) -> Result<()> {
             "the configuration's gpu.exclusive names {name:?}, which is no GPU of this machine"
         );
     }
-    if rootless::is_confined() {
+    if !machine.devices.is_empty() && rootless::is_confined() {
         eprintln!("containers of other users are not seen: run this as root to see all");
     }
     Ok(())

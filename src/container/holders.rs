@@ -42,6 +42,9 @@ const EXCLUSIVE: &str = "exclusive";
 /// Where an ordinary user's containers are entered, below `XDG_RUNTIME_DIR`.
 const OF_USER: &str = "gpurun-gpus";
 
+/// How often a directory may be taken away before a link is in it.
+const LINK_TRIES: u32 = 100;
+
 /// The sticky bit keeps what is in `XDG_RUNTIME_DIR` from being cleaned away (see [`Store`]).
 const MODE: u32 = 0o1711;
 
@@ -280,21 +283,27 @@ fn link(entry: &Path, state: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    match symlink(state, entry) {
-        // The last one that left took the directory away.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            entry.parent().map_or(Ok(()), make)?;
-            symlink(state, entry)
+    // Whoever leaves last takes the directory away, without the lock.
+    for _ in 0..LINK_TRIES {
+        match symlink(state, entry) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                entry.parent().map_or(Ok(()), make)?;
+            }
+            done => return done,
         }
-        done => done,
     }
+    symlink(state, entry)
 }
 
 /// Makes a directory, or finds that the caller may write in the one that is there.
 fn make(directory: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(MODE).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Ok(access(directory, Access::WRITE_OK)?)
+            match access(directory, Access::WRITE_OK) {
+                // It was there.
+                Err(rustix::io::Errno::NOENT) => Ok(()),
+                writable => Ok(writable?),
+            }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             DirBuilder::new().recursive(true).mode(MODE).create(directory)
@@ -355,7 +364,35 @@ fn name_of(state: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::host::testing::Scratch;
+
+    #[test]
+    fn a_directory_that_its_last_holder_takes_away_is_made_again() {
+        let scratch = Scratch::new();
+        let holders = scratch.path();
+        let directory = holders.join(EXCLUSIVE);
+        let (entry, state) = (directory.join("name"), Path::new("/run/gpurun/a"));
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = fs::remove_dir(&directory);
+                }
+            });
+            let results: Vec<io::Result<()>> = (0..300)
+                .map(|_| {
+                    make_directory(holders, &entry, state)?;
+                    link(&entry, state)?;
+                    fs::remove_file(&entry)
+                })
+                .collect();
+            done.store(true, Ordering::Relaxed);
+            results.into_iter().collect::<io::Result<()>>().expect("linked");
+        });
+    }
 
     #[test]
     fn names_do_not_change_between_versions() {
