@@ -272,7 +272,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         }
     }
 
-    if wanted.any(Capabilities::COMPUTE) {
+    if wanted.any(Capabilities::COMPUTE) && config.cuda_compatibility {
         plan.compatibility = Some(Compatibility {
             directory: compatibility::DIRECTORY.into(),
             host_driver: Some(version.clone()),

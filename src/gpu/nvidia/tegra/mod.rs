@@ -228,7 +228,7 @@ fn compatibility(cuda: Option<&str>, names: &[String], config: &Config) -> Optio
     Some(Compatibility {
         directory: config.csv_compatibility.clone().unwrap_or_else(|| usual.into()),
         host_driver: None,
-        host_cuda: Some(cuda?.to_owned()),
+        host_cuda: Some(cuda.filter(|_| config.cuda_compatibility)?.to_owned()),
     })
 }
 
