@@ -291,6 +291,48 @@ fn hooks_work_in_a_user_namespace_and_see_to_the_images_newer_libcuda() {
     }
 }
 
+/// The command where the bundle's directory is a mount that is shared with others.
+fn shared(container: &Container, inner: &Command) -> Output {
+    let script = "mount --bind $1 $1 && mount --make-rshared $1 && shift && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "shared", "sh", "-c", script, "sh"]);
+    command.arg(container.path(".")).arg(inner.get_program()).args(inner.get_args());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    runtime::finish(&mut command, b"")
+}
+
+#[test]
+fn no_mount_of_the_driver_is_left_on_a_machine_whose_mounts_are_shared() {
+    gpurun_only!("gpurun's own command");
+    let machine = machine(&Layout::with_gpus(2));
+    for maker in [Maker::Runc, Maker::Gpurun] {
+        let gpu = bundle(&machine, maker, &serde_json::json!({}), "0", "true");
+        let container = &gpu.container;
+        let seen = container.path("mounts");
+        let count = format!("grep -c bundle/rootfs/ /proc/self/mountinfo > {}", seen.display());
+        let hook = serde_json::json!({"path": "/bin/sh", "args": ["sh", "-c", count + "; true"]});
+        let config = config(&["PATH=/bin:/sbin:/usr/sbin"], &["sh", "-c", "ldconfig -p"])
+            .set("/linux/rootfsPropagation", "rshared".into())
+            .hook("poststart", hook);
+        container.configure(cdi_file::apply(&machine.file(&[]), "0", config));
+        let bundle = container.bundle();
+        let run = ["run", "--bundle", bundle.to_str().unwrap(), container.id()];
+        let output = match maker {
+            Maker::Gpurun => shared(container, &gpu.command(&run)),
+            Maker::Runc => {
+                if by_runc(container).is_none() {
+                    continue;
+                }
+                let mut command = Command::new("runc");
+                command.arg("--root").arg(container.path("runc")).args(run);
+                shared(container, &command)
+            }
+        };
+        assert!(output.ok().contains("libcuda.so.1"), "{output:?}");
+        assert_eq!(fs::read_to_string(seen).expect("the hook has run").trim(), "0");
+    }
+}
+
 fn library(name: &str) -> String {
     format!("usr/lib/{}-linux-gnu/{name}.so.{DRIVER_VERSION}", std::env::consts::ARCH)
 }
