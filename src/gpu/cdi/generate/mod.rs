@@ -137,10 +137,22 @@ pub fn generate(
     let roots = places::resolved(vendor.roots(settings)?);
 
     let mut described = Vec::with_capacity(chosen.len());
+    let mut failure = None;
     for one in &chosen {
         let mut plan = Plan::default();
-        vendor.everything(one.id().to_owned())?.resolve(settings, host, &mut plan)?;
-        described.push(Described::of(one, plan, &roots));
+        let wish = vendor.everything(one.id().to_owned())?;
+        match wish.resolve(settings, host, &mut plan) {
+            Ok(()) => described.push(Described::of(one, plan, &roots)),
+            Err(error) if !options.ids.is_empty() => return Err(error.into()),
+            // It may be this device's trouble alone.
+            Err(error) => {
+                notes.push(format!("{} left out: {error}", one.id()));
+                failure = failure.or(Some(error));
+            }
+        }
+    }
+    if let (true, Some(error)) = (described.is_empty(), failure) {
+        return Err(error.into());
     }
     for note in described.iter().flat_map(|one| &one.plan.notes) {
         if !notes.contains(note) {
