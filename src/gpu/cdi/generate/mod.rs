@@ -85,13 +85,10 @@ pub enum GenerateError {
         known: String,
     },
     /// Nothing to describe.
-    #[error(
-        "no GPU on this machine that a CDI file could describe (looked for {looked}): load the \
-         driver, and see gpurun explain for what is wrong with it"
-    )]
+    #[error("no GPU that a CDI file could describe: {reasons}")]
     NoDevices {
-        /// The kinds looked for.
-        looked: String,
+        /// What each vendor says of a request for all of its GPUs.
+        reasons: String,
     },
     /// Every GPU is in a state in which no container can have it.
     #[error("no GPU can be given to a container: {reasons}")]
@@ -229,7 +226,8 @@ fn choose(
         return Err(GenerateError::UnknownKind { kind: kind.to_owned(), known: kinds() });
     }
     let mut found = Vec::new();
-    for vendor in VENDORS.iter().filter(|vendor| of.is_none_or(|kind| vendor.kind() == kind)) {
+    let asked = || VENDORS.iter().filter(|vendor| of.is_none_or(|kind| vendor.kind() == kind));
+    for vendor in asked() {
         let mut devices = vendor.inventory(settings, host)?;
         devices.retain(|device| device.kind == vendor.kind());
         if !devices.is_empty() {
@@ -240,7 +238,15 @@ fn choose(
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
         (Some(_), false) => Err(GenerateError::SeveralKinds { kinds: several }),
-        (None, _) => Err(GenerateError::NoDevices { looked: of.map_or_else(kinds, str::to_owned) }),
+        (None, _) => {
+            let reason = |vendor: &&dyn Vendor| {
+                let wish = vendor.everything(ALL.to_owned());
+                let tried = wish.and_then(|one| one.resolve(settings, host, &mut Plan::default()));
+                tried.err().map(|error| format!("{}: {error}", vendor.kind()))
+            };
+            let reasons: Vec<String> = asked().filter_map(reason).collect();
+            Err(GenerateError::NoDevices { reasons: reasons.join("; ") })
+        }
     }
 }
 
