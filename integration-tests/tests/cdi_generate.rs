@@ -9,7 +9,7 @@ use integration_tests::gpu_container::{GpuContainer, config, gpu_nodes};
 use integration_tests::gpu_host::{DRIVER_VERSION, Layout, MadeUpHost, Mig};
 use integration_tests::podman::{IMAGE, Podman};
 use integration_tests::{
-    Config, Container, Output, Runtime, cdi_file, gpurun_only, images, runtime, skipped,
+    Config, Container, Output, Runtime, cdi_file, gpurun_only, images, rootfs, runtime, skipped,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -260,6 +260,84 @@ fn gpurun_is_nvidias_hook_under_its_name() {
 }
 
 #[test]
+fn hooks_work_in_a_user_namespace_and_see_to_the_images_newer_libcuda() {
+    gpurun_only!("gpurun's own command");
+    let machine = machine(&Layout::with_gpus(2));
+    let script = "ldconfig -p | grep -m 1 libcuda.so.1; id -u; \
+                  readlink /usr/lib/x86_64-linux-gnu/libcuda.so";
+    let container = bundle(&machine, Maker::Gpurun, &serde_json::json!({}), "0", script);
+    let rootfs = container.container.rootfs();
+    let compat = rootfs.join("usr/local/cuda/compat");
+    fs::create_dir_all(&compat).expect("mkdir");
+    let driver = machine.host.driver_root.join(library("libcuda"));
+    fs::copy(driver, compat.join("libcuda.so.999.10.5")).expect("copy");
+    rootfs::give_to(&rootfs, 200_000, 200_000);
+    let mapping = serde_json::json!([{"containerID": 0, "hostID": 200_000, "size": 65_536}]);
+    let env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+    let config = config(&env, &["sh", "-c", script])
+        .namespace("user", Some(""))
+        .set("/linux/uidMappings", mapping.clone())
+        .set("/linux/gidMappings", mapping);
+    // runc binds the machine's own nodes, which a made-up GPU has not.
+    let mut file = machine.file(&[]);
+    for edits in ["/containerEdits", "/devices/0/containerEdits"] {
+        file.pointer_mut(edits).expect("edits")["deviceNodes"] = serde_json::json!([]);
+    }
+    container.container.configure(cdi_file::apply(&file, "0", config));
+    if let Some(output) = by_runc(&container.container) {
+        let lines: Vec<&str> = output.ok().lines().map(str::trim).collect();
+        assert!(lines[0].contains("/usr/local/cuda/compat/libcuda.so.999.10.5"), "{output:?}");
+        assert_eq!(lines[1..3], ["0", "libcuda.so.1"], "{output:?}");
+    }
+}
+
+/// The command where the bundle's directory is a mount that is shared with others.
+fn shared(container: &Container, inner: &Command) -> Output {
+    let script = "mount --bind $1 $1 && mount --make-rshared $1 && shift && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "shared", "sh", "-c", script, "sh"]);
+    command.arg(container.path(".")).arg(inner.get_program()).args(inner.get_args());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    runtime::finish(&mut command, b"")
+}
+
+#[test]
+fn no_mount_of_the_driver_is_left_on_a_machine_whose_mounts_are_shared() {
+    gpurun_only!("gpurun's own command");
+    let machine = machine(&Layout::with_gpus(2));
+    for maker in [Maker::Runc, Maker::Gpurun] {
+        let gpu = bundle(&machine, maker, &serde_json::json!({}), "0", "true");
+        let container = &gpu.container;
+        let seen = container.path("mounts");
+        let count = format!("grep -c bundle/rootfs/ /proc/self/mountinfo > {}", seen.display());
+        let hook = serde_json::json!({"path": "/bin/sh", "args": ["sh", "-c", count + "; true"]});
+        let config = config(&["PATH=/bin:/sbin:/usr/sbin"], &["sh", "-c", "ldconfig -p"])
+            .set("/linux/rootfsPropagation", "rshared".into())
+            .hook("poststart", hook);
+        container.configure(cdi_file::apply(&machine.file(&[]), "0", config));
+        let bundle = container.bundle();
+        let run = ["run", "--bundle", bundle.to_str().unwrap(), container.id()];
+        let output = match maker {
+            Maker::Gpurun => shared(container, &gpu.command(&run)),
+            Maker::Runc => {
+                if by_runc(container).is_none() {
+                    continue;
+                }
+                let mut command = Command::new("runc");
+                command.arg("--root").arg(container.path("runc")).args(run);
+                shared(container, &command)
+            }
+        };
+        assert!(output.ok().contains("libcuda.so.1"), "{output:?}");
+        assert_eq!(fs::read_to_string(seen).expect("the hook has run").trim(), "0");
+    }
+}
+
+fn library(name: &str) -> String {
+    format!("usr/lib/{}-linux-gnu/{name}.so.{DRIVER_VERSION}", std::env::consts::ARCH)
+}
+
+#[test]
 fn a_hostile_image_leads_a_hook_to_no_file_of_the_machine() {
     gpurun_only!("gpurun's own command");
     let machine = machine(&Layout::with_gpus(2));
@@ -302,13 +380,11 @@ fn a_hook_that_is_called_wrongly_says_so_and_a_newer_one_is_passed_over() {
     call(&folder, "{\"bundle\": \"/nonexistent\"}").refused(1, &["/nonexistent"]);
     call(&["create-symlinks", "--link", "x"], &state).refused(1, &["create-symlinks --link x"]);
     call(&[], &state).refused(1, &["no command"]);
-    let own = std::process::id().to_string();
-    let elsewhere = format!(
-        "printf '%s' '{}' | exec \"$0\" hook update-ldcache --folder /lib",
-        state.replace("\"pid\":1", &format!("\"pid\":{own}"))
-    );
+    // Beside the first process, as a hook of another phase would be.
+    let script = format!("printf '%s' '{state}' | \"$0\" hook update-ldcache --folder /lib");
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", &elsewhere]).arg(Runtime::binary());
+    command.args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", &script]);
+    command.arg(Runtime::binary());
     runtime::finish(&mut command, b"").refused(1, &["createContainer"]);
 }
 

@@ -39,8 +39,6 @@ const STATE_LIMIT: u64 = 4 << 20;
 #[derive(Debug, Deserialize)]
 struct State {
     bundle: PathBuf,
-    #[serde(default)]
-    pid: i32,
 }
 
 /// The hook as it was called.
@@ -94,7 +92,7 @@ pub fn run(called: &Called) -> Result<()> {
     if substitutes.iter().all(|one| one.is_nothing()) {
         return Ok(());
     }
-    refuse_outside(&state)?;
+    refuse_outside()?;
     let settings = gpu::settings_of(called.option("config").map(Path::new))?;
     let host = Host::from_settings(&settings)?;
     let mut plan = Plan::default();
@@ -179,16 +177,15 @@ fn alone(called: &Called) -> Result<Hook> {
     Ok(HookBuilder::default().path("/gpurun").args(args).build()?)
 }
 
-/// Refuses to mount in another namespace than the container's: a hook of another phase would leave
-/// its mounts on the machine.
-fn refuse_outside(state: &State) -> Result<()> {
+/// Refuses to mount on the machine itself, where a hook of another phase would leave its mounts.
+/// The state's pid does not help: runc gives the one that the container's own processes see.
+fn refuse_outside() -> Result<()> {
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
-    // Not every runtime lets its hooks look.
-    let container = namespace(&state.pid.to_string());
-    if let (Ok(own), Ok(container)) = (namespace("self"), container)
-        && own != container
+    // Not everyone may look at the first process.
+    if let (Ok(own), Ok(first)) = (namespace("self"), namespace("1"))
+        && own == first
     {
-        bail!("not in the container's mount namespace: gpurun hook must be a createContainer hook");
+        bail!("not in a container's mount namespace: gpurun hook must be a createContainer hook");
     }
     Ok(())
 }

@@ -111,6 +111,37 @@ mod tests {
     use super::*;
     use crate::host::testing::Scratch;
 
+    /// The rule of NVIDIA's toolkit (`internal/edits/device.go`).
+    #[test]
+    fn a_group_is_needed_where_not_everyone_may_read_and_write() {
+        for (mode, gid, expected) in [
+            (0o660, 44, Some(44)),
+            (0o664, 44, Some(44)),
+            (0o662, 44, Some(44)),
+            (0o666, 44, None),
+            (0o600, 44, Some(44)),
+            (0o660, 0, None),
+        ] {
+            let node = DeviceNode {
+                destination: "/dev/dri/card0".into(),
+                host_path: None,
+                kind: DeviceKind::Char,
+                major: 226,
+                minor: 0,
+                mode,
+                uid: 0,
+                gid,
+                access: "rwm".to_owned(),
+                why: String::new(),
+            };
+            let mut plan = Plan { devices: vec![node], ..Plan::default() };
+            assert_eq!(group_needed(&plan.devices[0]), expected, "{mode:o} {gid}");
+            join_groups(0, &mut plan);
+            join_groups(0, &mut plan);
+            assert_eq!(plan.gids, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+
     #[test]
     fn sysfs_knows_the_numbers_and_the_node_its_mode_and_group() {
         let files = Scratch::new();

@@ -3,13 +3,13 @@
 mod generate;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use clap::{Args, Subcommand};
 
 use crate::gpu::cdi::registry::Problem;
-use crate::gpu::cdi::{CdiSpec, Config, Registry};
+use crate::gpu::cdi::{self, CdiSpec, Config, Registry};
 use crate::gpu::load_settings;
 
 /// The Container Device Interface files of this machine.
@@ -29,6 +29,15 @@ enum Command {
     },
     /// Write a file of this machine's GPUs, for any engine and runtime
     Generate(Box<generate::Generate>),
+    /// Print what containers get by one file and not by another, device by device
+    Compare {
+        /// The file whose own facts have a `-`
+        #[arg(value_name = "FILE")]
+        first: PathBuf,
+        /// The file whose own facts have a `+`
+        #[arg(value_name = "FILE")]
+        second: PathBuf,
+    },
     /// Check files, or all files of the machine when none is given
     Validate {
         /// The files; `-` is the standard input
@@ -46,6 +55,7 @@ impl Cdi {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::List { json } => list(json),
+            Command::Compare { first, second } => compare(&first, &second),
             Command::Generate(command) => command.run(),
             Command::Validate { files } if files.is_empty() => validate_machine(),
             Command::Validate { files } => validate(&files),
@@ -86,6 +96,26 @@ fn list(json: bool) -> Result<()> {
     Ok(())
 }
 
+fn compare(first: &Path, second: &Path) -> Result<()> {
+    let parsed = |path: &Path| {
+        let spec = CdiSpec::parse(&read(path)?).map_err(Error::msg);
+        spec.with_context(|| format!("{} is no CDI file", path.display()))
+    };
+    for difference in cdi::compare::compare(&parsed(first)?, &parsed(second)?) {
+        println!("{difference}");
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    if path.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text).context("cannot read the standard input")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 fn validate_machine() -> Result<()> {
     let registry = registry()?;
     for file in registry.files() {
@@ -101,12 +131,7 @@ fn validate(files: &[PathBuf]) -> Result<()> {
     let mut invalid = 0;
     for path in files {
         let name = path.display();
-        let mut text = String::new();
-        if path.as_os_str() == "-" {
-            std::io::stdin().read_to_string(&mut text).context("cannot read the standard input")?;
-        } else {
-            text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-        }
+        let text = read(path)?;
         match CdiSpec::parse(&text).and_then(|spec| spec.validate()) {
             Ok(()) => println!("{name}: valid"),
             Err(reason) => {

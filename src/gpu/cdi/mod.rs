@@ -18,9 +18,11 @@
 //! | [`annotations`] | names in annotations |
 //! | [`wish`] | a request for names, and what it leads to |
 //! | [`edits`] | from a device's edits to the plan |
+//! | [`compare`] | what one file gives and another does not |
 //! | [`generate`] | the other way: a file of what gpurun gives itself |
 
 pub mod annotations;
+pub mod compare;
 mod config;
 pub mod edits;
 pub mod generate;

@@ -58,6 +58,8 @@ pub struct Config {
     pub additional_gids: bool,
     /// Whether missing kernel modules are loaded.
     pub load_modules: bool,
+    /// Whether the image's newer CUDA libraries may take the place of the driver's.
+    pub cuda_compatibility: bool,
     /// The lists of files of a Tegra.
     pub csv_directory: PathBuf,
     /// The image's compatibility libraries on a Tegra, where they are not in the usual place.
@@ -97,7 +99,15 @@ impl Config {
             Some("error") => Unmet::Fatal,
             Some(_) => return Err(section.reject("unmet-requirements", "note or error")),
         };
+        let is_disabled = section.boolean("disable-cuda-compat-lib-hook")?.unwrap_or(false);
+        let cuda_compatibility = match section.string("cuda-compat-mode")? {
+            // NVIDIA's ways to bring the libraries in; here there is one.
+            None | Some("auto" | "ldconfig" | "mount" | "hook") => !is_disabled,
+            Some("disabled") => false,
+            Some(_) => return Err(section.reject("cuda-compat-mode", "auto or disabled")),
+        };
         let config = Self {
+            cuda_compatibility,
             driver_root: section.absolute_path("driver-root")?.unwrap_or_else(|| "/".into()),
             library_paths: section.absolute_paths("library-paths")?.unwrap_or_default(),
             binary_paths: section.absolute_paths("binary-paths")?.unwrap_or_default(),

@@ -73,8 +73,15 @@ const VULKAN_ICD: &str = if cfg!(target_arch = "aarch64") {
 };
 
 /// Where configuration and data are, below the driver's root.
-const DATA_DIRECTORIES: [&str; 4] =
-    ["etc", "usr/local/share", "usr/share", "run/opengl-driver/share"];
+const DATA_DIRECTORIES: [&str; 6] = [
+    "etc",
+    "usr/local/share",
+    "usr/share",
+    "run/opengl-driver/share",
+    // Container-Optimized OS, by its root and by the driver's.
+    "home/kubernetes/bin/nvidia",
+    ".",
+];
 
 /// Sockets of the driver's daemons, below `/run`.
 const SOCKETS: [&str; 2] = ["nvidia-persistenced/socket", "nvidia-fabricmanager/socket"];

@@ -136,10 +136,11 @@ impl Vendor for Nvidia {
 
     fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
         let config = Config::read(settings)?;
-        if kernel::loaded(host)?.is_none() && wsl::is(host)? {
+        let is_loaded = kernel::loaded(host)?.is_some();
+        if !is_loaded && wsl::is(host)? {
             return Ok(wsl::inventory(host));
         }
-        if tegra::is(&config, host)? {
+        if tegra::is(&config, host, is_loaded)? {
             let gpus = gpus::read(host).map_err(GpuError::from)?;
             return Ok(tegra::inventory(host, &gpus)?);
         }
@@ -262,7 +263,7 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     if loaded.is_none() && wsl::is(host)? {
         return wsl::resolve(wish, config, host, plan);
     }
-    if tegra::is(config, host)? {
+    if tegra::is(config, host, loaded.is_some())? {
         return tegra::resolve(wish, config, host, &gpus::read(host)?, plan);
     }
     let version = kernel::version_in(loaded, host)?;
@@ -343,7 +344,7 @@ fn user_space(
     xorg::add(&driver, wanted, plan)?;
     if wanted.any(Capabilities::COMPUTE) {
         mps::add(&driver.tree, config, wish.besides.names_mps_pipes, plan)?;
-        plan.compatibility = Some(Compatibility {
+        plan.compatibility = config.cuda_compatibility.then(|| Compatibility {
             directory: compatibility::DIRECTORY.into(),
             host_driver: Some(version.to_owned()),
             host_cuda: None,

@@ -127,39 +127,3 @@ pub fn node(
     }
     Ok(node)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The rule of NVIDIA's toolkit (`internal/edits/device.go`).
-    #[test]
-    fn a_group_is_needed_where_not_everyone_may_read_and_write() {
-        for (mode, gid, expected) in [
-            (0o660, 44, Some(44)),
-            (0o664, 44, Some(44)),
-            (0o662, 44, Some(44)),
-            (0o666, 44, None),
-            (0o600, 44, Some(44)),
-            (0o660, 0, None),
-        ] {
-            let node = DeviceNode {
-                destination: "/dev/dri/card0".into(),
-                host_path: None,
-                kind: DeviceKind::Char,
-                major: 226,
-                minor: 0,
-                mode,
-                uid: 0,
-                gid,
-                access: "rwm".to_owned(),
-                why: String::new(),
-            };
-            let mut plan = Plan { devices: vec![node], ..Plan::default() };
-            assert_eq!(group_needed(&plan.devices[0]), expected, "{mode:o} {gid}");
-            add_groups(0, &mut plan);
-            add_groups(0, &mut plan);
-            assert_eq!(plan.gids, expected.into_iter().collect::<Vec<_>>());
-        }
-    }
-}

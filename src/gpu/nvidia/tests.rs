@@ -348,6 +348,57 @@ fn programs_firmware_sockets_and_configuration_go_where_programs_look() {
 }
 
 #[test]
+fn x_server_modules_are_found_wherever_servers_keep_them() {
+    let glx = format!("libglxserver_nvidia.so.{VERSION}");
+    for place in [
+        "usr/lib64/nvidia/xorg",
+        "usr/lib64/xorg/modules/drivers",
+        "usr/lib/xorg/modules/updates/drivers",
+        "usr/X11R6/lib64/modules/extensions",
+        "usr/lib/nvidia/current",
+    ] {
+        let machine = Machine::new();
+        machine.files.write(&format!("root/{place}/nvidia_drv.so"), "x");
+        machine.files.write(&format!("root/{place}/{glx}"), "x");
+        let plan = plan(&machine, "0", "display");
+        for name in ["nvidia_drv.so", &glx] {
+            let path = format!("/{place}/{name}");
+            assert!(destinations(&plan, &FileKind::Binary).contains(&path), "{path}");
+        }
+        let link = Place::Path(format!("/{place}/libglxserver_nvidia.so").into());
+        assert!(plan.links.iter().any(|known| known.destination == link), "{place}");
+    }
+}
+
+#[test]
+fn vulkan_files_are_found_where_container_optimized_os_has_them() {
+    for place in ["vulkan/icd.d", "home/kubernetes/bin/nvidia/vulkan/icd.d", "etc/vulkan/icd.d"] {
+        let machine = Machine::new();
+        machine.files.write(&format!("root/{place}/nvidia_icd.json"), "{}");
+        let plan = plan(&machine, "0", "graphics");
+        let found = destinations(&plan, &FileKind::Data);
+        assert!(
+            found.contains(&"/etc/vulkan/icd.d/nvidia_icd.json".to_owned()),
+            "{place}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn the_images_newer_libcuda_can_be_left_alone() {
+    let machine = Machine::new();
+    for (more, is_looked_at) in [
+        ("", true),
+        ("cuda-compat-mode = \"mount\"", true),
+        ("cuda-compat-mode = \"disabled\"", false),
+        ("disable-cuda-compat-lib-hook = true", false),
+    ] {
+        let plan = try_plan(&machine, more, &[&visible("0")]).unwrap();
+        assert_eq!(plan.compatibility.is_some(), is_looked_at, "{more}");
+    }
+}
+
+#[test]
 fn a_link_in_tmp_is_not_taken_for_the_mps_directory() {
     let machine = Machine::new();
     machine.files.directory("root/secret");

@@ -34,6 +34,8 @@ pub static TOOLKIT: Predecessor = Predecessor {
             &["features", "no-additional-gids-for-device-nodes"],
         ),
         same("ignore-imex-channel-requests", &["features", "ignore-imex-channel-requests"]),
+        same("disable-cuda-compat-lib-hook", &["features", "disable-cuda-compat-lib-hook"]),
+        same("cuda-compat-mode", &[RUNTIME, "modes", "legacy", "cuda-compat-mode"]),
         same("csv-directory", &[RUNTIME, "modes", "csv", "mount-spec-path"]),
         same("csv-compat-directory", &[RUNTIME, "modes", "csv", "compat-container-root"]),
         (cdi::SECTION, "spec-dirs", &[RUNTIME, "modes", "cdi", "spec-dirs"]),
@@ -78,6 +80,12 @@ log-level = "info"
 mode = "auto"
 runtimes = ["runc", "crun"]
 
+[nvidia-container-runtime.modes.csv]
+mount-spec-path = "/opt/csv"
+
+[nvidia-container-runtime.modes.legacy]
+cuda-compat-mode = "disabled"
+
 [nvidia-container-runtime.modes.cdi]
 annotation-prefixes = ["cdi.k8s.io/", "example.com/"]
 default-kind = "nvidia.com/gpu"
@@ -96,6 +104,8 @@ path = "nvidia-container-runtime-hook"
         let config = Config::read(&settings).unwrap();
         assert!(!config.accept_unprivileged && !config.additional_gids && !config.load_modules);
         assert_eq!(config.supported.names(), ["compute", "utility"]);
+        assert!(!config.cuda_compatibility);
+        assert_eq!(config.csv_directory, std::path::Path::new("/opt/csv"));
         // gpurun's own file says where the root is.
         assert_eq!(config.driver_root, machine.at("root"));
         let cdi = cdi::Config::read(&settings).unwrap();

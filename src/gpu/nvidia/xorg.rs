@@ -10,29 +10,28 @@ use super::error::Error;
 use crate::gpu::plan::{FileKind, FileMount, Link, Place, Plan};
 
 /// Below a library directory.
-const BESIDE_LIBRARIES: [&str; 3] =
-    ["nvidia/xorg", "xorg/modules/drivers", "xorg/modules/extensions"];
+const BESIDE_LIBRARIES: [&str; 2] = ["nvidia/xorg", "xorg"];
 
-/// Below the driver's root.
-const WELL_KNOWN: [&str; 5] = [
-    "usr/lib/xorg/modules/drivers",
-    "usr/lib/xorg/modules/extensions",
-    "usr/lib64/xorg/modules/drivers",
-    "usr/lib64/xorg/modules/extensions",
-    // Debian.
-    "usr/lib/nvidia/current",
+/// The X server's directories, below the driver's root.
+const SERVERS: [&str; 4] = ["usr/lib/xorg", "usr/lib64/xorg", "usr/X11R6/lib", "usr/X11R6/lib64"];
+
+/// Where a server's directory has modules.
+const MODULES: [&str; 4] = [
+    "modules/drivers",
+    "modules/extensions",
+    "modules/updates/drivers",
+    "modules/updates/extensions",
 ];
+
+/// Debian's own place for them.
+const DEBIAN: &str = "usr/lib/nvidia/current";
 
 /// Adds the first of each module that is found, at the path where it was found.
 pub fn add(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Error> {
     if !wanted.any(Capabilities::DISPLAY) {
         return Ok(());
     }
-    let beside = driver
-        .directories
-        .iter()
-        .flat_map(|known| BESIDE_LIBRARIES.iter().map(|place| known.relative.join(place)));
-    let places: Vec<PathBuf> = beside.chain(WELL_KNOWN.iter().map(PathBuf::from)).collect();
+    let places = places(driver)?;
     let glx = format!("libglxserver_nvidia.so.{}", driver.version);
     for name in ["nvidia_drv.so", &glx] {
         for place in &places {
@@ -61,4 +60,22 @@ pub fn add(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// The directories that can have modules, in order of preference. Few machines have many.
+fn places(driver: &Driver) -> Result<Vec<PathBuf>, Error> {
+    let beside = driver
+        .directories
+        .iter()
+        .flat_map(|known| BESIDE_LIBRARIES.iter().map(|place| known.relative.join(place)));
+    let mut places: Vec<PathBuf> = Vec::new();
+    for place in beside.chain(SERVERS.iter().map(PathBuf::from)) {
+        if driver.tree.status(&place)?.is_none() {
+            continue;
+        }
+        places.extend(MODULES.iter().map(|modules| place.join(modules)));
+        places.push(place);
+    }
+    places.push(DEBIAN.into());
+    Ok(places)
 }

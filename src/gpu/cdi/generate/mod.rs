@@ -85,13 +85,10 @@ pub enum GenerateError {
         known: String,
     },
     /// Nothing to describe.
-    #[error(
-        "no GPU on this machine that a CDI file could describe (looked for {looked}): load the \
-         driver, and see gpurun explain for what is wrong with it"
-    )]
+    #[error("no GPU that a CDI file could describe: {reasons}")]
     NoDevices {
-        /// The kinds looked for.
-        looked: String,
+        /// What each vendor says of a request for all of its GPUs.
+        reasons: String,
     },
     /// Every GPU is in a state in which no container can have it.
     #[error("no GPU can be given to a container: {reasons}")]
@@ -137,10 +134,22 @@ pub fn generate(
     let roots = places::resolved(vendor.roots(settings)?);
 
     let mut described = Vec::with_capacity(chosen.len());
+    let mut failure = None;
     for one in &chosen {
         let mut plan = Plan::default();
-        vendor.everything(own_kind, one.id().to_owned())?.resolve(settings, host, &mut plan)?;
-        described.push(Described::of(one, plan, &roots));
+        let wish = vendor.everything(own_kind, one.id().to_owned())?;
+        match wish.resolve(settings, host, &mut plan) {
+            Ok(()) => described.push(Described::of(one, plan, &roots)),
+            Err(error) if !options.ids.is_empty() => return Err(error.into()),
+            // It may be this device's trouble alone.
+            Err(error) => {
+                notes.push(format!("{} left out: {error}", one.id()));
+                failure = failure.or(Some(error));
+            }
+        }
+    }
+    if let (true, Some(error)) = (described.is_empty(), failure) {
+        return Err(error.into());
     }
     for note in described.iter().flat_map(|one| &one.plan.notes) {
         if !notes.contains(note) {
@@ -241,7 +250,18 @@ fn choose(options: &Options, settings: &Settings, host: &Host) -> Result<Subject
         (Some(one), true) => Ok(one),
         (Some(_), false) => Err(GenerateError::SeveralKinds { kinds }),
         (None, _) => {
-            Err(GenerateError::NoDevices { looked: of.map_or_else(listed, str::to_owned) })
+            let asked = VENDORS.iter().filter_map(|vendor| {
+                let kinds = vendor.kinds().iter();
+                let kind = kinds.copied().find(|kind| of.is_none_or(|wanted| wanted == *kind))?;
+                let wish = vendor.everything(kind, ALL.to_owned());
+                let tried = wish.and_then(|one| one.resolve(settings, host, &mut Plan::default()));
+                Some(match tried {
+                    Err(error) => format!("{kind}: {error}"),
+                    Ok(()) => format!("{kind}: it has no devices of its own"),
+                })
+            });
+            let reasons = asked.collect::<Vec<_>>().join("; ");
+            Err(GenerateError::NoDevices { reasons })
         }
     }
 }

@@ -134,6 +134,20 @@ fn hooks_can_be_left_out_and_belong_to_another_program() {
 }
 
 #[test]
+fn a_device_that_cannot_be_given_is_left_out_unless_it_is_named() {
+    let machine = Machine::new();
+    machine.gpu("0000:25:00.0", "Model: broken\n");
+    let generated = generate(&options(), &machine.settings(""), &machine.host()).unwrap();
+    assert!(generated.spec.device("1").is_none() && generated.spec.device("2").is_some());
+    assert!(generated.notes[0].starts_with("1 left out: "), "{:?}", generated.notes);
+    let named = Options { ids: vec!["1".to_owned()], ..options() };
+    assert!(file(&machine, &named).is_err());
+    std::fs::remove_dir_all(machine.at("root/usr")).unwrap();
+    let error = file(&machine, &options()).unwrap_err().to_string();
+    assert!(error.contains(VERSION), "{error}");
+}
+
+#[test]
 fn a_machine_without_gpus_and_devices_in_trouble_have_their_own_errors() {
     let machine = Machine::new();
     let no = Options { ids: vec!["7".to_owned()], ..options() };
@@ -142,5 +156,5 @@ fn a_machine_without_gpus_and_devices_in_trouble_have_their_own_errors() {
     assert!(file(&machine, &kind).unwrap_err().to_string().contains("nvidia.com/gpu"));
     std::fs::remove_dir_all(machine.at("proc/driver")).unwrap();
     let error = file(&machine, &options()).unwrap_err().to_string();
-    assert!(error.contains("nvidia.com/gpu"), "{error}");
+    assert!(error.contains("nvidia.com/gpu: the NVIDIA kernel driver is not loaded"), "{error}");
 }

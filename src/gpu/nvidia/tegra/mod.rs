@@ -46,8 +46,9 @@ const ORIN_COMPATIBILITY: &str = "/usr/local/cuda/compat_orin";
 const PCI_NODE: &str = "/dev/nvidia1";
 const INTEGRATED_NODE: &str = "nvidia2";
 
-/// Whether this is such a machine: by its release, its family or its device tree.
-pub fn is(config: &Config, host: &Host) -> Result<bool, HostError> {
+/// Whether this is such a machine: by its family or its device tree, or where no module for GPUs on
+/// the PCI bus is loaded by its release.
+pub fn is(config: &Config, host: &Host, is_loaded: bool) -> Result<bool, HostError> {
     if !names(host)?.is_empty() {
         return Ok(true);
     }
@@ -55,7 +56,7 @@ pub fn is(config: &Config, host: &Host) -> Result<bool, HostError> {
     if family.trim().to_ascii_lowercase().starts_with("tegra") {
         return Ok(true);
     }
-    Ok(Tree::open(&config.driver_root)?.status(RELEASE)?.is_some())
+    Ok(!is_loaded && Tree::open(&config.driver_root)?.status(RELEASE)?.is_some())
 }
 
 /// The names in the device tree; none where it is no Tegra's.
@@ -222,7 +223,7 @@ fn compatibility(cuda: Option<&str>, names: &[String], config: &Config) -> Optio
     Some(Compatibility {
         directory: config.csv_compatibility.clone().unwrap_or_else(|| usual.into()),
         host_driver: None,
-        host_cuda: Some(cuda?.to_owned()),
+        host_cuda: Some(cuda.filter(|_| config.cuda_compatibility)?.to_owned()),
     })
 }
 
