@@ -147,7 +147,7 @@ fn program(bundle: &Bundle) -> Vec<Finding> {
         ),
         Ok(None) => Finding::red(
             "program",
-            format!("{name:?} is in none of {}", shown(&candidates)),
+            format!("{name:?} is not in the image: looked for {}", shown(&candidates)),
             "correct process.args or PATH, or install it in the image",
         ),
         Err(error) => Finding::unseen("program", error.to_string(), "sudo gpurun doctor"),
@@ -157,7 +157,7 @@ fn program(bundle: &Bundle) -> Vec<Finding> {
 
 fn shown(paths: &[PathBuf]) -> String {
     if paths.is_empty() {
-        return "PATH, which is not set".to_owned();
+        return "it in PATH, which is not set".to_owned();
     }
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -180,7 +180,8 @@ fn map_ids() -> io::Result<()> {
     let maps: [LinuxIdMapping; 1] = [range];
     let namespace = idmap::namespace(&maps, &maps).map_err(|error| match error {
         idmap::IdMapError::Namespace(source) | idmap::IdMapError::Write { source, .. } => source,
-        other => io::Error::other(other.to_string()),
+        // Only root maps ids without a program's help, and only root may map a mount's.
+        _ => io::ErrorKind::PermissionDenied.into(),
     })?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, "/", flags)?;

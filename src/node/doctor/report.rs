@@ -85,8 +85,7 @@ impl Report {
         })
     }
 
-    /// The page: green findings that say nothing but that all is well share a line, the remedy
-    /// stands below what it mends.
+    /// The page: findings that say the same share a line, the remedy stands below what it mends.
     #[must_use]
     pub fn page(&self, paint: Paint) -> String {
         let mut out = String::new();
@@ -96,10 +95,21 @@ impl Report {
             let plain = |one: &&Finding| one.verdict == Verdict::Green && one.found.is_empty();
             let well: Vec<_> =
                 section.findings.iter().filter(plain).map(|one| one.check.as_str()).collect();
+            let mut rest: Vec<(&Finding, Vec<&str>)> = Vec::new();
             for finding in section.findings.iter().filter(|one| !plain(one)) {
+                let is_same = |(known, _): &&mut (&Finding, Vec<&str>)| {
+                    (&known.found, &known.verdict) == (&finding.found, &finding.verdict)
+                };
+                match rest.iter_mut().find(is_same) {
+                    Some((_, checks)) => checks.push(&finding.check),
+                    None => rest.push((finding, vec![&finding.check])),
+                }
+            }
+            for (finding, checks) in rest {
+                let checks = checks.join(", ");
                 let text = match finding.found.is_empty() {
-                    true => finding.check.clone(),
-                    false => format!("{}: {}", finding.check, finding.found),
+                    true => checks,
+                    false => format!("{checks}: {}", finding.found),
                 };
                 line(&mut out, paint, &finding.verdict, &text);
                 if let Some(remedy) = finding.verdict.remedy() {
@@ -174,6 +184,8 @@ mod tests {
                         Finding::green("openat2", ""),
                         Finding::yellow("idmap", "no such mounts\x1b[2J", "get Linux 5.12"),
                         Finding::green("clone3", ""),
+                        Finding::unseen("a", "root", "sudo"),
+                        Finding::unseen("b", "root", "sudo"),
                     ],
                 ),
                 Section::new("Empty", vec![]),
@@ -187,6 +199,7 @@ mod tests {
         let page = report().page(Paint::OFF);
         let expected = "Kernel\n  \
             yellow  idmap: no such mounts\u{fffd}[2J\n          → get Linux 5.12\n  \
+            unseen  a, b: root\n          → sudo\n  \
             green   openat2, clone3\n\n\
             State\n  green   containers: 3 of them\n\n0 red, 1 yellow.\n";
         assert_eq!(page, expected);
