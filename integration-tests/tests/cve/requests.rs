@@ -130,7 +130,7 @@ fn prefixes_of_the_configuration_are_listed_as_potentially_unsafe() {
 
 #[test]
 fn annotations_that_say_what_only_the_caller_says_change_nothing() {
-    gpurun_only!("runc 1.1 lets one of them through to state");
+    gpurun_only!("runc 1.1 believes an annotation `bundle`");
     let annotations = json!({
         "bundle": "/etc", "org.opencontainers.runc.bundle": "/etc", "rootfs": "/", "id": "other",
         "org.systemd.property.DevicePolicy": "'auto'", "org.criu.config": "/etc/shadow",
