@@ -2,11 +2,12 @@
 //! would like to be wider.
 
 use crate::Scene;
+use integration_tests::cgroup::Version;
 use integration_tests::checkpoint::{COUNTER, Checkpointed};
 use integration_tests::gpu_container::{GpuContainer, config};
 use integration_tests::gpu_host::{GATED_NODES, Layout, MadeUpHost};
 use integration_tests::{
-    Config, Container, Runtime, Value, gpurun_only, json, needs_criu, wait_for,
+    Config, Container, Runtime, Value, gpurun_only, json, needs_criu, probe, skipped, wait_for,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -242,5 +243,36 @@ fn a_container_never_widens_its_device_rules() {
         let options = ["--cap", "CAP_MKNOD", "--cap", "CAP_DAC_READ_SEARCH"];
         let output = c.exec_with(&options, &["sh", "-c", "mknod /tmp/m c 1 1; : < /tmp/m"]);
         assert!(output.stderr.contains("not permitted"), "{runtime:?}: {output:?}");
+    }
+}
+
+/// In cgroup v2 the rules are a program: it can be neither detached nor outvoted by whoever has the
+/// right to attach programs of that kind.
+#[test]
+fn a_container_that_may_attach_programs_does_not_widen_its_device_rules() {
+    let Some(runtime) = Runtime::each().into_iter().find(|it| it.cgroup == Version::V2) else {
+        return skipped("no cgroup v2");
+    };
+    let config = Config::idle().namespace("cgroup", Some("")).mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["ro", "nosuid", "noexec", "nodev"],
+    );
+    let c = Container::new(runtime, config);
+    fs::copy(probe::rules().expect("compile the probe"), c.rootfs().join("bin/rules")).unwrap();
+    c.run_detached();
+    let rights = ["CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON"];
+    for count in 0..=rights.len() {
+        let options: Vec<&str> =
+            rights[..count].iter().flat_map(|right| ["--cap", right]).collect();
+        let output = c.exec_with(&options, &["rules", "/sys/fs/cgroup"]);
+        println!("{:?}: {}", &rights[..count], output.ok());
+        for line in output.ok().lines() {
+            assert!(!line.contains("detach") || !line.ends_with(" ok"), "{options:?}: {output:?}");
+        }
+        let script = "[ -e /tmp/fuse ] || mknod /tmp/fuse c 10 229; cat /tmp/fuse";
+        let output = c.exec(&["sh", "-c", script]);
+        assert!(output.stderr.contains("not permitted"), "{options:?}: {output:?}");
     }
 }
