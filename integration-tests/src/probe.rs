@@ -16,6 +16,11 @@ pub fn prowl() -> io::Result<PathBuf> {
     compiled("prowl", include_str!("probe/prowl.c"), &["-static"])
 }
 
+/// `rules`: static, tries to change the device program of a cgroup. See `probe/rules.c`.
+pub fn rules() -> io::Result<PathBuf> {
+    compiled("rules", include_str!("probe/rules.c"), &["-static"])
+}
+
 /// `symbols`: dynamic, for images with glibc.
 pub fn symbols() -> io::Result<PathBuf> {
     compiled("symbols", include_str!("probe/symbols.c"), &["-ldl"])

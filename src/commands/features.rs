@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::output;
+use crate::gpu;
 use crate::init::rootfs;
 use crate::seccomp::support;
 
@@ -30,6 +31,22 @@ const MEMORY_POLICY_MODES: [&str; 7] = [
 /// The flags of linux.memoryPolicy.
 const MEMORY_POLICY_FLAGS: [&str; 3] =
     ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+
+/// The annotations that change what a container may do, names and (with a dot or a slash at the
+/// end) how they begin.
+const UNSAFE_ANNOTATIONS: [&str; 4] = [
+    gpu::exclusive::ANNOTATION,
+    "org.criu.config",
+    "org.systemd.property.",
+    "run.oci.keep_original_groups",
+];
+
+fn unsafe_annotations() -> Vec<String> {
+    let devices = gpu::annotation_prefixes().into_iter();
+    let mut all: Vec<String> = devices.chain(UNSAFE_ANNOTATIONS.map(str::to_owned)).collect();
+    all.sort();
+    all
+}
 
 /// Print what this runtime can do as JSON.
 #[derive(Debug, Args)]
@@ -78,8 +95,7 @@ impl Features {
                 "mountExtensions": { "idmap": { "enabled": true } },
                 "netDevices": { "enabled": true },
             },
-            "potentiallyUnsafeConfigAnnotations":
-                ["cdi.k8s.io/", "gpurun.gpu.exclusive", "org.criu.config", "org.systemd.property.", "run.oci.keep_original_groups"],
+            "potentiallyUnsafeConfigAnnotations": unsafe_annotations(),
             "annotations": {
                 "org.opencontainers.runc.checkpoint.enabled": "true",
                 "io.github.gpurun.version": env!("CARGO_PKG_VERSION"),

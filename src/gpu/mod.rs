@@ -137,6 +137,20 @@ pub fn open_host(settings: &Settings) -> Result<Host, GpuError> {
     })
 }
 
+/// How the annotations begin that can give a container devices: CDI's own, and what the
+/// configuration adds. A configuration that cannot be read adds nothing; a request will say why.
+#[must_use]
+pub fn annotation_prefixes() -> Vec<String> {
+    let mut prefixes = vec![cdi::annotations::PREFIX.to_owned()];
+    let configured = load_settings().ok().and_then(|settings| cdi::Config::read(&settings).ok());
+    for prefix in configured.into_iter().flat_map(|config| config.prefixes) {
+        if !prefixes.contains(&prefix) {
+            prefixes.push(prefix);
+        }
+    }
+    prefixes
+}
+
 /// The tables of the configuration file: the host's, that of who has which GPU, CDI's and one per
 /// vendor.
 pub fn tables() -> Vec<&'static str> {

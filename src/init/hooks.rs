@@ -255,6 +255,7 @@ fn run_one(
     }
     command.stdin(Stdio::from(stdin)).stdout(Stdio::from(out)).stderr(Stdio::from(err));
     sys::signal::default_in(&mut command);
+    sys::fd::only_streams_in(&mut command);
     let mut child = command.spawn().map_err(failed)?;
 
     let timeout = hook.timeout().filter(|seconds| *seconds > 0);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::process::Command;
 
 use super::check;
 
@@ -18,6 +19,14 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
         libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC)
     })?;
     Ok(())
+}
+
+/// Lets `command` start with stdin, stdout and stderr and no other descriptor that somebody has
+/// left open in this process.
+pub fn only_streams_in(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec there is one system call, which neither allocates nor locks.
+    unsafe { command.pre_exec(|| close_on_exec_from(3)) };
 }
 
 /// Takes over a descriptor that the program was started with, by its number. Those that the
