@@ -19,6 +19,9 @@ pub mod cgroup;
 pub mod cli;
 pub mod commands;
 pub mod container;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gpu;
 pub mod host;
 pub mod init;

@@ -18,6 +18,8 @@ pub mod events;
 pub mod exec;
 pub mod explain;
 pub mod features;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod kill;
 pub mod list;
 mod output;

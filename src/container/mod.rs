@@ -14,6 +14,8 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod foreground;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod id;
 pub mod idmap;
 pub mod json;

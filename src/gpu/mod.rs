@@ -12,6 +12,8 @@ pub mod checkpoint;
 pub mod compatibility;
 pub mod error;
 pub mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod inventory;
 pub mod loader;
 pub mod merge;

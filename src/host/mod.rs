@@ -7,6 +7,8 @@
 
 pub mod config;
 pub mod elf;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod modules;
 pub mod predecessor;
 pub mod tree;

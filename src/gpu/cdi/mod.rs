@@ -22,6 +22,8 @@
 pub mod annotations;
 mod config;
 pub mod edits;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod name;
 pub mod registry;
 pub mod spec;
