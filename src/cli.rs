@@ -1,6 +1,6 @@
 //! The command line: runc's, with `explain` added.
 
-mod go_flags;
+pub(crate) mod go_flags;
 mod usage;
 
 use std::ffi::OsString;

@@ -22,6 +22,9 @@ pub mod cli;
 pub mod commands;
 pub mod container;
 pub mod finding;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gpu;
 pub mod host;
 pub mod init;

@@ -61,14 +61,14 @@ impl Cgroup {
 
 /// What the spec asks for.
 #[derive(Debug)]
-struct Wanted {
+pub(super) struct Wanted {
     absolute: bool,
     /// Without a leading slash; never empty, no `..`.
     path: PathBuf,
 }
 
 impl Wanted {
-    fn parse(cgroups_path: Option<&Path>, id: &str) -> Result<Self, CgroupError> {
+    pub fn parse(cgroups_path: Option<&Path>, id: &str) -> Result<Self, CgroupError> {
         let path = match cgroups_path {
             Some(path) if !path.as_os_str().is_empty() => path,
             _ => Path::new(id),
@@ -115,7 +115,7 @@ fn is_cgroup2(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| i128::from(stat.f_type) == CGROUP2_MAGIC)
 }
 
-fn locate_v2(root: &Path, wanted: &Wanted, own: &str) -> Result<Cgroup, CgroupError> {
+pub(super) fn locate_v2(root: &Path, wanted: &Wanted, own: &str) -> Result<Cgroup, CgroupError> {
     let mut path = PathBuf::new();
     if !wanted.absolute {
         let own = own_path(own, |id, controllers| id == "0" && controllers.is_empty())
@@ -134,7 +134,11 @@ fn locate_v2(root: &Path, wanted: &Wanted, own: &str) -> Result<Cgroup, CgroupEr
     })
 }
 
-fn locate_v1(wanted: &Wanted, mountinfo: &str, own: &str) -> Result<Cgroup, CgroupError> {
+pub(super) fn locate_v1(
+    wanted: &Wanted,
+    mountinfo: &str,
+    own: &str,
+) -> Result<Cgroup, CgroupError> {
     let mut mode = Mode::V1;
     let mut hierarchies: Vec<Hierarchy> = Vec::new();
     for mount in mountinfo.lines().filter_map(parse_mount) {

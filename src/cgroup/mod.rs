@@ -38,6 +38,8 @@ pub mod devices;
 mod error;
 mod file;
 mod freezer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod limits;
 pub mod locate;
 pub mod mounts;

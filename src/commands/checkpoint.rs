@@ -184,7 +184,7 @@ fn check_parent(images: &Path, parent: &Path) -> Result<()> {
 }
 
 /// `ADDRESS:PORT`; an IPv6 address stands in brackets.
-fn address_and_port(text: &str) -> Result<(String, u16)> {
+pub(super) fn address_and_port(text: &str) -> Result<(String, u16)> {
     let form = || anyhow!("Use --page-server ADDRESS:PORT to specify page server");
     let (address, port) = text.rsplit_once(':').ok_or_else(form)?;
     let address = match address.strip_prefix('[') {

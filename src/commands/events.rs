@@ -10,7 +10,7 @@ use crate::cli::Global;
 use crate::container::events::{self, Event};
 
 /// Longer than any container lives, and short enough to be added to a clock.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Print what a container uses, and when it runs out of memory, as JSON lines.
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ fn print(event: &Event<'_>) -> Result<()> {
 
 /// A duration as Go writes it: numbers with units, such as `1h30m` or `1.5s`. Negative ones, which
 /// nobody can wait for, are 0.
-fn parse_duration(text: &str) -> Result<Duration> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -154,7 +154,7 @@ fn read_process(file: &Path) -> Result<Process> {
 
 /// Numbers only: names are the engine's to resolve. What is not a number is refused, never taken
 /// for 0 (CVE-2026-30892).
-fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
+pub(super) fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |part: &str| {
         let valid = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
         valid.then(|| part.parse::<u32>().ok()).flatten().filter(|id| *id != u32::MAX)

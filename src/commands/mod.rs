@@ -19,6 +19,8 @@ pub mod events;
 pub mod exec;
 pub mod explain;
 pub mod features;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod gpu;
 pub mod hook;
 pub mod kill;

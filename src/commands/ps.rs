@@ -46,7 +46,7 @@ impl Ps {
     }
 }
 
-fn lines_of(table: &str, pids: &[i32]) -> Result<String> {
+pub(super) fn lines_of(table: &str, pids: &[i32]) -> Result<String> {
     let mut lines = table.lines();
     let heading = lines.next().context("ps printed nothing")?;
     let column = heading

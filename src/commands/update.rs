@@ -146,7 +146,7 @@ fn read_resources(file: &Path) -> Result<LinuxResources> {
 
 /// Bytes with an optional binary unit, as `docker update` writes them: `512m`, `1.5 GiB`. -1 is no
 /// limit.
-fn parse_bytes(text: &str) -> Result<i64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<i64, String> {
     bytes(text).ok_or_else(|| format!("{text:?} is not a number of bytes"))
 }
 

@@ -31,7 +31,12 @@ impl Activation {
         )
     }
 
-    fn parse(own: u32, pid: Option<&OsStr>, count: Option<&OsStr>, names: Option<&OsStr>) -> Self {
+    pub(crate) fn parse(
+        own: u32,
+        pid: Option<&OsStr>,
+        count: Option<&OsStr>,
+        names: Option<&OsStr>,
+    ) -> Self {
         let number = |text: Option<&OsStr>| text?.to_str()?.parse::<u32>().ok();
         match number(count).filter(|count| (1..=MOST).contains(count)) {
             Some(count) if number(pid) == Some(own) => {

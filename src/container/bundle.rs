@@ -146,7 +146,7 @@ fn read_spec(path: &Path) -> Result<Spec, BundleError> {
 }
 
 /// What runc's validator refuses, as far as it is not checked where the field is used.
-fn check(spec: &Spec) -> Result<(), BundleError> {
+pub(super) fn check(spec: &Spec) -> Result<(), BundleError> {
     let invalid = |text: String| Err(BundleError::Invalid(text));
     let version = spec.version();
     if version.split('.').next() != Some("1") {

@@ -130,7 +130,7 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, LockError>) -> Result<T, 
 
 /// Who holds the lock on a file
 /// ([proc_locks(5)](https://man7.org/linux/man-pages/man5/proc_locks.5.html)).
-fn holder(locks: &str, device: u64, inode: u64) -> Option<u32> {
+pub(super) fn holder(locks: &str, device: u64, inode: u64) -> Option<u32> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let file = format!("{major:02x}:{minor:02x}:{inode}");
     locks.lines().find_map(|line| {

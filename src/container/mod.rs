@@ -15,6 +15,8 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod foreground;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod gpus;
 pub mod holders;
 pub mod id;

@@ -93,7 +93,7 @@ fn read_stat(pid: i32) -> Option<(u8, u64)> {
     parse_stat(line.get(..length)?)
 }
 
-fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {
+pub(super) fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {
     // The name stands in parentheses and may itself hold blanks and parentheses.
     let after = stat.iter().rposition(|&b| b == b')')?;
     let mut fields = std::str::from_utf8(stat.get(after + 1..)?).ok()?.split_ascii_whitespace();

@@ -324,7 +324,7 @@ pub struct Report {
     pub owner: String,
 }
 
-fn parse(bytes: &[u8], id: &ContainerId) -> Result<State, StateError> {
+pub(super) fn parse(bytes: &[u8], id: &ContainerId) -> Result<State, StateError> {
     let damaged =
         |reason: String| StateError::Damaged { name: "state.json", id: id.to_string(), reason };
     let value: serde_json::Value =

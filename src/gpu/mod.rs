@@ -18,6 +18,8 @@ pub mod drm;
 pub mod error;
 pub mod exclusive;
 pub mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod habana;
 pub mod intel;
 pub mod inventory;

@@ -125,6 +125,17 @@ impl Settings {
         Ok(self)
     }
 
+    /// As [`Settings::with_predecessor`], with the text of the other file.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn with_fallback_text(
+        mut self,
+        predecessor: &'static Predecessor,
+        text: &str,
+    ) -> Result<Self, ConfigError> {
+        self.fallbacks.push(Fallback::of_text(predecessor, text)?);
+        Ok(self)
+    }
+
     /// Reads a file that may have any key.
     pub(super) fn read_unchecked(path: &Path) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
@@ -146,7 +157,7 @@ impl Settings {
         Self::parse_unchecked(path, text)?.checked(tables)
     }
 
-    fn parse_unchecked(path: &Path, text: String) -> Result<Self, ConfigError> {
+    pub(super) fn parse_unchecked(path: &Path, text: String) -> Result<Self, ConfigError> {
         let document = match Document::parse(text.clone()) {
             Ok(document) => document,
             Err(error) => {

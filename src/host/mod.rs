@@ -8,6 +8,8 @@
 pub mod cache;
 pub mod config;
 pub mod elf;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod glob;
 pub mod modules;
 pub mod predecessor;

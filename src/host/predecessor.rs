@@ -59,6 +59,13 @@ impl Fallback {
         }
     }
 
+    /// As [`Fallback::read`], of this text.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn of_text(predecessor: &'static Predecessor, text: &str) -> Result<Self, ConfigError> {
+        let settings = Settings::parse_unchecked(Path::new(predecessor.path), text.to_owned())?;
+        Ok(Self { settings, keys: predecessor.keys })
+    }
+
     /// The value for a key of gpurun's. An empty string is how such files say "not set".
     pub fn entry(&self, table: &str, key: &str) -> Option<Entry<'_>> {
         let (.., path) = self.keys.iter().find(|(t, k, _)| *t == table && *k == key)?;

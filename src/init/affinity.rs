@@ -97,7 +97,7 @@ pub fn started_on<T>(initial: Option<&CpuMask>, then: impl FnOnce() -> T) -> io:
 
 /// The kernel's list format: numbers and ranges, separated by commas; blanks and empty parts are
 /// fine.
-fn parse(list: &str) -> Result<CpuMask, String> {
+pub(super) fn parse(list: &str) -> Result<CpuMask, String> {
     let mut mask = CpuMask::default();
     let number = |text: &str| match text.parse::<u64>() {
         Ok(cpu) => usize::try_from(cpu)

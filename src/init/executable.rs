@@ -110,7 +110,7 @@ pub fn add_home(program: &mut Program, root: &Root) {
     }
 }
 
-fn home_of(passwd: &[u8], uid: u32) -> Option<&[u8]> {
+pub(super) fn home_of(passwd: &[u8], uid: u32) -> Option<&[u8]> {
     passwd.split(|&b| b == b'\n').find_map(|line| {
         let fields: Vec<&[u8]> = line.split(|&b| b == b':').collect();
         let id: u32 = std::str::from_utf8(fields.get(2)?).ok()?.parse().ok()?;

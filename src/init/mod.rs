@@ -11,6 +11,8 @@ pub mod channel;
 pub mod console;
 mod dangling;
 pub mod executable;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod gpu;
 pub mod handover;
 pub mod hooks;

@@ -161,7 +161,7 @@ impl Filter {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn program(&self) -> &[sock_filter] {
         &self.program
     }

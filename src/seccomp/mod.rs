@@ -24,6 +24,10 @@ mod assemble;
 mod condition;
 mod error;
 mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+mod interpreter;
 mod multiplex;
 pub mod notify;
 mod resolve;

@@ -12,6 +12,10 @@
 //! | `v1` | `devices.allow` and `devices.deny` |
 //! | `v2` | loading, attaching and replacing the program |
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+mod interpreter;
 mod program;
 pub mod rule;
 pub mod rules;

@@ -25,7 +25,7 @@ pub(in crate::cgroup) enum Change {
 
 /// What leads from the rules in force to the wanted ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::cgroup) struct Transition(Vec<Change>);
+pub(in crate::cgroup) struct Transition(pub(super) Vec<Change>);
 
 impl Transition {
     /// Whether devices that are allowed (or denied) before and after are not in between, so that
@@ -72,7 +72,7 @@ fn current(dir: &Path) -> Result<DeviceRules, CgroupError> {
 }
 
 /// Parses the lines of `devices.list`; the error is the line.
-fn parse(text: &str) -> Result<DeviceRules, &str> {
+pub(super) fn parse(text: &str) -> Result<DeviceRules, &str> {
     let mut rules = Vec::new();
     for line in text.lines() {
         match parse_line(line) {
@@ -107,7 +107,7 @@ fn parse_line(line: &str) -> Option<Line> {
     fields.next().is_none().then_some(Line::Rule(rule))
 }
 
-fn transition(from: &DeviceRules, to: &DeviceRules) -> Transition {
+pub(super) fn transition(from: &DeviceRules, to: &DeviceRules) -> Transition {
     let mut changes = Vec::new();
     let mut old = from.exceptions();
     // The exceptions to a default of allow are unknown and have to be forgotten by the kernel.

@@ -68,7 +68,7 @@ pub(super) fn read(counters: &Counters) -> Result<BlockIo, CgroupError> {
 }
 
 /// `MAJOR:MINOR KEY=VALUE…`
-fn add_v2(line: &str, stats: &mut BlockIo) -> Option<()> {
+pub(super) fn add_v2(line: &str, stats: &mut BlockIo) -> Option<()> {
     let (device, values) = line.split_once(' ').unwrap_or((line, ""));
     // A device that is going has no numbers any more.
     let Some((major, minor)) = device.split_once(':') else { return Some(()) };

@@ -10,6 +10,8 @@
 
 mod cpu;
 mod cpuset;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod hugetlb;
 mod io;
 mod memory;

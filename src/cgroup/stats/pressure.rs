@@ -35,7 +35,7 @@ pub(super) fn read(counters: &Counters, name: &str) -> Result<Option<Pressure>, 
     parse(&text).map(Some).ok_or_else(|| counters.malformed(name, &text))
 }
 
-fn parse(text: &str) -> Option<Pressure> {
+pub(super) fn parse(text: &str) -> Option<Pressure> {
     let mut all = Pressure::default();
     for line in text.lines() {
         let mut fields = line.split(' ');

@@ -84,7 +84,7 @@ fn path(rule: &DeviceRule, names: Option<&str>) -> Option<String> {
 }
 
 /// The name of a major number in /proc/devices.
-fn driver(names: &str, kind: DeviceType, major: u32) -> Option<&str> {
+pub(super) fn driver(names: &str, kind: DeviceType, major: u32) -> Option<&str> {
     let heading = match kind {
         DeviceType::Char => "Character devices:",
         DeviceType::Block => "Block devices:",

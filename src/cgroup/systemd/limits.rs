@@ -167,7 +167,7 @@ impl List {
 }
 
 /// One bit per number of a list, the lowest first; empty items are fine, an empty list is not.
-fn bits(list: &str) -> Option<Vec<u8>> {
+pub(super) fn bits(list: &str) -> Option<Vec<u8>> {
     /// More than any kernel counts (`CONFIG_NR_CPUS`, `MAX_NUMNODES`).
     const MAX: usize = 1 << 16;
     let mut bits = Vec::new();

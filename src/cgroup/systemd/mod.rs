@@ -18,6 +18,8 @@
 mod annotation;
 mod dbus;
 mod devices;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod limits;
 mod manager;
 mod name;

@@ -392,7 +392,7 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A release's number; what was built from git after it counts as the next minor version.
-fn number(major: i32, minor: i32, sublevel: i32, git: bool) -> u32 {
+pub(super) fn number(major: i32, minor: i32, sublevel: i32, git: bool) -> u32 {
     let part = |number: i32| u32::try_from(number).unwrap_or(0).min(99);
     let release = part(major) * 1_00_00 + part(minor) * 1_00;
     if git { release + 1_00 } else { release + part(sublevel) }

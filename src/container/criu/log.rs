@@ -34,7 +34,7 @@ pub fn explain(error: Error, file: &Path, what: &str) -> Error {
 
 /// What criu could not do, in its own words: the last error but for the one that says that it
 /// failed as a whole and what went wrong while it gave up.
-fn reason(text: &str) -> Option<&str> {
+pub(super) fn reason(text: &str) -> Option<&str> {
     let is_end = |line: &str| line.contains("FAILED");
     let errors: Vec<&str> =
         text.lines().filter_map(|line| Some(line.split_once("Error (")?.1)).collect();
@@ -45,7 +45,7 @@ fn reason(text: &str) -> Option<&str> {
 }
 
 /// The lines with `Error` and what stands before them, numbered; `...` marks a gap.
-fn errors(text: &str) -> Vec<String> {
+pub(super) fn errors(text: &str) -> Vec<String> {
     let mut before: VecDeque<(usize, &str)> = VecDeque::new();
     let mut found = Vec::new();
     let mut last = 0;

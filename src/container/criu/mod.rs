@@ -25,6 +25,8 @@ pub mod client;
 pub mod descriptors;
 pub mod dump;
 pub mod external;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 pub mod log;
 pub mod namespaces;
 pub mod options;

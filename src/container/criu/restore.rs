@@ -219,7 +219,7 @@ fn put_mounts(request: &mut Criu_opts, stage: &Stage<'_>, journal: &mut Journal)
 
 /// Where the container's cgroups are now, whatever they were called when it was dumped:
 /// `/proc/PID/cgroup` of a process in them.
-fn cgroup_roots(text: &str) -> Vec<Cgroup_root> {
+pub(super) fn cgroup_roots(text: &str) -> Vec<Cgroup_root> {
     text.lines()
         .filter_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;

@@ -8,6 +8,8 @@
 //!
 //! Here is the group's life; `stats` is what the kernel counts for it.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 pub mod stats;
 
 use std::collections::BTreeMap;
@@ -227,7 +229,7 @@ impl Resctrl {
 }
 
 /// What is wrong with a spec whatever the machine is.
-fn check(spec: &LinuxIntelRdt) -> Result<(), ResctrlError> {
+pub(super) fn check(spec: &LinuxIntelRdt) -> Result<(), ResctrlError> {
     let invalid = |field, value: &str, reason| {
         Err(ResctrlError::Value { field, value: value.to_owned(), reason })
     };
@@ -279,7 +281,9 @@ fn schemata(spec: &LinuxIntelRdt) -> Vec<&str> {
 }
 
 /// `L3:0=07f;1=F` as {(L3, 0): 7f, (L3, 1): f}: the kernel reads back in its own notation.
-fn allocations<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<(&'a str, &'a str), String> {
+pub(super) fn allocations<'a>(
+    lines: impl Iterator<Item = &'a str>,
+) -> BTreeMap<(&'a str, &'a str), String> {
     let mut all = BTreeMap::new();
     for (resource, list) in lines.filter_map(|line| line.split_once(':')) {
         for (cache, value) in list.split(';').filter_map(|item| item.split_once('=')) {

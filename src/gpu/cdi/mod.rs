@@ -25,6 +25,8 @@ pub mod annotations;
 pub mod compare;
 mod config;
 pub mod edits;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod generate;
 pub mod name;
 pub mod registry;

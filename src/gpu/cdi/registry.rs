@@ -132,7 +132,7 @@ impl Registry {
     }
 
     /// Adds a valid file. Files must come in the order of their priorities.
-    fn add(&mut self, path: PathBuf, priority: usize, spec: CdiSpec) {
+    pub(super) fn add(&mut self, path: PathBuf, priority: usize, spec: CdiSpec) {
         let file = Rc::new(File { path, priority, spec });
         for device in &file.spec.devices {
             let name = QualifiedName { kind: file.spec.kind.clone(), device: device.name.clone() };

@@ -7,6 +7,8 @@
 
 pub mod cache;
 pub mod conf;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod layout;
 pub mod mounted;
 pub mod musl;

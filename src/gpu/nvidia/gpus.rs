@@ -92,7 +92,7 @@ pub fn filter<'a>(
     Ok(())
 }
 
-fn parse(directory: String, address: Address, text: &str) -> Gpu {
+pub(super) fn parse(directory: String, address: Address, text: &str) -> Gpu {
     let mut gpu = Gpu {
         index: None,
         uuid: None,

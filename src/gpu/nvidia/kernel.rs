@@ -53,7 +53,7 @@ pub fn majors(host: &Host) -> Result<Majors, Error> {
 }
 
 /// Finds the version in the `NVRM version:` line of the proprietary and of the open module.
-fn parse_version(text: &str) -> Option<&str> {
+pub(super) fn parse_version(text: &str) -> Option<&str> {
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix("NVRM version:"))?;
     line.split_whitespace().find(|word| is_version(word))
 }
@@ -68,7 +68,7 @@ pub fn is_version(word: &str) -> bool {
             .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn parse_majors(text: &str) -> Majors {
+pub(super) fn parse_majors(text: &str) -> Majors {
     let mut majors = Majors::default();
     let characters = text
         .lines()

@@ -107,7 +107,7 @@ impl Minors {
     }
 
     /// Lines of a name and a number; others are skipped.
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let lines = text.lines().filter_map(|line| {
             let mut words = line.split_whitespace();
             let (name, minor) = (words.next()?, words.next()?);

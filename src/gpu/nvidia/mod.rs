@@ -13,6 +13,8 @@ pub mod driver;
 pub mod drm;
 pub mod error;
 pub mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod gated;
 pub mod gpus;
 pub mod hooks;

@@ -23,7 +23,7 @@ pub fn mask(host: &Host) -> Result<Option<Mask>, Error> {
     }))
 }
 
-fn without_modification(text: &str) -> Option<String> {
+pub(super) fn without_modification(text: &str) -> Option<String> {
     let is_on = |line: &str| line.trim_start().strip_prefix(KEY).is_some_and(|v| v.trim() == "1");
     if !text.lines().any(is_on) {
         return None;

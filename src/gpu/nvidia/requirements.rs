@@ -115,7 +115,7 @@ pub fn check(
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Met,
     Undecided,
     /// The first condition that does not hold.
@@ -123,7 +123,7 @@ enum Verdict {
 }
 
 /// Evaluates a value; the error is the part that is not understood.
-fn evaluate(expression: &str, machine: &Machine) -> Result<Verdict, String> {
+pub(super) fn evaluate(expression: &str, machine: &Machine) -> Result<Verdict, String> {
     let mut verdict: Option<Verdict> = None;
     // All of it is read, so that whether it is understood does not depend on the machine.
     for alternative in expression.split_whitespace() {

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use super::interpreter::{Call, run};
+use super::super::interpreter::{Call, run};
 use super::{ARM_FAMILY, X86_FAMILY, everyday, number, profile};
 use crate::seccomp::arch::X32_BIT;
 use crate::seccomp::{Arch, Filter, SeccompError, compile_for, needs_listener};

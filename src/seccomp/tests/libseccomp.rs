@@ -10,7 +10,7 @@ use libc::sock_filter;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompOperator};
 use serde_json::Value;
 
-use super::interpreter::{Call, run};
+use super::super::interpreter::{Call, run};
 use super::{ARCHS, ARM_FAMILY, X86_FAMILY, everyday, number, profile};
 use crate::seccomp::action::return_value;
 use crate::seccomp::arch::X32_BIT;

@@ -1,7 +1,6 @@
 //! Filters, run: in a small interpreter of classic BPF, beside libseccomp, and in the kernel.
 
 mod behaviour;
-mod interpreter;
 mod kernel;
 mod libseccomp;
 

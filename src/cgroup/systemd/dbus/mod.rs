@@ -17,6 +17,8 @@
 
 mod address;
 mod connection;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod message;
 mod value;
 

@@ -26,7 +26,7 @@ pub(super) fn read(file: &[u8]) -> Option<Table<'_>> {
         let (Some(name), Some(path)) = names else {
             continue;
         };
-        budget.take(name.len() + path.len())?;
+        budget.take(name.len() + path.len() + 2)?;
         rows.push(Row { name, path, flags: word(entry, 0)?, osversion: 0, hwcap: 0 });
     }
     Some(Table { with_old: true, rows, ..Table::default() })
@@ -79,7 +79,7 @@ fn read_new(file: &[u8], base: usize) -> Option<Table<'_>> {
         let (Some(name), Some(path)) = names else {
             continue;
         };
-        budget.take(name.len() + path.len())?;
+        budget.take(name.len() + path.len() + 2)?;
         table.rows.push(Row {
             name,
             path,
@@ -91,7 +91,7 @@ fn read_new(file: &[u8], base: usize) -> Option<Table<'_>> {
     for offset in sections.words(TAG_HWCAPS).take(MOST_HWCAPS) {
         // An index must stay what it was, so a bad name becomes one that matches nothing.
         let name = string(file, base, offset).unwrap_or_default();
-        budget.take(name.len())?;
+        budget.take(name.len() + 1)?;
         table.hwcaps.push(name);
     }
     table.generator = sections.get(TAG_GENERATOR).filter(|text| text.len() <= LONGEST_STRING);
@@ -132,14 +132,16 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// How many bytes of strings may still be taken over.
+/// How many bytes of strings, with their NULs, may still be taken over.
 struct Budget(usize);
 
 impl Budget {
     /// ldconfig shares a string at most between a name and its path, so the strings of an honest
-    /// cache, written out, are less than twice the file.
+    /// cache, written out, are less than twice the file. With the entries, which grow to three
+    /// times their size, and the file itself, three times make seven: [`super::READ_LIMIT`] is
+    /// eight.
     fn of(file: &[u8]) -> Self {
-        Self(file.len().saturating_mul(4))
+        Self(file.len().saturating_mul(3))
     }
 
     fn take(&mut self, bytes: usize) -> Option<()> {

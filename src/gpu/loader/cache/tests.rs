@@ -257,3 +257,23 @@ fn as_ldconfig_would(mut cache: Vec<u8>) -> Vec<u8> {
     assert_eq!(origin(&cache), Origin::Foreign);
     cache
 }
+
+#[test]
+fn what_is_made_of_a_hostile_cache_can_be_read_by_the_next_run() {
+    let file = |length: usize| {
+        // Old entries, which become three times as long, all with the same two strings.
+        const ROWS: u32 = 20_000;
+        let mut file = [OLD_MAGIC, b"\0", &ROWS.to_le_bytes()].concat();
+        for _ in 0..ROWS {
+            let path = u32::try_from(length + 1).unwrap();
+            file.extend([0x0303_u32, 0, path].into_iter().flat_map(u32::to_le_bytes));
+        }
+        [file, vec![b'a'; length], b"\0".to_vec(), vec![b'b'; length], b"\0".to_vec()].concat()
+    };
+    // The longest that are taken over are among these.
+    for image in (1..30).map(file) {
+        let made = extend(Some(&image), &[]).len();
+        let most = image.len() * usize::try_from(READ_LIMIT / super::super::READ_LIMIT).unwrap();
+        assert!(made <= most, "{} bytes became {made}", image.len());
+    }
+}
