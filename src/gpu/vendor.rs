@@ -62,9 +62,9 @@ pub trait Vendor: Sync {
     /// The wish for these devices of [`Vendor::kind`], by the names that they have in CDI files.
     fn native(&self, devices: Vec<String>, asked: &Asked<'_>) -> Result<Box<dyn Wish>, GpuError>;
 
-    /// The wish for one device and for all that the vendor's driver has to offer with it, for a CDI
+    /// The wish for one device of this kind and for all that the vendor's driver has to offer with it, for a CDI
     /// file: nobody knows what the containers that will use the file are for.
-    fn everything(&self, device: String) -> Result<Box<dyn Wish>, GpuError> {
+    fn everything(&self, _kind: &'static str, device: String) -> Result<Box<dyn Wish>, GpuError> {
         self.native(vec![device], &Asked::of(&Spec::default()))
     }
 

@@ -137,7 +137,7 @@ impl Vendor for Nvidia {
         Ok(Box::new(NvidiaWish::named(&devices, asked)?))
     }
 
-    fn everything(&self, device: String) -> Result<Box<dyn Wish>, GpuError> {
+    fn everything(&self, _kind: &'static str, device: String) -> Result<Box<dyn Wish>, GpuError> {
         Ok(Box::new(NvidiaWish::everything(&device)?))
     }
 

@@ -8,12 +8,14 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | this one | which devices, and what they have in common |
+//! | this one | what devices have in common |
+//! | [`choose`] | which devices |
 //! | [`names`] | what they are called |
 //! | [`edits`] | from a plan's nodes and files to edits |
 //! | [`places`] | where the driver's files go |
 //! | [`hooks`] | links, the loader's cache and the vendor's own hooks |
 
+mod choose;
 mod edits;
 mod hooks;
 mod names;
@@ -28,13 +30,13 @@ use std::path::PathBuf;
 pub use hooks::HookProgram;
 pub use names::Strategy;
 
+use self::choose::{Chosen, Family, choose, usable};
 use super::name;
 use super::spec::{CdiDevice, CdiSpec, ContainerEdits};
 use super::version::Version;
 use crate::gpu::error::GpuError;
-use crate::gpu::inventory::{Device, Part};
+use crate::gpu::inventory::Device;
 use crate::gpu::plan::{Link, Plan};
-use crate::gpu::vendor::{VENDORS, Vendor};
 use crate::host::{Host, Settings};
 
 /// The name of the device that has all others.
@@ -127,8 +129,8 @@ pub fn generate(
     settings: &Settings,
     host: &Host,
 ) -> Result<Generated, GenerateError> {
-    let (vendor, devices) = choose(options, settings, host)?;
-    let kind = kind(vendor, options)?;
+    let Family { vendor, kind: own_kind, devices } = choose(options, settings, host)?;
+    let kind = renamed(own_kind, options)?;
     let mut notes = Vec::new();
     let chosen = usable(&devices, options, &mut notes)?;
     let roots = places::resolved(vendor.roots(settings)?);
@@ -137,7 +139,7 @@ pub fn generate(
     let mut failure = None;
     for one in &chosen {
         let mut plan = Plan::default();
-        let wish = vendor.everything(one.id().to_owned())?;
+        let wish = vendor.everything(own_kind, one.id().to_owned())?;
         match wish.resolve(settings, host, &mut plan) {
             Ok(()) => described.push(Described::of(one, plan, &roots)),
             Err(error) if !options.ids.is_empty() => return Err(error.into()),
@@ -214,119 +216,16 @@ pub fn generate(
     Ok(Generated { spec, notes })
 }
 
-/// The vendor whose devices are described, and those.
-fn choose(
-    options: &Options,
-    settings: &Settings,
-    host: &Host,
-) -> Result<(&'static dyn Vendor, Vec<Device>), GenerateError> {
-    let kinds = || VENDORS.iter().map(|vendor| vendor.kind()).collect::<Vec<_>>().join(", ");
-    let of = options.of.as_deref();
-    if let Some(kind) = of.filter(|kind| VENDORS.iter().all(|vendor| vendor.kind() != *kind)) {
-        return Err(GenerateError::UnknownKind { kind: kind.to_owned(), known: kinds() });
-    }
-    let mut found = Vec::new();
-    let asked = || VENDORS.iter().filter(|vendor| of.is_none_or(|kind| vendor.kind() == kind));
-    for vendor in asked() {
-        let mut devices = vendor.inventory(settings, host)?;
-        devices.retain(|device| device.kind == vendor.kind());
-        if !devices.is_empty() {
-            found.push((*vendor, devices));
-        }
-    }
-    let several = found.iter().map(|(vendor, _)| vendor.kind()).collect::<Vec<_>>().join(", ");
-    match (found.pop(), found.is_empty()) {
-        (Some(one), true) => Ok(one),
-        (Some(_), false) => Err(GenerateError::SeveralKinds { kinds: several }),
-        (None, _) => {
-            let reason = |vendor: &&dyn Vendor| {
-                let wish = vendor.everything(ALL.to_owned());
-                let tried = wish.and_then(|one| one.resolve(settings, host, &mut Plan::default()));
-                tried.err().map(|error| format!("{}: {error}", vendor.kind()))
-            };
-            let reasons: Vec<String> = asked().filter_map(reason).collect();
-            Err(GenerateError::NoDevices { reasons: reasons.join("; ") })
-        }
-    }
-}
-
-fn kind(vendor: &dyn Vendor, options: &Options) -> Result<String, GenerateError> {
-    let (own_vendor, own_class) = vendor.kind().split_once('/').unwrap_or((vendor.kind(), "gpu"));
+/// The kind in the file.
+fn renamed(kind: &str, options: &Options) -> Result<String, GenerateError> {
+    let (vendor, class) = kind.split_once('/').unwrap_or((kind, "gpu"));
     let kind = format!(
         "{}/{}",
-        options.vendor.as_deref().unwrap_or(own_vendor),
-        options.class.as_deref().unwrap_or(own_class)
+        options.vendor.as_deref().unwrap_or(vendor),
+        options.class.as_deref().unwrap_or(class)
     );
     name::check_kind(&kind).map_err(GenerateError::Invalid)?;
     Ok(kind)
-}
-
-/// A device or a part of one.
-#[derive(Debug, Clone, Copy)]
-struct Chosen<'a> {
-    device: &'a Device,
-    part: Option<&'a Part>,
-}
-
-impl Chosen<'_> {
-    /// The name by which it is asked for.
-    fn id(&self) -> &str {
-        self.part.map_or(&self.device.name, |part| &part.name)
-    }
-
-    /// Whether `id` means this one.
-    fn is(&self, id: &str) -> bool {
-        let same = |known: &str| known.eq_ignore_ascii_case(id);
-        let of_device = [&self.device.uuid, &self.device.bus_id];
-        same(self.id())
-            || (self.part.is_none() && of_device.into_iter().flatten().any(|known| same(known)))
-    }
-}
-
-/// The devices to describe: of one that is divided its parts, unless it is asked for by itself.
-fn usable<'a>(
-    devices: &'a [Device],
-    options: &Options,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Chosen<'a>>, GenerateError> {
-    let whole = |device| Chosen { device, part: None };
-    let parts = |device: &'a Device| {
-        device.parts.iter().map(move |part| Chosen { device, part: Some(part) })
-    };
-    let known: Vec<Chosen<'a>> = devices
-        .iter()
-        .flat_map(|device| std::iter::once(whole(device)).chain(parts(device)))
-        .collect();
-    let is_all = options.ids.is_empty() || options.ids.iter().any(|id| id == ALL);
-    if is_all {
-        let mut usable = Vec::new();
-        for device in devices {
-            match &device.trouble {
-                Some(trouble) => notes.push(format!("{} left out: {trouble}", device.name)),
-                None if device.parts.is_empty() => usable.push(whole(device)),
-                None => usable.extend(parts(device)),
-            }
-        }
-        return match usable.is_empty() {
-            false => Ok(usable),
-            true => Err(GenerateError::NoneUsable { reasons: notes.join("; ") }),
-        };
-    }
-    let mut usable: Vec<Chosen<'a>> = Vec::new();
-    for id in &options.ids {
-        let Some(one) = known.iter().find(|one| one.is(id)) else {
-            let present: Vec<&str> = known.iter().map(Chosen::id).collect();
-            let present = present.join(", ");
-            return Err(GenerateError::UnknownDevice { id: id.clone(), present });
-        };
-        if let Some(trouble) = &one.device.trouble {
-            return Err(GenerateError::NoneUsable { reasons: trouble.clone() });
-        }
-        if usable.iter().all(|other| other.id() != one.id()) {
-            usable.push(*one);
-        }
-    }
-    Ok(usable)
 }
 
 fn own_nodes(device: &Device) -> Vec<String> {
