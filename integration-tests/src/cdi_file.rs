@@ -11,6 +11,16 @@ pub fn apply(file: &Value, device: &str, config: Config) -> Config {
     device.chain([&file["containerEdits"]]).fold(config, |config, edits| add(edits, config))
 }
 
+/// In a user namespace runc binds the machine's own nodes, which a made-up GPU has not.
+pub fn without_nodes(file: &mut Value) {
+    let devices = file["devices"].as_array().map_or(0, Vec::len);
+    let edits = (0..devices).map(|at| format!("/devices/{at}/containerEdits"));
+    for place in edits.chain(["/containerEdits".to_owned()]) {
+        let edits = file.pointer_mut(&place).and_then(Value::as_object_mut).expect("edits");
+        edits.remove("deviceNodes");
+    }
+}
+
 fn add(edits: &Value, mut config: Config) -> Config {
     let list = |name: &str| edits[name].as_array().cloned().unwrap_or_default();
     for variable in list("env") {

@@ -2,12 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 use std::process::Command;
 
 use integration_tests::gpu_container::{GpuContainer, config, gpu_nodes};
 use integration_tests::gpu_host::{DRIVER_VERSION, Layout, MadeUpHost, Mig};
-use integration_tests::podman::{IMAGE, Podman};
 use integration_tests::{
     Config, Container, Output, Runtime, cdi_file, gpurun_only, images, rootfs, runtime, skipped,
 };
@@ -278,11 +276,8 @@ fn hooks_work_in_a_user_namespace_and_see_to_the_images_newer_libcuda() {
         .namespace("user", Some(""))
         .set("/linux/uidMappings", mapping.clone())
         .set("/linux/gidMappings", mapping);
-    // runc binds the machine's own nodes, which a made-up GPU has not.
     let mut file = machine.file(&[]);
-    for edits in ["/containerEdits", "/devices/0/containerEdits"] {
-        file.pointer_mut(edits).expect("edits")["deviceNodes"] = serde_json::json!([]);
-    }
+    cdi_file::without_nodes(&mut file);
     container.container.configure(cdi_file::apply(&file, "0", config));
     if let Some(output) = by_runc(&container.container) {
         let lines: Vec<&str> = output.ok().lines().map(str::trim).collect();
@@ -386,52 +381,4 @@ fn a_hook_that_is_called_wrongly_says_so_and_a_newer_one_is_passed_over() {
     command.args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", &script]);
     command.arg(Runtime::binary());
     runtime::finish(&mut command, b"").refused(1, &["createContainer"]);
-}
-
-/// podman of this machine looks for CDI files in /etc/cdi alone: it gets an /etc of its own.
-fn podman_with(podman: &Podman, etc: &Path, args: &[&str]) -> Output {
-    let inner = podman.command(args);
-    let mount = format!("mount -t overlay -o lowerdir={}:/etc overlay /etc", etc.display());
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &format!("{mount} && exec \"$@\""), "sh"]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    runtime::finish(&mut command, b"")
-}
-
-#[test]
-fn podman_gives_the_devices_of_the_file_with_either_runtime() {
-    gpurun_only!("gpurun's own command");
-    for program in ["podman", "runc"] {
-        if Command::new(program).arg("--version").output().is_err() {
-            return skipped(&format!("no {program} in PATH (Debian: {program})"));
-        }
-    }
-    let machine = machine(&Layout::with_gpus(2));
-    let etc = machine.directory.path().join("etc");
-    let file = etc.join("cdi/nvidia.yaml");
-    machine.generate(&["--output", file.to_str().unwrap()]).ok();
-    let podman = Podman::new(None, &machine.host.config()).expect("podman import");
-    let script = "readlink /usr/lib/x86_64-linux-gnu/libcuda.so; \
-                  for link in /dev/dri/by-path/*; do readlink $link; done; grep -c libcuda.so.1 /etc/ld.so.cache; \
-                  echo $NVIDIA_VISIBLE_DEVICES; nodes open /dev/nvidia1; nodes make 195:0; \
-                  nvidia-smi";
-    let own = ["run", "--rm", "--network", "none", "--device", "nvidia.com/gpu=1"];
-    let run = [&own[..], &[IMAGE, "sh", "-c", script]].concat();
-    for runtime in [&["--runtime", "runc"][..], &[]] {
-        let output = podman_with(&podman, &etc, &[runtime, &run].concat());
-        let lines: Vec<&str> = output.ok().lines().collect();
-        let expected = [
-            "libcuda.so.1",
-            "../card2",
-            "../renderD129",
-            "1",
-            "void",
-            "/dev/nvidia1 ENXIO",
-            "195:0 EPERM",
-        ];
-        assert_eq!(lines[..expected.len()], expected, "{runtime:?}: {output:?}");
-        assert!(lines.contains(&"GPU node: /dev/nvidia1"), "{runtime:?}: {output:?}");
-    }
-    assert_eq!(podman.leftovers(), Vec::<String>::new());
 }

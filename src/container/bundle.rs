@@ -95,6 +95,11 @@ impl Bundle {
         let path = real_directory(path)
             .map_err(|source| BundleError::Directory { path: path.to_owned(), source })?;
         let mut spec = read_spec(&path.join("config.json"))?;
+        if spec.root().as_ref().is_none_or(|root| root.path().as_os_str().is_empty()) {
+            return Err(BundleError::Invalid(
+                "root.path is missing: there is no rootfs".to_owned(),
+            ));
+        }
         let rootfs = rootfs(&path, &spec)?;
         destinations_in(&rootfs, &mut spec);
         Ok(Self { path, spec, rootfs })

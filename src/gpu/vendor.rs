@@ -120,8 +120,8 @@ pub trait Vendor: Sync {
         asked: &Asked<'_>,
     ) -> Result<Box<dyn Wish>, GpuError>;
 
-    /// The wish for one device and for all that the vendor's driver has to offer with it, for a CDI
-    /// file: nobody knows what the containers that will use the file are for.
+    /// The wish for one device of this kind and for all that the vendor's driver has to offer with
+    /// it, for a CDI file: nobody knows what the containers that will use the file are for.
     fn everything(&self, kind: &'static str, device: String) -> Result<Box<dyn Wish>, GpuError> {
         self.native(kind, vec![device], &Asked::of(&Spec::default()))
     }

@@ -283,12 +283,16 @@ impl Substitute for NvidiaHook {
     }
 }
 
-/// The minors of the GPUs whose nodes the container gets: `/dev/nvidia` and a number.
+/// The minors of the GPUs whose nodes the container gets: `/dev/nvidia` and a number. An engine
+/// without root's rights binds the nodes.
 fn gpu_minors(spec: &Spec, plan: &Plan) -> Vec<u32> {
     let of_spec = spec.linux().iter().flat_map(|linux| linux.devices().iter().flatten());
     let of_spec = of_spec.filter(|device| device.typ() == LinuxDeviceType::C);
+    let bound = spec.mounts().iter().flatten();
+    let bound = bound.filter(|mount| mount.source().is_some()).map(|mount| mount.destination());
     let paths = of_spec
         .map(|device| device.path().as_path())
+        .chain(bound.map(PathBuf::as_path))
         .chain(plan.devices.iter().map(|device| device.destination.as_path()));
     let minor = |path: &Path| path.to_str()?.strip_prefix("/dev/nvidia")?.parse().ok();
     paths.filter_map(minor).collect()
@@ -392,5 +396,23 @@ mod tests {
             recognise(&hook("/usr/bin/other", &["nvidia-cdi-hook", "update-ldcache"])),
             None
         );
+    }
+
+    #[test]
+    fn a_gpu_counts_by_its_node_whether_it_is_made_or_bound() {
+        let spec: Spec = serde_json::from_value(serde_json::json!({
+            "ociVersion": "1.0.2",
+            "mounts": [
+                {"destination": "/dev/nvidia3", "source": "/dev/nvidia3", "options": ["bind"]},
+                {"destination": "/dev/nvidiactl", "source": "/dev/nvidiactl"},
+                {"destination": "/dev/nvidia4", "type": "tmpfs"},
+            ],
+            "linux": {"devices": [
+                {"path": "/dev/nvidia1", "type": "c", "major": 195, "minor": 1},
+                {"path": "/dev/nvidia-uvm", "type": "c", "major": 511, "minor": 0},
+            ]}
+        }))
+        .unwrap();
+        assert_eq!(gpu_minors(&spec, &Plan::default()), [1, 3]);
     }
 }

@@ -8,12 +8,14 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | this one | which devices, and what they have in common |
+//! | this one | what devices have in common |
+//! | [`choose`] | which devices |
 //! | [`names`] | what they are called |
 //! | [`edits`] | from a plan's nodes and files to edits |
 //! | [`places`] | where the driver's files go |
 //! | [`hooks`] | links, the loader's cache and the vendor's own hooks |
 
+mod choose;
 mod edits;
 mod hooks;
 mod names;
@@ -28,13 +30,13 @@ use std::path::PathBuf;
 pub use hooks::HookProgram;
 pub use names::Strategy;
 
+use self::choose::{Chosen, Family, choose, usable};
 use super::name;
 use super::spec::{CdiDevice, CdiSpec, ContainerEdits};
 use super::version::Version;
 use crate::gpu::error::GpuError;
-use crate::gpu::inventory::{Device, Part};
+use crate::gpu::inventory::Device;
 use crate::gpu::plan::{Link, Plan};
-use crate::gpu::vendor::{VENDORS, Vendor};
 use crate::host::{Host, Settings};
 
 /// The name of the device that has all others.
@@ -127,8 +129,8 @@ pub fn generate(
     settings: &Settings,
     host: &Host,
 ) -> Result<Generated, GenerateError> {
-    let Subject { vendor, kind: own_kind, devices } = choose(options, settings, host)?;
-    let kind = named_kind(own_kind, options)?;
+    let Family { vendor, kind: own_kind, devices } = choose(options, settings, host)?;
+    let kind = renamed(own_kind, options)?;
     let mut notes = Vec::new();
     let chosen = usable(&devices, options, &mut notes)?;
     let roots = places::resolved(vendor.roots(settings)?);
@@ -214,136 +216,16 @@ pub fn generate(
     Ok(Generated { spec, notes })
 }
 
-/// What is described: devices of one kind.
-struct Subject {
-    vendor: &'static dyn Vendor,
-    kind: &'static str,
-    devices: Vec<Device>,
-}
-
-/// The kind that is described, with its devices.
-fn choose(options: &Options, settings: &Settings, host: &Host) -> Result<Subject, GenerateError> {
-    let all = || VENDORS.iter().flat_map(|vendor| vendor.kinds().iter().copied());
-    let listed = || all().collect::<Vec<_>>().join(", ");
-    let of = options.of.as_deref();
-    if let Some(kind) = of.filter(|wanted| all().all(|kind| kind != *wanted)) {
-        return Err(GenerateError::UnknownKind { kind: kind.to_owned(), known: listed() });
-    }
-    let mut found = Vec::new();
-    for vendor in VENDORS {
-        let mut kinds = vendor.kinds().to_vec();
-        kinds.retain(|kind| of.is_none_or(|wanted| wanted == *kind));
-        if kinds.is_empty() {
-            continue;
-        }
-        let present = vendor.inventory(settings, host)?;
-        for kind in kinds {
-            let devices: Vec<Device> =
-                present.iter().filter(|device| device.kind == kind).cloned().collect();
-            if !devices.is_empty() {
-                found.push(Subject { vendor: *vendor, kind, devices });
-            }
-        }
-    }
-    let kinds = found.iter().map(|one| one.kind).collect::<Vec<_>>().join(", ");
-    match (found.pop(), found.is_empty()) {
-        (Some(one), true) => Ok(one),
-        (Some(_), false) => Err(GenerateError::SeveralKinds { kinds }),
-        (None, _) => {
-            let asked = VENDORS.iter().filter_map(|vendor| {
-                let kinds = vendor.kinds().iter();
-                let kind = kinds.copied().find(|kind| of.is_none_or(|wanted| wanted == *kind))?;
-                let wish = vendor.everything(kind, ALL.to_owned());
-                let tried = wish.and_then(|one| one.resolve(settings, host, &mut Plan::default()));
-                Some(match tried {
-                    Err(error) => format!("{kind}: {error}"),
-                    Ok(()) => format!("{kind}: it has no devices of its own"),
-                })
-            });
-            let reasons = asked.collect::<Vec<_>>().join("; ");
-            Err(GenerateError::NoDevices { reasons })
-        }
-    }
-}
-
-/// The kind as the file names it.
-fn named_kind(own: &str, options: &Options) -> Result<String, GenerateError> {
-    let (own_vendor, own_class) = own.split_once('/').unwrap_or((own, "gpu"));
+/// The kind in the file.
+fn renamed(kind: &str, options: &Options) -> Result<String, GenerateError> {
+    let (vendor, class) = kind.split_once('/').unwrap_or((kind, "gpu"));
     let kind = format!(
         "{}/{}",
-        options.vendor.as_deref().unwrap_or(own_vendor),
-        options.class.as_deref().unwrap_or(own_class)
+        options.vendor.as_deref().unwrap_or(vendor),
+        options.class.as_deref().unwrap_or(class)
     );
     name::check_kind(&kind).map_err(GenerateError::Invalid)?;
     Ok(kind)
-}
-
-/// A device or a part of one.
-#[derive(Debug, Clone, Copy)]
-struct Chosen<'a> {
-    device: &'a Device,
-    part: Option<&'a Part>,
-}
-
-impl Chosen<'_> {
-    /// The name by which it is asked for.
-    fn id(&self) -> &str {
-        self.part.map_or(&self.device.name, |part| &part.name)
-    }
-
-    /// Whether `id` means this one.
-    fn is(&self, id: &str) -> bool {
-        let same = |known: &str| known.eq_ignore_ascii_case(id);
-        let of_device = [&self.device.uuid, &self.device.bus_id];
-        same(self.id())
-            || (self.part.is_none() && of_device.into_iter().flatten().any(|known| same(known)))
-    }
-}
-
-/// The devices to describe: of one that is divided its parts, unless it is asked for by itself.
-fn usable<'a>(
-    devices: &'a [Device],
-    options: &Options,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Chosen<'a>>, GenerateError> {
-    let whole = |device| Chosen { device, part: None };
-    let parts = |device: &'a Device| {
-        device.parts.iter().map(move |part| Chosen { device, part: Some(part) })
-    };
-    let known: Vec<Chosen<'a>> = devices
-        .iter()
-        .flat_map(|device| std::iter::once(whole(device)).chain(parts(device)))
-        .collect();
-    let is_all = options.ids.is_empty() || options.ids.iter().any(|id| id == ALL);
-    if is_all {
-        let mut usable = Vec::new();
-        for device in devices {
-            match &device.trouble {
-                Some(trouble) => notes.push(format!("{} left out: {trouble}", device.name)),
-                None if device.parts.is_empty() => usable.push(whole(device)),
-                None => usable.extend(parts(device)),
-            }
-        }
-        return match usable.is_empty() {
-            false => Ok(usable),
-            true => Err(GenerateError::NoneUsable { reasons: notes.join("; ") }),
-        };
-    }
-    let mut usable: Vec<Chosen<'a>> = Vec::new();
-    for id in &options.ids {
-        let Some(one) = known.iter().find(|one| one.is(id)) else {
-            let present: Vec<&str> = known.iter().map(Chosen::id).collect();
-            let present = present.join(", ");
-            return Err(GenerateError::UnknownDevice { id: id.clone(), present });
-        };
-        if let Some(trouble) = &one.device.trouble {
-            return Err(GenerateError::NoneUsable { reasons: trouble.clone() });
-        }
-        if usable.iter().all(|other| other.id() != one.id()) {
-            usable.push(*one);
-        }
-    }
-    Ok(usable)
 }
 
 fn own_nodes(device: &Device) -> Vec<String> {

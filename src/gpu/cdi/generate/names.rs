@@ -1,6 +1,6 @@
 //! What devices are called in a CDI file.
 
-use super::Chosen;
+use super::choose::Chosen;
 use crate::gpu::cdi::name;
 
 /// A way to name devices; NVIDIA's words for it.

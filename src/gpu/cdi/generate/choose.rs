@@ -1,0 +1,132 @@
+//! Which devices of the machine a CDI file describes.
+
+use super::{ALL, GenerateError, Options};
+use crate::gpu::inventory::{Device, Part};
+use crate::gpu::plan::Plan;
+use crate::gpu::vendor::{VENDORS, Vendor};
+use crate::host::{Host, Settings};
+
+/// Devices of one kind, and the vendor that gives them.
+pub(super) struct Family {
+    pub vendor: &'static dyn Vendor,
+    pub kind: &'static str,
+    pub devices: Vec<Device>,
+}
+
+/// Every kind that some vendor has and the options do not exclude.
+fn candidates(options: &Options) -> impl Iterator<Item = (&'static dyn Vendor, &'static str)> {
+    let all =
+        VENDORS.iter().flat_map(|vendor| vendor.kinds().iter().map(move |kind| (*vendor, *kind)));
+    all.filter(|(_, kind)| options.of.as_ref().is_none_or(|of| of == kind))
+}
+
+/// The devices to describe.
+pub(super) fn choose(
+    options: &Options,
+    settings: &Settings,
+    host: &Host,
+) -> Result<Family, GenerateError> {
+    let mut found: Vec<Family> = Vec::new();
+    for (vendor, kind) in candidates(options) {
+        let mut devices = vendor.inventory(settings, host)?;
+        devices.retain(|device| device.kind == kind);
+        if !devices.is_empty() {
+            found.push(Family { vendor, kind, devices });
+        }
+    }
+    let several = found.iter().map(|family| family.kind).collect::<Vec<_>>().join(", ");
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(_), false) => Err(GenerateError::SeveralKinds { kinds: several }),
+        (None, _) => Err(none(options, settings, host)),
+    }
+}
+
+/// Why there is nothing to describe.
+fn none(options: &Options, settings: &Settings, host: &Host) -> GenerateError {
+    if let Some(kind) = options.of.clone().filter(|_| candidates(options).next().is_none()) {
+        let known = candidates(&Options::default()).map(|(_, kind)| kind).collect::<Vec<_>>();
+        return GenerateError::UnknownKind { kind, known: known.join(", ") };
+    }
+    let mut reasons: Vec<String> = Vec::new();
+    for (vendor, kind) in candidates(options) {
+        let wish = vendor.everything(kind, ALL.to_owned());
+        let reason = match wish.and_then(|one| one.resolve(settings, host, &mut Plan::default())) {
+            Err(error) => error.to_string(),
+            Ok(()) => format!("{kind} has no devices of its own"),
+        };
+        // A vendor's kinds have the same trouble.
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    GenerateError::NoDevices { reasons: reasons.join("; ") }
+}
+
+/// A device or a part of one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    pub device: &'a Device,
+    pub part: Option<&'a Part>,
+}
+
+impl Chosen<'_> {
+    /// The name by which it is asked for.
+    pub(super) fn id(&self) -> &str {
+        self.part.map_or(&self.device.name, |part| &part.name)
+    }
+
+    /// Whether `id` means this one.
+    fn is(&self, id: &str) -> bool {
+        let same = |known: &str| known.eq_ignore_ascii_case(id);
+        let of_device = [&self.device.uuid, &self.device.bus_id];
+        same(self.id())
+            || (self.part.is_none() && of_device.into_iter().flatten().any(|known| same(known)))
+    }
+}
+
+/// The devices to describe: of one that is divided its parts, unless it is asked for by itself.
+pub(super) fn usable<'a>(
+    devices: &'a [Device],
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Chosen<'a>>, GenerateError> {
+    let whole = |device| Chosen { device, part: None };
+    let parts = |device: &'a Device| {
+        device.parts.iter().map(move |part| Chosen { device, part: Some(part) })
+    };
+    let known: Vec<Chosen<'a>> = devices
+        .iter()
+        .flat_map(|device| std::iter::once(whole(device)).chain(parts(device)))
+        .collect();
+    let is_all = options.ids.is_empty() || options.ids.iter().any(|id| id == ALL);
+    if is_all {
+        let mut usable = Vec::new();
+        for device in devices {
+            match &device.trouble {
+                Some(trouble) => notes.push(format!("{} left out: {trouble}", device.name)),
+                None if device.parts.is_empty() => usable.push(whole(device)),
+                None => usable.extend(parts(device)),
+            }
+        }
+        return match usable.is_empty() {
+            false => Ok(usable),
+            true => Err(GenerateError::NoneUsable { reasons: notes.join("; ") }),
+        };
+    }
+    let mut usable: Vec<Chosen<'a>> = Vec::new();
+    for id in &options.ids {
+        let Some(one) = known.iter().find(|one| one.is(id)) else {
+            let present: Vec<&str> = known.iter().map(Chosen::id).collect();
+            let present = present.join(", ");
+            return Err(GenerateError::UnknownDevice { id: id.clone(), present });
+        };
+        if let Some(trouble) = &one.device.trouble {
+            return Err(GenerateError::NoneUsable { reasons: trouble.clone() });
+        }
+        if usable.iter().all(|other| other.id() != one.id()) {
+            usable.push(*one);
+        }
+    }
+    Ok(usable)
+}
