@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -235,7 +235,19 @@ impl Image {
 
     /// Runs a program of the image in it.
     pub fn run(&self, command: &[&str]) -> String {
-        let output = Command::new("chroot").arg(self.path("/")).args(command).output().unwrap();
+        let run = || Command::new("chroot").arg(self.path("/")).args(command).output().unwrap();
+        // A test on another thread may have forked while the program was being copied; until its
+        // child has called exec, the program is open for writing there.
+        let busy = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("file busy");
+        let tries = std::iter::repeat_with(run).take(100);
+        let output = tries
+            .inspect(|output| {
+                if busy(output) {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            })
+            .find(|output| !busy(output))
+            .expect("a program that can be run");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{command:?}: {text}{output:?}");
         text
