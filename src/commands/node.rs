@@ -1,5 +1,7 @@
 //! `gpurun node`.
 
+mod install;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +30,8 @@ enum Command {
     Configure(Configure),
     /// Take gpurun out of an engine's configuration
     Unconfigure(Unconfigure),
+    /// Install this program on a machine and make it a runtime of its engine
+    Install(Box<install::InstallCommand>),
     /// Make the links by which dockerd offers --gpus
     InstallHookName(InstallHookName),
 }
@@ -129,6 +133,7 @@ impl Node {
         match self.command {
             Command::Configure(command) => command.run(),
             Command::Unconfigure(command) => command.run(),
+            Command::Install(command) => command.run(),
             Command::InstallHookName(command) => command.run(),
         }
     }
@@ -211,14 +216,7 @@ impl Configure {
     }
 
     fn wish(&self) -> Result<Wish> {
-        let mut names = Vec::new();
-        for text in std::iter::once(&self.runtime_class).chain(&self.names) {
-            let name = Name::parse(text)
-                .map_err(|reason| anyhow::anyhow!("{text:?} cannot be a name: {reason}"))?;
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
+        let names = names(std::iter::once(&self.runtime_class).chain(&self.names))?;
         Ok(Wish { names, binary: binary(&self.target.path)?, default: self.set_as_default })
     }
 }
@@ -260,6 +258,19 @@ impl InstallHookName {
         }
         Ok(())
     }
+}
+
+/// Each name once.
+fn names<'n>(texts: impl IntoIterator<Item = &'n String>) -> Result<Vec<Name>> {
+    let mut names = Vec::new();
+    for text in texts {
+        let name = Name::parse(text)
+            .map_err(|reason| anyhow::anyhow!("{text:?} cannot be a name: {reason}"))?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Whether containers could want a GPU of the machine at `root`.

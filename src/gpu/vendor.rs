@@ -43,6 +43,12 @@ pub trait Vendor: Sync {
         None
     }
 
+    /// How the variables begin by which the DaemonSets of the vendor's toolkit set their installer
+    /// up.
+    fn installer_prefix(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
     fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>>;
 

@@ -8,5 +8,6 @@ pub mod change;
 pub mod diff;
 pub mod engine;
 pub mod hook_names;
+pub mod install;
 pub mod machine;
 mod program;

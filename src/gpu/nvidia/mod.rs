@@ -103,6 +103,10 @@ impl Vendor for Nvidia {
         hooks::INJECTORS.first().copied()
     }
 
+    fn installer_prefix(&self) -> Option<&'static str> {
+        Some("NVIDIA_")
+    }
+
     fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
         hooks::substitute(hook)
     }
