@@ -23,20 +23,27 @@ impl Containerd {
     /// Starts containerd with `config` as gpurun's configuration: the shim inherits the
     /// daemon's environment, and the runtime the shim's.
     pub fn start(config: &Path) -> io::Result<Self> {
+        let without_cri = "disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+        Self::start_with(config, without_cri, |_| {})
+    }
+
+    /// As [`Containerd::start`], with these lines in its file, and what `edit` makes of that.
+    pub fn start_with(config: &Path, lines: &str, edit: impl FnOnce(&Path)) -> io::Result<Self> {
         let marker = format!("gpurun-ctrd-{}", std::process::id());
         let dir = Path::new("/tmp").join(&marker);
         fs::create_dir_all(&dir)?;
         let socket = dir.join("ctrd.sock");
         let here = dir.display();
+        let file = dir.join("config.toml");
         fs::write(
-            dir.join("config.toml"),
+            &file,
             format!(
-                "version = 2\nroot = \"{here}/root\"\nstate = \"{here}/state\"\n\
-                 disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+                "version = 2\nroot = \"{here}/root\"\nstate = \"{here}/state\"\n{lines}\
                  [grpc]\naddress = \"{}\"\n",
                 socket.display()
             ),
         )?;
+        edit(&file);
         let root = dir.join("rootfs");
         rootfs::build(&root);
         fs::copy(probe::nodes()?, root.join("bin/nodes"))?;

@@ -28,6 +28,12 @@ impl Docker {
     /// has a `nvidia-container-runtime-hook` that is the runtime itself: without a program of
     /// that name dockerd refuses `--gpus`.
     pub fn start(config: &Path) -> io::Result<Self> {
+        let runtime = format!("--add-runtime=gpurun={}", Runtime::binary().display());
+        Self::start_with(config, &[runtime, "--default-runtime=gpurun".to_owned()])
+    }
+
+    /// As [`Docker::start`], with the runtimes that these options give dockerd.
+    pub fn start_with(config: &Path, runtimes: &[String]) -> io::Result<Self> {
         let marker = format!("gpurun-docker-{}", std::process::id());
         let dir = Path::new("/tmp").join(&marker);
         let binary = Runtime::binary();
@@ -46,12 +52,11 @@ impl Docker {
             format!("--pidfile={}/pid", dir.display()),
             format!("--host=unix://{}", socket.display()),
             format!("--cgroup-parent={cgroup_parent}"),
-            format!("--add-runtime=gpurun={}", binary.display()),
-            "--default-runtime=gpurun".to_owned(),
             "--iptables=false".to_owned(),
             "--ip6tables=false".to_owned(),
             "--bridge=none".to_owned(),
         ];
+        let args = [&args[..], runtimes].concat();
         let env: [(&str, &OsStr); 2] = [("PATH", &path), ("GPURUN_CONFIG", config.as_os_str())];
         let ready = || {
             Command::new("docker")
