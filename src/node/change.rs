@@ -20,8 +20,8 @@ pub struct Change {
     pub before: Option<String>,
     /// Its text afterwards; `None`: it is removed.
     pub after: Option<String>,
-    /// Whether the text now has nothing of gpurun's and is somebody's: it is kept as the backup.
-    pub backup: bool,
+    /// The text now without anything of gpurun's, which is kept as the backup.
+    pub backup: Option<String>,
 }
 
 impl Change {
@@ -46,8 +46,10 @@ impl Change {
             return Ok(());
         }
         let place = machine.place(&self.path)?;
-        if let (true, Some(before)) = (self.backup, &self.before) {
-            replace(&backup_of(&place), before, Some(&place))?;
+        if let Some(text) = &self.backup
+            && fs::read_to_string(backup_of(&place)).ok().as_ref() != Some(text)
+        {
+            replace(&backup_of(&place), text, Some(&place))?;
         }
         match &self.after {
             Some(after) => replace(&place, after, None),
@@ -74,7 +76,7 @@ impl Change {
     }
 }
 
-/// The text of the file at `path` from before gpurun's first change, where there was one.
+/// What the file at `path` would say without gpurun, as far as the backup knows it.
 ///
 /// # Errors
 /// It cannot be read.
@@ -88,10 +90,13 @@ pub fn original(machine: &Machine, path: &Path) -> Result<Option<String>, FileEr
     }
 }
 
+/// Beside the file; beside the directory of a drop-in, whose every file may be read by its engine.
 fn backup_of(place: &Path) -> PathBuf {
-    let mut name = place.as_os_str().to_owned();
+    let mut name = place.file_name().unwrap_or_default().to_owned();
     name.push(BACKUP);
-    name.into()
+    let dir = place.parent().unwrap_or(Path::new("/"));
+    let is_read = dir.extension().is_some_and(|ending| ending == "d");
+    dir.parent().filter(|_| is_read).unwrap_or(dir).join(name)
 }
 
 /// Writes a file by renaming a complete one over it. Mode and owner are those of `like`, by
@@ -135,7 +140,7 @@ mod tests {
             path: "/etc/engine/config".into(),
             before: before.map(str::to_owned),
             after: after.map(str::to_owned),
-            backup: true,
+            backup: before.map(str::to_owned),
         }
     }
 
@@ -158,6 +163,14 @@ mod tests {
         let back = change(Some("new\n"), Some("old\n"));
         back.drop_backup(&machine).unwrap();
         assert_eq!(machine.tree().names("data").unwrap(), ["real"]);
+    }
+
+    #[test]
+    fn the_backup_of_a_drop_in_is_not_in_its_directory() {
+        let path = Path::new("/etc/crio/crio.conf.d/10-site.conf");
+        assert_eq!(backup_of(path), Path::new("/etc/crio/10-site.conf.before-gpurun"));
+        let path = Path::new("/etc/docker/daemon.json");
+        assert_eq!(backup_of(path), Path::new("/etc/docker/daemon.json.before-gpurun"));
     }
 
     #[test]

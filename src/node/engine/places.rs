@@ -256,13 +256,20 @@ fn distribution_dir(name: &str) -> PathBuf {
     Path::new("/var/lib/rancher").join(name).join("agent/etc/containerd")
 }
 
-/// k3s and RKE2 make containerd's file at each start: of a template, and with drop-ins where their
-/// containerd merges them.
 fn distribution(machine: &Machine, name: &str, program: &str) -> Result<Place, EngineError> {
-    let dir = distribution_dir(name);
-    let made = dir.join("config.toml");
     let program = Path::new("/var/lib/rancher").join(name).join(program);
     let release = release(machine, &[program.to_string_lossy().into_owned()]);
+    distribution_place(machine, &distribution_dir(name), release)
+}
+
+/// k3s and RKE2 make containerd's file at each start: of a template, and with drop-ins where their
+/// containerd merges them.
+fn distribution_place(
+    machine: &Machine,
+    dir: &Path,
+    release: Option<Release>,
+) -> Result<Place, EngineError> {
+    let made = dir.join("config.toml");
     let text = machine.text(&made)?.unwrap_or_default();
     let imports = containerd::imports(&text).map_err(EngineError::in_file(machine, &made))?;
     if release.is_some_and(|release| release >= Release::MERGES)

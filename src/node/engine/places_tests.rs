@@ -94,6 +94,21 @@ fn an_older_k3s_has_the_older_template() {
 }
 
 #[test]
+fn a_newer_k3s_has_a_drop_in_and_what_is_between_a_template() {
+    let dir = Path::new("/var/lib/rancher/k3s/agent/etc/containerd");
+    let made = "version = 3\nimports = \
+                ['/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/*.toml']\n";
+    let path = dir.join("config.toml").display().to_string();
+    let (_scratch, machine) = machine(&[(&path, made)]);
+    for (release, expected) in
+        [("v2.0.5-k3s2", "config-v3.toml.tmpl"), ("v2.1.5-k3s1", "config-v3.toml.d/zz-gpurun.toml")]
+    {
+        let place = distribution_place(&machine, dir, Release::parse(release)).unwrap();
+        assert_eq!(place.file, dir.join(expected), "{release}");
+    }
+}
+
+#[test]
 fn versions_are_read_as_programs_print_them() {
     for (text, expected) in [
         ("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3", (1, 6)),

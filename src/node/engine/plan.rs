@@ -86,9 +86,13 @@ pub fn configure(
     let in_file = EngineError::in_file(machine, &place.file);
     let after = edit().map_err(in_file)?;
     let it = Ours { binary: wish.binary.clone() };
-    let was_there = !names(engine, &place.form, text, &it)
-        .map_err(EngineError::in_file(machine, &place.file))?
-        .is_empty();
+    // Names that were taken over from others since the last time are to be given back as well.
+    let original = change::original(machine, &place.file)?;
+    let backup = match &before {
+        Some(text) => without(engine, &place.form, text, original.as_deref(), &it)
+            .map_err(EngineError::in_file(machine, &place.file))?,
+        None => None,
+    };
     let mut plan = Plan { notes: place.note.clone().into_iter().collect(), ..Plan::default() };
     let is_containerd = engine == Engine::Containerd && place.form == Form::Main;
     if is_containerd && containerd::is_disabled(&after).unwrap_or_default() {
@@ -97,12 +101,7 @@ pub fn configure(
             place.file.display()
         ));
     }
-    plan.changes.push(Change {
-        path: place.file,
-        after: Some(after),
-        backup: before.is_some() && !was_there,
-        before,
-    });
+    plan.changes.push(Change { path: place.file, after: Some(after), backup, before });
     Ok(plan)
 }
 
@@ -125,23 +124,31 @@ pub fn unconfigure(
     for Place { file, form, .. } in places {
         let Some(text) = machine.text(&file)? else { continue };
         let original = change::original(machine, &file)?;
-        let original = original.as_deref();
-        let edit = || -> Result<Option<String>, TextError> {
-            if names(engine, &form, &text, it)?.is_empty() {
-                return Ok(Some(text.clone()));
-            }
-            match (engine, &form) {
-                (Engine::Docker, _) => docker::remove(&text, original, it),
-                (Engine::Crio, _) => crio::remove(&text, original, it),
-                (Engine::Podman, _) => podman::remove(&text, original, it),
-                (_, Form::Template { .. }) => Ok(template::remove(&text, original)),
-                _ => containerd::remove(&text, original, it),
-            }
-        };
-        let after = edit().map_err(EngineError::in_file(machine, &file))?;
-        plan.changes.push(Change { path: file, before: Some(text), after, backup: false });
+        let after = without(engine, &form, &text, original.as_deref(), it)
+            .map_err(EngineError::in_file(machine, &file))?;
+        plan.changes.push(Change { path: file, before: Some(text), after, backup: None });
     }
     Ok(plan)
+}
+
+/// A text without gpurun. `None`: nothing is left of it.
+fn without(
+    engine: Engine,
+    form: &Form,
+    text: &str,
+    original: Option<&str>,
+    it: &Ours,
+) -> Result<Option<String>, TextError> {
+    if names(engine, form, text, it)?.is_empty() {
+        return Ok(Some(text.to_owned()));
+    }
+    match (engine, form) {
+        (Engine::Docker, _) => docker::remove(text, original, it),
+        (Engine::Crio, _) => crio::remove(text, original, it),
+        (Engine::Podman, _) => podman::remove(text, original, it),
+        (_, Form::Template { .. }) => Ok(template::remove(text, original)),
+        _ => containerd::remove(text, original, it),
+    }
 }
 
 /// A file that a person named.
@@ -173,3 +180,7 @@ fn names(engine: Engine, form: &Form, text: &str, it: &Ours) -> Result<Vec<Strin
         _ => containerd::ours(text, it),
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
