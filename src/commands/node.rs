@@ -211,7 +211,10 @@ impl Configure {
             }
         }
         let file = self.target.file()?;
-        let plan = configure(self.target.engine(), &wish, &machine, file.as_deref())?;
+        let mut plan = configure(self.target.engine(), &wish, &machine, file.as_deref())?;
+        if self.target.engine() == Engine::Docker && !hook_names::is_any(&machine) {
+            plan.notes.push("for docker run --gpus: gpurun node install-hook-name".to_owned());
+        }
         self.target.carry_out(&plan, &machine)
     }
 

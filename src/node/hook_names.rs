@@ -30,6 +30,16 @@ pub enum LinkError {
     Taken(PathBuf),
 }
 
+/// Where dockerd looks on most machines.
+const DIRECTORIES: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+
+/// Whether dockerd finds a program of such a name, whoever's it is.
+#[must_use]
+pub fn is_any(machine: &Machine) -> bool {
+    let mut names = VENDORS.iter().filter_map(|vendor| vendor.hook_name());
+    names.any(|name| DIRECTORIES.iter().any(|dir| machine.has_program(&Path::new(dir).join(name))))
+}
+
 /// Makes the links in `dir` to `binary`.
 ///
 /// # Errors

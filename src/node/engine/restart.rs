@@ -98,3 +98,73 @@ fn call(machine: &Machine, args: &[&str]) -> io::Result<String> {
     let user: &[&str] = if machine.user().is_some() { &["--user"] } else { &[] };
     program::output(machine, &program, &[user, args].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Scratch;
+
+    /// A machine that systemd runs, where this unit is not active; the calls end up in `log`.
+    fn machine(inactive: &str) -> Option<(Scratch, Machine)> {
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
+        let Some(busybox) = busybox.into_iter().find(|path| path.exists()) else {
+            eprintln!("skipped: no busybox");
+            return None;
+        };
+        let scratch = Scratch::new();
+        scratch.directory("run/systemd/system");
+        scratch.directory("bin");
+        std::fs::copy(busybox, scratch.path().join("bin/sh")).unwrap();
+        scratch.program("usr/bin/systemctl");
+        let script = format!(
+            "#!/bin/sh\necho \"$SYSTEMD_IGNORE_CHROOT $*\" >>/log\n\
+             [ \"$1 $3\" != \"is-active {inactive}\" ] || exit 3\n\
+             [ \"$2\" != crio.service ] || {{ echo no such job >&2; exit 5; }}\n"
+        );
+        scratch.write("usr/bin/systemctl", script);
+        let machine = Machine::open(scratch.path(), None).unwrap();
+        match call(&machine, &["--version"]) {
+            Ok(_) => Some((scratch, machine)),
+            Err(error) => {
+                eprintln!("skipped: nothing runs in another root directory: {error}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn the_units_that_run_are_restarted_in_the_machines_own_root() {
+        let Some((scratch, machine)) = machine("k3s.service") else { return };
+        let done = run(Action::Restart, Engine::K3s, &machine).unwrap();
+        assert_eq!(done, "restarted k3s-agent.service");
+        let log = std::fs::read_to_string(scratch.path().join("log")).unwrap();
+        let calls: Vec<&str> = log.lines().skip(1).collect();
+        let expected = [
+            "1 is-active --quiet k3s.service",
+            "1 is-active --quiet k3s-agent.service",
+            "1 restart k3s-agent.service",
+        ];
+        assert_eq!(calls, expected);
+    }
+
+    #[test]
+    fn an_engine_that_does_not_run_is_left_alone_and_a_failure_is_named() {
+        let Some((_scratch, machine)) = machine("docker.service") else { return };
+        let done = run(Action::Reload, Engine::Docker, &machine).unwrap();
+        assert_eq!(done, "docker does not run: it reads the file when it starts");
+        let error = run(Action::Reload, Engine::Crio, &machine).unwrap_err().to_string();
+        assert_eq!(error, "cannot reload crio.service: exit status: 5: no such job");
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_said_before_anything_changes() {
+        let scratch = Scratch::new();
+        let machine = Machine::open(scratch.path(), None).unwrap();
+        let error = check(Action::Restart, Engine::Docker, &machine).unwrap_err().to_string();
+        assert!(error.contains("not run by systemd: leave out --restart"), "{error}");
+        let error = check(Action::Reload, Engine::Containerd, &machine).unwrap_err().to_string();
+        assert!(error.contains("use --restart"), "{error}");
+        scratch.directory("run/systemd/system");
+        assert!(check(Action::Restart, Engine::Containerd, &machine).is_ok());
+    }
+}
