@@ -85,9 +85,13 @@ pub fn original(machine: &Machine, path: &Path) -> Result<Option<String>, FileEr
     let backup = backup_of(&place);
     match fs::read_to_string(&backup) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(source) => Err(FileError::Io { action: "read", path: backup, source }),
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Beside the file; beside the directory of a drop-in, whose every file may be read by its engine.

@@ -63,13 +63,17 @@ impl Machine {
     /// # Errors
     /// A file that cannot be read, is not UTF-8 or too large to be a configuration.
     pub fn text(&self, path: &Path) -> Result<Option<String>, FileError> {
+        let not = |what| FileError::Content { path: self.shown(path), what };
+        match self.tree.status(path)?.map(|status| status.kind) {
+            Some(kind) if kind.is_dir() => return Err(not("a directory")),
+            Some(kind) if !kind.is_file() => return Err(not("not a regular file")),
+            _ => {}
+        }
         let Some(bytes) = self.tree.read(path, MOST + 1)? else { return Ok(None) };
         if bytes.len() > MOST {
-            return Err(FileError::Content { path: self.shown(path), what: "larger than 4 MiB" });
+            return Err(not("larger than 4 MiB"));
         }
-        String::from_utf8(bytes)
-            .map(Some)
-            .map_err(|_| FileError::Content { path: self.shown(path), what: "not UTF-8" })
+        String::from_utf8(bytes).map(Some).map_err(|_| not("not UTF-8"))
     }
 
     /// The path by which a person of the caller's world finds the file.

@@ -1,5 +1,6 @@
 //! From a wish to the changes of the machine's files.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::places::{self, Form, Place};
@@ -63,7 +64,8 @@ pub fn configure(
         None => places::find(engine, machine)?,
     };
     let before = machine.text(&place.file)?;
-    let text = before.as_deref().unwrap_or_default();
+    let ends = LineEnds::of(before.as_deref().unwrap_or_default());
+    let text = &*ends.unix(before.as_deref().unwrap_or_default());
     let others = others(&place, machine)?;
     let edit = || match (engine, &place.form) {
         (Engine::Docker, _) => docker::add(text, wish),
@@ -80,11 +82,11 @@ pub fn configure(
             taken.retain(|name| !own.contains(name));
             let is_new = place.file.file_name().is_some_and(|name| name == "config-v3.toml.tmpl");
             let plugin = containerd::plugin_of(if is_new { 3 } else { 2 });
-            template::add(before.as_deref(), wish, plugin, &taken)
+            template::add(before.as_ref().map(|_| text), wish, plugin, &taken)
         }
     };
     let in_file = EngineError::in_file(machine, &place.file);
-    let after = edit().map_err(in_file)?;
+    let after = ends.back(edit().map_err(in_file)?);
     let it = Ours { binary: wish.binary.clone() };
     // Names that were taken over from others since the last time are to be given back as well.
     let original = change::original(machine, &place.file)?;
@@ -142,12 +144,45 @@ fn without(
     if names(engine, form, text, it)?.is_empty() {
         return Ok(Some(text.to_owned()));
     }
-    match (engine, form) {
-        (Engine::Docker, _) => docker::remove(text, original, it),
-        (Engine::Crio, _) => crio::remove(text, original, it),
-        (Engine::Podman, _) => podman::remove(text, original, it),
-        (_, Form::Template { .. }) => Ok(template::remove(text, original)),
-        _ => containerd::remove(text, original, it),
+    let ends = LineEnds::of(text);
+    let (text, original) = (&*ends.unix(text), original.map(|original| ends.unix(original)));
+    let original = original.as_deref();
+    let left = match (engine, form) {
+        (Engine::Docker, _) => docker::remove(text, original, it)?,
+        (Engine::Crio, _) => crio::remove(text, original, it)?,
+        (Engine::Podman, _) => podman::remove(text, original, it)?,
+        (_, Form::Template { .. }) => template::remove(text, original),
+        _ => containerd::remove(text, original, it)?,
+    };
+    Ok(left.map(|left| ends.back(left)))
+}
+
+/// How the lines of a text end: edits are made of lines that end as Unix has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineEnds {
+    Unix,
+    Windows,
+}
+
+impl LineEnds {
+    fn of(text: &str) -> Self {
+        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).peekable();
+        let is_windows = lines.peek().is_some() && lines.all(|line| line.ends_with("\r\n"));
+        if is_windows { Self::Windows } else { Self::Unix }
+    }
+
+    fn unix(self, text: &str) -> Cow<'_, str> {
+        match self {
+            Self::Unix => Cow::Borrowed(text),
+            Self::Windows => Cow::Owned(text.replace("\r\n", "\n")),
+        }
+    }
+
+    fn back(self, text: String) -> String {
+        match self {
+            Self::Unix => text,
+            Self::Windows => text.replace('\n', "\r\n"),
+        }
     }
 }
 

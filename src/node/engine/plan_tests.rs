@@ -119,3 +119,32 @@ fn crio_gets_a_drop_in_that_is_read_after_those_of_other_toolkits() {
     let names = node.machine().tree().names("etc/crio/crio.conf.d").unwrap();
     assert_eq!(names, ["99-nvidia.conf"]);
 }
+
+#[test]
+fn lines_end_as_they_did() {
+    for (engine, path, text) in [
+        (Engine::Docker, DAEMON, "{\r\n  \"debug\": true\r\n}\r\n"),
+        (Engine::Containerd, "/etc/containerd/config.toml", "version = 2\r\n[grpc]\r\ngid = 1\r\n"),
+    ] {
+        let node = Node::new(path, text);
+        node.configure(engine, &["gpurun"]);
+        let done = node.text(path);
+        assert_eq!(done.matches('\n').count(), done.matches("\r\n").count(), "{done:?}");
+        node.unconfigure(engine);
+        assert_eq!(node.text(path), text);
+    }
+}
+
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    let node = Node::new("/etc/docker/daemon.json/x", "");
+    let wish = wish(&["gpurun"], false);
+    let error = configure(Engine::Docker, &wish, &node.machine(), None).unwrap_err().to_string();
+    assert!(error.ends_with("daemon.json is a directory"), "{error}");
+    let fifo = node.0.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    let path = Some(Path::new("/fifo"));
+    let error = configure(Engine::Docker, &wish, &node.machine(), path).unwrap_err().to_string();
+    assert!(error.ends_with("fifo is not a regular file"), "{error}");
+}
