@@ -76,6 +76,8 @@ fn every_layout_gets_the_names_and_the_default_and_is_put_back_byte_by_byte() {
         let document = toml::parse(&done).unwrap();
         let version = Version::of(&document).unwrap();
         assert_eq!(names(&document, version, &it()), ["gpurun", "nvidia"], "{done}");
+        // containerd 1 forgets its own runc with the first runtime that a file names.
+        assert!(runtimes(&done).unwrap().iter().any(|name| name == "runc" || name == "kata"));
         let section = version.section();
         let default = toml::text(&document, &[&section[..], &[DEFAULT]].concat());
         assert_eq!(default, Some("gpurun"), "{done}");
@@ -113,6 +115,9 @@ fn a_runtime_that_another_toolkit_configured_is_taken_over_and_given_back() {
 fn an_absent_file_becomes_one_for_the_containerd_that_is_there_and_goes_again() {
     let text = add("", &wish(&["gpurun"], false), Version::V3(3)).unwrap();
     let expected = r#"version = 3
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
 
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.gpurun]
 runtime_type = "io.containerd.runc.v2"
