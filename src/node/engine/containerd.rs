@@ -4,6 +4,7 @@
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use super::{Ours, TextError, Wish, toml};
+use crate::gpu::cdi::annotations;
 
 /// The shim for runtimes with runc's command line.
 const SHIM: &str = "io.containerd.runc.v2";
@@ -85,6 +86,26 @@ pub fn add(text: &str, wish: &Wish, fresh: Version) -> Result<String, TextError>
     Ok(document.to_string())
 }
 
+/// Whether this containerd gives containers the devices that CDI annotations name: 2 does, 1.7
+/// only if told to, older ones cannot.
+fn resolves_cdi(document: &DocumentMut, version: Version) -> bool {
+    let told = toml::get(document, &["plugins", version.plugin(), "enable_cdi"]);
+    matches!(version, Version::V3(_)) || told.and_then(Item::as_bool) == Some(true)
+}
+
+/// Has containerd pass the annotations on in which device plugins name CDI devices.
+fn pass_cdi(document: &mut DocumentMut, runtime: &[&str]) -> Result<(), TextError> {
+    let pattern = format!("{}*", annotations::PREFIX);
+    let path = [runtime, &["container_annotations"]].concat();
+    let present = toml::get(document, &path).and_then(Item::as_array).cloned();
+    let mut list = present.unwrap_or_default();
+    if !list.iter().any(|known| known.as_str() == Some(&pattern)) {
+        list.push(pattern);
+        toml::put(document, &path, value(list))?;
+    }
+    Ok(())
+}
+
 /// Writes down the runtime that containerd 1 has by itself as long as its file names none: with the
 /// first that it names, runc would be gone, and with it the default and the whole CRI plugin.
 fn keep_runc(document: &mut DocumentMut, version: Version) -> Result<(), TextError> {
@@ -153,6 +174,11 @@ fn extend(
         let binary = [&options[..], &[BINARY]].concat();
         if toml::text(document, &binary) != Some(wish.binary()) {
             toml::put(document, &binary, value(wish.binary()))?;
+        }
+    }
+    if !resolves_cdi(document, version) {
+        for name in &wish.names {
+            pass_cdi(document, &[&section[..], &[RUNTIMES, name.as_str()]].concat())?;
         }
     }
     let default = [&section[..], &[DEFAULT]].concat();
