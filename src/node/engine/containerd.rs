@@ -4,6 +4,7 @@
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use super::{Ours, TextError, Wish, toml};
+use crate::gpu::cdi::annotations;
 
 /// The shim for runtimes with runc's command line.
 const SHIM: &str = "io.containerd.runc.v2";
@@ -80,8 +81,55 @@ pub fn add(text: &str, wish: &Wish, fresh: Version) -> Result<String, TextError>
         }
     };
     let entry = inherited(&document, version);
+    keep_runc(&mut document, version)?;
     extend(&mut document, version, wish, &entry)?;
     Ok(document.to_string())
+}
+
+/// Whether this containerd gives containers the devices that CDI annotations name: 2 does, 1.7
+/// only if told to, older ones cannot.
+fn resolves_cdi(document: &DocumentMut, version: Version) -> bool {
+    let told = toml::get(document, &["plugins", version.plugin(), "enable_cdi"]);
+    matches!(version, Version::V3(_)) || told.and_then(Item::as_bool) == Some(true)
+}
+
+/// Has containerd pass the annotations on in which device plugins name CDI devices.
+fn pass_cdi(document: &mut DocumentMut, runtime: &[&str]) -> Result<(), TextError> {
+    let pattern = format!("{}*", annotations::PREFIX);
+    let path = [runtime, &["container_annotations"]].concat();
+    let present = toml::get(document, &path).and_then(Item::as_array).cloned();
+    let mut list = present.unwrap_or_default();
+    if !list.iter().any(|known| known.as_str() == Some(&pattern)) {
+        list.push(pattern);
+        toml::put(document, &path, value(list))?;
+    }
+    Ok(())
+}
+
+/// Writes down the runtime that containerd 1 has by itself as long as its file names none: with the
+/// first that it names, runc would be gone, and with it the default and the whole CRI plugin.
+fn keep_runc(document: &mut DocumentMut, version: Version) -> Result<(), TextError> {
+    let runtimes = [&version.section()[..], &[RUNTIMES]].concat();
+    if toml::get(document, &runtimes).is_some() {
+        return Ok(());
+    }
+    let mut runc = Table::new();
+    runc.insert("runtime_type", value(SHIM));
+    toml::put(document, &[&runtimes[..], &["runc"]].concat(), Item::Table(runc))
+}
+
+/// Takes away what [`keep_runc`] wrote, once it is alone again.
+fn forget_runc(document: &mut DocumentMut, version: Version, original: Option<&DocumentMut>) {
+    let runtimes = [&version.section()[..], &[RUNTIMES]].concat();
+    let runc = [&runtimes[..], &["runc"]].concat();
+    let count = |path: &[&str]| {
+        toml::get(document, path).and_then(Item::as_table_like).map(|table| table.len())
+    };
+    let kind = toml::text(document, &[&runc[..], &["runtime_type"]].concat());
+    let is_alone = count(&runtimes) == Some(1) && count(&runc) == Some(1) && kind == Some(SHIM);
+    if is_alone && original.is_none_or(|original| toml::get(original, &runc).is_none()) {
+        toml::restore(document, &runc, original);
+    }
 }
 
 /// A file that is merged with the main one (`main`, of containerd 2.1 and newer) and adds nothing
@@ -126,6 +174,11 @@ fn extend(
         let binary = [&options[..], &[BINARY]].concat();
         if toml::text(document, &binary) != Some(wish.binary()) {
             toml::put(document, &binary, value(wish.binary()))?;
+        }
+    }
+    if !resolves_cdi(document, version) {
+        for name in &wish.names {
+            pass_cdi(document, &[&section[..], &[RUNTIMES, name.as_str()]].concat())?;
         }
     }
     let default = [&section[..], &[DEFAULT]].concat();
@@ -209,6 +262,7 @@ pub fn remove(text: &str, original: Option<&str>, it: &Ours) -> Result<Option<St
     if is_default {
         toml::restore(&mut document, &default, before.as_ref());
     }
+    forget_runc(&mut document, version, before.as_ref());
     let said_nothing = before.as_ref().is_none_or(|before| !before.contains_key("version"));
     if said_nothing && !document.contains_key("plugins") {
         document.remove("version");

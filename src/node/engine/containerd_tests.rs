@@ -40,6 +40,7 @@ fn options_of_the_default_runtime_are_inherited_and_the_rest_stays_as_it_is() {
     let added = r#"        [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.gpurun]
           runtime_type = "io.containerd.runc.v2"
           pod_annotations = ["a.b/*"]
+          container_annotations = ["cdi.k8s.io/*"]
           [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.gpurun.options]
             SystemdCgroup = true
             Root = "/run/containerd/runc"
@@ -76,6 +77,8 @@ fn every_layout_gets_the_names_and_the_default_and_is_put_back_byte_by_byte() {
         let document = toml::parse(&done).unwrap();
         let version = Version::of(&document).unwrap();
         assert_eq!(names(&document, version, &it()), ["gpurun", "nvidia"], "{done}");
+        // containerd 1 forgets its own runc with the first runtime that a file names.
+        assert!(runtimes(&done).unwrap().iter().any(|name| name == "runc" || name == "kata"));
         let section = version.section();
         let default = toml::text(&document, &[&section[..], &[DEFAULT]].concat());
         assert_eq!(default, Some("gpurun"), "{done}");
@@ -113,6 +116,9 @@ fn a_runtime_that_another_toolkit_configured_is_taken_over_and_given_back() {
 fn an_absent_file_becomes_one_for_the_containerd_that_is_there_and_goes_again() {
     let text = add("", &wish(&["gpurun"], false), Version::V3(3)).unwrap();
     let expected = r#"version = 3
+
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
 
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.gpurun]
 runtime_type = "io.containerd.runc.v2"
@@ -155,4 +161,21 @@ fn imports_and_a_plugin_that_is_turned_off_are_seen() {
     assert!(is_disabled(text).unwrap() && !is_disabled(SYSTEMD).unwrap());
     assert!(has_plugin(SYSTEMD).unwrap() && !has_plugin(text).unwrap());
     assert_eq!(runtimes(SYSTEMD).unwrap(), ["runc"]);
+}
+
+#[test]
+fn cdi_annotations_are_passed_on_where_containerd_does_not_resolve_them() {
+    let cri = "[plugins.'io.containerd.grpc.v1.cri']\n";
+    for (text, expected) in [
+        ("version = 2\n".to_owned(), true),
+        (format!("version = 2\n{cri}enable_cdi = false\n"), true),
+        (format!("version = 2\n{cri}enable_cdi = true\n"), false),
+        ("version = 3\n".to_owned(), false),
+    ] {
+        let done = add(&text, &wish(&["gpurun"], false), Version::V2).unwrap();
+        assert_eq!(done.contains("container_annotations = [\"cdi.k8s.io/*\"]"), expected, "{done}");
+    }
+    let own = SYSTEMD.replace("pod_annotations = [", "container_annotations = [");
+    let done = add(&own, &wish(&["gpurun"], false), Version::V2).unwrap();
+    assert!(done.contains("container_annotations = [\"a.b/*\", \"cdi.k8s.io/*\"]"), "{done}");
 }

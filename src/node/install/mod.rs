@@ -95,7 +95,7 @@ impl Install {
         }
         let Some(engine) = self.engine else { return Ok(true) };
         let plan = engine::configure(engine, &self.wish(), machine, self.config.as_deref())?;
-        Ok(!plan.is_needed())
+        Ok(!plan.is_needed() && !self.unheard(machine)?.exists())
     }
 
     /// Takes everything back: the engine's configuration, then the program. Versions that a
@@ -126,12 +126,18 @@ impl Install {
         done: &mut Vec<String>,
     ) -> Result<(), InstallError> {
         let needed: Vec<&Change> = changes.iter().filter(|change| change.is_needed()).collect();
-        if needed.is_empty() {
+        let unheard = self.unheard(machine)?;
+        if needed.is_empty() && !unheard.exists() {
             return Ok(());
         }
         if self.restart == RestartMode::Systemd {
             restart::check(Action::Restart, engine, machine)?;
         }
+        let failed = |action| {
+            let path = unheard.clone();
+            move |source| FileError::Io { action, path, source }
+        };
+        std::fs::write(&unheard, "").map_err(failed("write"))?;
         for change in needed {
             change.apply(machine)?;
             let verb = if change.after.is_some() { "changed" } else { "removed" };
@@ -142,7 +148,14 @@ impl Install {
             RestartMode::Systemd => restart::run(Action::Restart, engine, machine)?,
             RestartMode::Signal => signal::hang_up(engine, machine, self.socket.as_deref())?,
         });
+        std::fs::remove_file(&unheard).map_err(failed("remove"))?;
         Ok(())
+    }
+
+    /// The file that is there while the engine has not heard of a change: a run whose restart
+    /// failed, or that was killed, leaves it to the next.
+    fn unheard(&self, machine: &Machine) -> Result<PathBuf, FileError> {
+        Ok(machine.directory(&self.dir)?.join(versions::UNHEARD))
     }
 }
 

@@ -131,3 +131,23 @@ fn the_engine_is_found_by_what_it_leaves_on_the_machine() {
         assert_eq!(detect(&machine), expected, "{path}");
     }
 }
+
+#[test]
+fn a_restart_that_failed_is_made_up_for_by_the_next_run() {
+    let node = Node::new();
+    let machine = node.machine();
+    // CRI-O has no use for a signal.
+    let install =
+        Install { engine: Some(Engine::Crio), restart: RestartMode::Signal, ..node.install() };
+    for _ in 0..2 {
+        let error = install.carry_out(&machine, &node.source("one")).unwrap_err().to_string();
+        assert!(error.contains("--restart-mode systemd"), "{error}");
+        assert!(!install.is_done(&machine, &node.source("one")).unwrap());
+    }
+    node.root.directory("run/systemd/system");
+    let install = Install { restart: RestartMode::Systemd, ..install };
+    let done = install.carry_out(&machine, &node.source("one")).unwrap();
+    assert_eq!(done, ["CRI-O does not run: it reads the file when it starts"]);
+    assert_eq!(install.carry_out(&machine, &node.source("one")).unwrap(), [""; 0]);
+    assert!(install.is_done(&machine, &node.source("one")).unwrap());
+}

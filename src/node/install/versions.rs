@@ -116,7 +116,7 @@ pub fn remove(machine: &Machine, dir: &Path) -> Result<Vec<String>, VersionError
     let lock = lock(&place)?;
     let removed = sweep(machine, &versions, |_| false)?;
     if fs::remove_dir(&versions).is_ok() {
-        for name in [CURRENT, LOCK] {
+        for name in [CURRENT, LOCK, UNHEARD] {
             let _ = fs::remove_file(place.join(name));
         }
         let _ = fs::remove_dir(&place);
@@ -126,6 +126,9 @@ pub fn remove(machine: &Machine, dir: &Path) -> Result<Vec<String>, VersionError
 }
 
 const LOCK: &str = ".lock";
+
+/// See [`super::Install`]; it goes with the directory.
+pub(super) const UNHEARD: &str = ".engine-has-not-heard";
 
 /// Two installers never work on one directory.
 fn lock(place: &Path) -> Result<File, FileError> {
