@@ -232,6 +232,19 @@ fn what_would_fail_is_named_with_its_remedy() {
             "map a larger range",
         ),
         (
+            set("/process/apparmorProfile", json!("no-such-profile")),
+            "AppArmor",
+            "no-such-profile",
+            "apparmor",
+        ),
+        (
+            set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"})),
+            "bundle",
+            "net.ipv4.ip_forward",
+            "correct the field",
+        ),
+        (set("/linux/cgroupsPath", json!("/../x")), "create", "`..`", "correct the field"),
+        (
             set(
                 "/process/env",
                 json!([

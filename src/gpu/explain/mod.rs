@@ -2,8 +2,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`page`] | a title, and rows with aligned columns |
-//! | [`files`] | files by the directories they come from and go to, each with the links to it |
+//! | `page` | a title, and rows with aligned columns |
+//! | `files` | files by the directories they come from and go to, each with the links to it |
 
 mod files;
 mod page;

@@ -12,6 +12,9 @@ use crate::finding::Finding;
 /// The name that every runtime of ours has in an engine's configuration, or its program.
 const OWN: &str = "gpurun";
 
+/// The version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The largest configuration file that is read.
 const LIMIT: usize = 4 << 20;
 
@@ -232,13 +235,25 @@ fn program(machine: &Machine, engine: &str, file: &Path, runtime: &Runtime) -> F
             format!("chmod 755 {shown}"),
         );
     }
-    match version(machine, &found.path, found.status.uid, found.status.mode) {
-        Some(version) if version != env!("CARGO_PKG_VERSION") => Finding::yellow(
+    match ask(machine, &found.path, found.status.uid, found.status.mode) {
+        Answer::Version(version) if version != VERSION => Finding::yellow(
             engine,
-            format!("{named}: {shown} is version {version}, this is {}", env!("CARGO_PKG_VERSION")),
+            format!("{named}: {shown} is version {version}, this is {VERSION}"),
             "install the same version, or configure the engine with this one",
         ),
-        _ => Finding::green(engine, format!("{named}: {shown}")),
+        Answer::Version(_) | Answer::NotAsked => {
+            Finding::green(engine, format!("{named}: {shown}"))
+        }
+        Answer::Other => Finding::yellow(
+            engine,
+            format!("{named}: {shown} is another program"),
+            "rename the runtime, or correct the path",
+        ),
+        Answer::Broken(reason) => Finding::red(
+            engine,
+            format!("{named}: {shown} cannot be executed: {reason}"),
+            "install the build for this machine's architecture",
+        ),
     }
 }
 
@@ -250,27 +265,41 @@ fn candidates(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// What the program says its version is. One that somebody else could have put there is not run.
-fn version(machine: &Machine, path: &Path, owner: u32, mode: u32) -> Option<String> {
-    let own = std::fs::metadata("/proc/self/exe").ok();
-    let that = std::fs::metadata(path).ok()?;
-    if own.is_some_and(|own| (own.dev(), own.ino()) == (that.dev(), that.ino())) {
-        return None;
-    }
-    let caller = machine.caller.uid;
-    if (owner != 0 && owner != caller) || mode & 0o022 != 0 {
-        return None;
+/// What a program says to `--version`.
+enum Answer {
+    /// It is this program itself, or somebody else could have put it there.
+    NotAsked,
+    Version(String),
+    /// Not what gpurun says.
+    Other,
+    /// The kernel refuses to execute it.
+    Broken(String),
+}
+
+fn ask(machine: &Machine, path: &Path, owner: u32, mode: u32) -> Answer {
+    let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let own = std::fs::metadata("/proc/self/exe").ok().map(identity);
+    let is_own = own.is_some() && own == std::fs::metadata(path).ok().map(identity);
+    let is_foreign = (owner != 0 && owner != machine.caller.uid) || mode & 0o022 != 0;
+    if is_own || is_foreign {
+        return Answer::NotAsked;
     }
     let output = Command::new(path)
         .arg("--version")
         .env_clear()
         .stdin(Stdio::null())
         .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let version = text.lines().next()?.strip_prefix("gpurun version ")?;
-    Some(version.trim().to_owned())
+        .output();
+    match output {
+        // It is being written: an upgrade.
+        Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => Answer::NotAsked,
+        Err(error) => Answer::Broken(error.to_string()),
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            let version = text.lines().next().and_then(|line| line.strip_prefix("gpurun version "));
+            version.map_or(Answer::Other, |version| Answer::Version(version.trim().to_owned()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -342,11 +371,16 @@ mod tests {
             expect(&found, engine, "red", "no /", "configure");
             made_up.files.write("root/usr/bin/gpurun", "");
             expect(&check(&made_up.machine()), engine, "red", "not executable", "chmod 755");
-            made_up.files.program("root/usr/bin/gpurun");
+            install(&made_up, &format!("#!/bin/sh\necho gpurun version {VERSION}\n"));
             let found = check(&made_up.machine());
             all_green(&found);
             expect(&found, engine, "green", "/usr/bin/gpurun", "");
         }
+    }
+
+    fn install(made_up: &MadeUp, program: &str) {
+        made_up.files.program("root/usr/bin/gpurun");
+        made_up.files.write("root/usr/bin/gpurun", program);
     }
 
     #[test]
@@ -355,9 +389,11 @@ mod tests {
         let made_up = MadeUp { uid: rustix::process::geteuid().as_raw(), ..MadeUp::new() };
         let (_, file, text) = CONFIGURED[0];
         made_up.files.write(&format!("root/{file}"), text);
-        made_up.files.program("root/usr/bin/gpurun");
-        let program = "#!/bin/sh\necho gpurun version 0.0.1\n";
-        made_up.files.write("root/usr/bin/gpurun", program);
+        install(&made_up, "#!/bin/sh\necho runc version 1\n");
+        expect(&check(&made_up.machine()), "docker", "yellow", "another program", "rename");
+        install(&made_up, "\x7fELF");
+        expect(&check(&made_up.machine()), "docker", "red", "cannot be executed", "architecture");
+        install(&made_up, "#!/bin/sh\necho gpurun version 0.0.1\n");
         let found = check(&made_up.machine());
         expect(&found, "docker", "yellow", "is version 0.0.1", "the same version");
         let path = made_up.files.path().join("root/usr/bin/gpurun");
