@@ -18,6 +18,7 @@ pub mod journal;
 pub mod mountinfo;
 pub mod namespaces;
 pub mod program;
+mod reopen;
 pub mod root;
 pub mod rootfs;
 pub mod sequence;
