@@ -2,7 +2,9 @@
 //! else (`src/probe/prowl.c`): through /proc/PID/exe, root, cwd, fd, mem, environ, and ptrace.
 
 use integration_tests::container::text;
-use integration_tests::{Config, Container, Runtime, gpurun_only, json, probe, runtime, wait_for};
+use integration_tests::{
+    Config, Container, Runtime, gpurun_only, json, probe, rootfs, runtime, wait_for,
+};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -132,5 +134,27 @@ fn hooks_that_run_inside_give_nothing_of_the_runtime() {
     );
     let bundle = it.c.bundle();
     it.call(&["run", "--bundle", text(&bundle), it.c.id()]).ok();
+    it.assert_nothing_gained(&[]);
+}
+
+#[test]
+fn a_user_namespace_of_which_the_attacker_is_root_gives_nothing_of_the_runtime() {
+    gpurun_only!("other runtimes have other means");
+    let it = Prowled::new(DEBUGGER);
+    let canary = it.c.path("canary");
+    let args = ["prowl", "/tmp/log", text(&canary), "/bin/busybox", "/bin/prowl"];
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    rootfs::give_to(&it.c.rootfs(), 100_000, 100_000);
+    it.c.configure(
+        Config::args(&args)
+            .capabilities(&[DEBUGGER, &["CAP_SYS_ADMIN", "CAP_SYS_RESOURCE"]].concat(), false)
+            .namespace("user", Some(""))
+            .set("/linux/uidMappings", map.clone())
+            .set("/linux/gidMappings", map),
+    );
+    it.start();
+    for _ in 0..100 {
+        it.call(&["exec", it.c.id(), "true"]).ok();
+    }
     it.assert_nothing_gained(&[]);
 }

@@ -116,9 +116,7 @@ fn a_state_that_is_not_readable_is_an_error_and_delete_force_still_clears_it() {
         let listed = c.call(&["list"]);
         assert!(!listed.stderr.contains("panicked"), "{listed:?}");
         assert_eq!(c.delete(&["--force"]).code, 0, "{damage:?}");
-        // What only the state knew, the sweep of the test removes.
-        integration_tests::cgroup::sweep(c.id());
-        assert!(walk(&c.state_root()).is_empty(), "{:?}", walk(&c.state_root()));
+        c.assert_gone();
     }
 }
 

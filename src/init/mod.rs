@@ -21,6 +21,7 @@ pub mod label;
 pub mod mountinfo;
 pub mod namespaces;
 pub mod program;
+mod reopen;
 pub mod root;
 pub mod rootfs;
 pub mod sequence;

@@ -16,8 +16,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::dangling;
 use super::journal::{Created, Journal};
+use super::{dangling, reopen};
 
 /// The start of the name under which a file is prepared; no image has a reason to use it.
 pub const TEMPORARY_PREFIX: &str = ".gpurun-";
@@ -147,10 +147,14 @@ impl Root {
             return Ok(None);
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let Some(fd) = absent_is_none(self.open_in(path, flags, Mode::empty()))? else {
-            return Ok(None);
+        let fd = match reopen::readable(&handle)? {
+            Some(fd) => fd,
+            None => match absent_is_none(self.open_in(path, flags, Mode::empty()))? {
+                Some(fd) => fd,
+                None => return Ok(None),
+            },
         };
-        // The name was resolved a second time to get a readable descriptor, so look again.
+        // Without procfs the name was resolved a second time, so look again.
         let stat = fs::fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(None);
