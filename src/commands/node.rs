@@ -17,6 +17,10 @@ use crate::node::machine::{Machine, User};
 /// Where gpurun is if nothing else is said.
 const BINARY: &str = "/usr/local/bin/gpurun";
 
+const EXAMPLES: &str = "EXAMPLES:
+   gpurun node configure docker --dry-run
+   gpurun node configure containerd --as nvidia --restart";
+
 /// Set this machine up.
 #[derive(Debug, Args)]
 pub struct Node {
@@ -85,6 +89,7 @@ struct Target {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 struct Configure {
     #[command(flatten)]
     target: Target,
@@ -203,12 +208,7 @@ impl Configure {
                 println!("this machine has no GPU: nothing to change (--force: all the same)");
                 return Ok(());
             }
-            if !machine.has_program(&wish.binary) {
-                bail!(
-                    "there is no program {}: put gpurun there, or name its place with --path",
-                    machine.shown(&wish.binary).display()
-                );
-            }
+            expect_program(&machine, &wish.binary)?;
         }
         let file = self.target.file()?;
         let mut plan = configure(self.target.engine(), &wish, &machine, file.as_deref())?;
@@ -248,9 +248,12 @@ impl InstallHookName {
     fn run(self) -> Result<()> {
         let machine = Machine::open(&self.root, None)?;
         let dir = absolute(&self.dir)?;
-        let links = match self.remove {
-            true => hook_names::remove(&machine, &dir)?,
-            false => hook_names::make(&machine, &dir, &binary(&self.path)?)?,
+        let links = if self.remove {
+            hook_names::remove(&machine, &dir)?
+        } else {
+            let binary = binary(&self.path)?;
+            expect_program(&machine, &binary)?;
+            hook_names::make(&machine, &dir, &binary)?
         };
         for link in links {
             match link {
@@ -260,6 +263,16 @@ impl InstallHookName {
             }
         }
         Ok(())
+    }
+}
+
+fn expect_program(machine: &Machine, binary: &Path) -> Result<()> {
+    match machine.has_program(binary) {
+        true => Ok(()),
+        false => bail!(
+            "there is no program {}: put gpurun there, or name its place with --path",
+            machine.shown(binary).display()
+        ),
     }
 }
 
