@@ -19,6 +19,9 @@ use crate::init::hooks::{self, HookState};
 use crate::seccomp::notify;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
 
+/// Somebody has killed it: `delete --force`, or the kernel for want of memory.
+const GONE: &str = "the container's init has gone: was it killed?";
+
 /// A child of ours.
 #[derive(Debug)]
 pub struct Child {
@@ -183,7 +186,7 @@ impl Launch<'_> {
                     if let Some(devices) = linux.and_then(|linux| linux.net_devices().as_ref()) {
                         net_devices::move_into(devices, self.child.pid)?;
                     }
-                    self.channel.tell(FromParent::Done).context("the init has gone")?;
+                    self.channel.tell(FromParent::Done).context(GONE)?;
                 }
                 Some(FromInit::RunHooks) => {
                     hooks::run_on_host(
@@ -192,15 +195,15 @@ impl Launch<'_> {
                         self.child.pid,
                         self.child.pidfd.as_fd(),
                     )?;
-                    self.channel.tell(FromParent::Done).context("the init has gone")?;
+                    self.channel.tell(FromParent::Done).context(GONE)?;
                 }
                 Some(FromInit::SeccompListener(listener)) => {
                     self.hand_on(listener)?;
-                    self.channel.tell(FromParent::Done).context("the init has gone")?;
+                    self.channel.tell(FromParent::Done).context(GONE)?;
                 }
                 Some(FromInit::SetLimits) => {
                     self.set_rlimits()?;
-                    self.channel.tell(FromParent::Done).context("the init has gone")?;
+                    self.channel.tell(FromParent::Done).context(GONE)?;
                 }
                 Some(FromInit::Ready) => return Ok(()),
                 Some(FromInit::Failed(text)) => {
@@ -266,7 +269,7 @@ impl Ready {
     /// # Errors
     /// When it has died meanwhile.
     pub fn commit(&self) -> Result<()> {
-        self.channel.tell(FromParent::Commit).context("the container's init has gone")
+        self.channel.tell(FromParent::Commit).context(GONE)
     }
 
     /// For a process that execs at once: lets it go on and waits until it has.

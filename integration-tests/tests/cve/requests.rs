@@ -56,9 +56,13 @@ fn keys_in_the_sources() -> BTreeSet<String> {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap_or_default();
-        // Tests make annotations up, and `features` is what is tested.
+        // Tests make annotations up, `features` is what is tested, and `node` reads no container.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        if path.ends_with("commands/features.rs") || !code.to_lowercase().contains("annotation") {
+        let is_node = path.components().any(|part| part.as_os_str() == "node");
+        if is_node
+            || path.ends_with("commands/features.rs")
+            || !code.to_lowercase().contains("annotation")
+        {
             continue;
         }
         for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
@@ -70,8 +74,27 @@ fn keys_in_the_sources() -> BTreeSet<String> {
     keys
 }
 
-/// Kinds of CDI devices, which are values of annotations.
-const KINDS: [&str; 3] = ["nvidia.com/gpu", "runtime.nvidia.com/gpu", "management.nvidia.com/gpu"];
+/// What looks like a key and is none that gives a container anything.
+const OTHERS: [&str; 15] = [
+    // Kinds of CDI devices, which are values of annotations.
+    "amd.com/gpu",
+    "intel.com/gaudi",
+    "intel.com/gpu",
+    "intel.com/npu",
+    "management.nvidia.com/gpu",
+    "nvidia.com/gpu",
+    "runtime.nvidia.com/gpu",
+    // A pod's, by which requests are turned down: without them more counts, not less.
+    "io.container.manager",
+    "io.kubernetes.cri-o.ContainerType",
+    "io.kubernetes.cri-o.Namespace",
+    "io.kubernetes.cri.container-type",
+    "io.kubernetes.cri.sandbox-namespace",
+    "io.kubernetes.pod.namespace",
+    // What `state` answers.
+    "gpurun.gpu.devices",
+    "gpurun.gpu.uuids",
+];
 
 /// As Kubernetes and runtimes name them: a domain turned around, or with a slash.
 fn is_key(text: &str) -> bool {
@@ -84,7 +107,7 @@ fn is_key(text: &str) -> bool {
     text.len() > 6
         // systemd's, on the bus.
         && !text.starts_with("org.freedesktop.")
-        && !KINDS.contains(&text)
+        && !OTHERS.contains(&text)
         && text.chars().all(part)
         && !text.starts_with(['/', '.'])
         && (slashed

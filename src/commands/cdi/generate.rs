@@ -81,7 +81,7 @@ enum Format {
 enum Named {
     /// 0, 0:1
     Index,
-    /// GPU-…
+    /// GPU-5c89..., MIG-9a1b...
     Uuid,
     /// gpu0, mig0:1
     TypeIndex,
