@@ -1,4 +1,4 @@
-//! The command line: runc's, with `explain` added.
+//! The command line: runc's, with commands of gpurun's own.
 
 pub(crate) mod go_flags;
 mod usage;
@@ -16,6 +16,10 @@ use crate::commands;
 /// How help looks: runc's headings.
 const HELP: &str = "NAME:\n   {bin} - {about}\n\nUSAGE:\n   {usage}\n\n{all-args}{after-help}";
 
+/// Which commands are whose.
+const OWN: &str = "explain, doctor, gpu, cdi, node and hook are gpurun's own; the others are runc's.\n\
+                   'gpurun help COMMAND' tells more about one.";
+
 /// An OCI container runtime with native GPU support.
 #[derive(Debug, Parser)]
 #[command(
@@ -23,7 +27,8 @@ const HELP: &str = "NAME:\n   {bin} - {about}\n\nUSAGE:\n   {usage}\n\n{all-args
     disable_version_flag = true,
     disable_help_subcommand = true,
     args_override_self = true,
-    help_template = HELP
+    help_template = HELP,
+    after_help = OWN
 )]
 pub struct Cli {
     /// Options before the command.
@@ -154,7 +159,15 @@ fn finish(cmd: Command, name: &str, about: &'static str) -> Command {
     cmd.about(about.trim())
         .long_about(None)
         .args_override_self(true)
-        .help_template(HELP.replace("{bin}", &format!("gpurun {name}")))
+        .help_template(help(name))
+        .mut_subcommands(|inner| {
+            let template = help(&format!("{name} {}", inner.get_name()));
+            inner.help_template(template)
+        })
+}
+
+fn help(command: &str) -> String {
+    HELP.replace("{bin}", &format!("gpurun {command}"))
 }
 
 subcommands! {
@@ -192,20 +205,20 @@ subcommands! {
     Spec(commands::spec::Spec) = "spec",
     /// Print what this runtime can do as JSON
     Features(commands::features::Features) = "features",
+    /// Print the version
+    Version(Nothing) = "version",
     /// Print which GPUs and files a bundle would get, and why
     Explain(commands::explain::Explain) = "explain",
     /// Look what is wrong with this machine or with a bundle, and say what to do
     Doctor(commands::doctor::Doctor) = "doctor",
-    /// List, check or write the Container Device Interface files of this machine
-    Cdi(commands::cdi::Cdi) = "cdi",
-    /// Do the work of a CDI file's hook, called by another runtime
-    Hook(commands::hook::Hook) = "hook",
     /// List the GPUs of this machine and which containers have them
     Gpu(commands::gpu::Gpu) = "gpu",
+    /// List, check or write the Container Device Interface files of this machine
+    Cdi(commands::cdi::Cdi) = "cdi",
     /// Make gpurun a runtime of an engine on this machine, or install it
     Node(Box<commands::node::Node>) = "node",
-    /// Print the version
-    Version(Nothing) = "version",
+    /// Do the work of a CDI file's hook, called by another runtime
+    Hook(commands::hook::Hook) = "hook",
 }
 
 impl Cli {

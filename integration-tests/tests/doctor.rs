@@ -132,6 +132,29 @@ fn a_made_up_gpu_machine_is_told_what_it_has() {
 }
 
 #[test]
+fn each_table_of_the_configuration_is_checked() {
+    let dir = TempDir::new().expect("directory");
+    let path = dir.path().join("config.toml");
+    for (text, found) in [
+        ("[nvidia]\ncuda-compat-mode = 'x'\n", "line 2: nvidia.cuda-compat-mode must be"),
+        ("[nvidia]\n\n[amd]\ngpu-trakcer = 'none'\n", "line 4: unknown key \"amd.gpu-trakcer\""),
+        ("[gpu]\nexclusive = 1\n", "line 2: gpu.exclusive must be"),
+        ("[cdi]\nspec-dirs = ['x']\n", "line 2: cdi.spec-dirs must be"),
+        ("[vendors.x]\nvariable = 'X'\n", "line 2: vendors.x.variable must be"),
+        ("[host]\nproc = '/nonexistent'\n", "/nonexistent"),
+        ("[hots]\n", "line 1: unknown key \"hots\""),
+        ("[host\n", "line 1: "),
+    ] {
+        std::fs::write(&path, text).expect("write");
+        let (status, document) = doctor(&["--json"], Some(&path));
+        let report: Value = serde_json::from_str(&document).expect("JSON");
+        let findings = report["findings"].as_array().expect("findings");
+        expect(findings, "configuration file", "red", found, "correct it");
+        assert_eq!(status, 1, "{text}");
+    }
+}
+
+#[test]
 fn a_bundle_that_would_start_is_all_green() {
     let bundle = Bundle::new();
     let (status, findings) = bundle.look();

@@ -219,6 +219,13 @@ fn a_gpu_that_one_has_alone_is_refused_to_others_until_that_one_is_gone() {
             ["nvidia.com/gpu=0", &gpu.uuid, id, &pid, "exclusively", "delete it", "gpu list"];
         create(other).refused(1, &phrases);
         other.container.assert_gone();
+        let look =
+            |of: &GpuContainer| other.call(&["doctor", "--bundle", text(&of.container.bundle())]);
+        let page = look(other).stdout;
+        assert!(page.contains("red     create: cannot give GPU nvidia.com/gpu=0"), "{page}");
+        assert!(page.contains(id), "{page}");
+        // Nobody is in one's own way.
+        assert!(!look(&first).stdout.contains("cannot give"));
     }
     let free = asking(&host, "1");
     free.run_detached();

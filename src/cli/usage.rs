@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, CommandFactory, Subcommand};
+use clap::{Arg, Command, CommandFactory, Subcommand};
 
 use super::{Cli, LogFormat, Subcommands};
 
@@ -33,7 +33,7 @@ impl UsageError {
         let global = texts.get(..at.unwrap_or(texts.len())).unwrap_or_default();
         Self {
             message,
-            command: at.and_then(|at| texts.get(at)).map(|&name| name.to_owned()),
+            command: at.and_then(|at| texts.get(at..)).map(full_name),
             log: value_of(global, "log").map(PathBuf::from),
             log_format: match value_of(global, "log-format") {
                 Some("json") => LogFormat::Json,
@@ -64,6 +64,27 @@ impl UsageError {
     }
 }
 
+/// A command's name with that of its own command: `node configure`.
+fn full_name(words: &[&str]) -> String {
+    let program = Cli::command();
+    let mut names = words.iter().take(1).copied().collect::<Vec<_>>();
+    let inner = find(&program, &names).and_then(|found| {
+        let is_inner = |word: &&&str| found.find_subcommand(word).is_some();
+        words.iter().skip(1).find(is_inner).copied()
+    });
+    names.extend(inner);
+    names.join(" ")
+}
+
+/// The command of this name or of these names, with its options.
+fn find(program: &Command, names: &[&str]) -> Option<Command> {
+    names.iter().try_fold(program.clone(), |command, name| {
+        let mut found = command.find_subcommand(name)?.clone();
+        found.build();
+        Some(found)
+    })
+}
+
 /// The last value of a global option, in either spelling.
 fn value_of<'a>(args: &[&'a str], name: &str) -> Option<&'a str> {
     let mut value = None;
@@ -82,7 +103,7 @@ fn value_of<'a>(args: &[&'a str], name: &str) -> Option<&'a str> {
 fn describe(error: &clap::Error, command: Option<&str>) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => Some(texts.join(" ")),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
         _ => None,
     };
     let argument = text(ContextKind::InvalidArg).unwrap_or_default();
@@ -108,10 +129,14 @@ fn describe(error: &clap::Error, command: Option<&str>) -> String {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
             // `--preserve-fds <N>`
-            let flag =
-                argument.split([' ', '=']).next().unwrap_or_default().trim_start_matches('-');
+            let flag = argument.split([' ', '=']).next().unwrap_or_default();
+            let flag = flag.trim_matches(['-', '<', '>']);
             let reason = std::error::Error::source(error).map(ToString::to_string);
             match (flag, text(ContextKind::ValidValue)) {
+                (flag, valid) if argument.starts_with('<') => format!(
+                    "invalid value {value:?} for {flag}: {}",
+                    valid.map(|valid| format!("use {valid}")).or(reason).unwrap_or_default()
+                ),
                 (flag, _) if value.is_empty() => format!("flag needs an argument: -{flag}"),
                 ("log-format", _) => format!("invalid log-format: {value}"),
                 ("format", Some(valid)) => format!("invalid format option {value:?}: use {valid}"),
@@ -131,9 +156,8 @@ fn describe(error: &clap::Error, command: Option<&str>) -> String {
 
 /// How many arguments a command takes: `exactly N`, or the bound that was missed.
 fn expected(command: &str, bound: &str) -> String {
-    let program = Cli::command();
-    let mut found = program.find_subcommand(command).cloned().unwrap_or_default();
-    found.build();
+    let names: Vec<&str> = command.split(' ').collect();
+    let found = find(&Cli::command(), &names).unwrap_or_default();
     let all: Vec<&Arg> = found.get_positionals().collect();
     let required = all.iter().filter(|arg| arg.is_required_set()).count();
     match bound {
@@ -166,11 +190,27 @@ mod tests {
             (&["gpurun", "help", "foo"], "No help topic for 'foo'"),
             (&["gpurun", "cdi"], "gpurun: \"cdi\" requires a command"),
             (&["gpurun", "--log-format", "x", "list"], "invalid log-format: x"),
-            (&["gpurun", "list", "--format", "x"], "invalid format option \"x\": use table json"),
+            (&["gpurun", "list", "--format", "x"], "invalid format option \"x\": use table, json"),
             (&["gpurun", "create", "--bundle"], "flag needs an argument: -bundle"),
+            (
+                &["gpurun", "node", "configure", "dokcer"],
+                "invalid value \"dokcer\" for ENGINE: use docker, containerd, crio, podman, k3s, rke2",
+            ),
+            (
+                &["gpurun", "node", "configure"],
+                "gpurun: \"node configure\" requires exactly 1 argument(s)",
+            ),
+            (
+                &["gpurun", "cdi", "compare", "a"],
+                "gpurun: \"cdi compare\" requires exactly 2 argument(s)",
+            ),
         ] {
             assert_eq!(refused(args).message, message, "{args:?}");
         }
+        assert_eq!(
+            refused(&["gpurun", "--debug", "node", "configure", "--nope"]).hint(),
+            "See 'gpurun node configure --help'."
+        );
         let fds = refused(&["gpurun", "create", "--preserve-fds", "x", "y"]).message;
         assert!(fds.starts_with("invalid value \"x\" for flag -preserve-fds: "), "{fds}");
         assert_eq!(refused(&["gpurun", "foo"]).status, 3);

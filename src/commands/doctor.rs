@@ -11,8 +11,13 @@ use crate::container::rootless;
 use crate::node::doctor;
 use crate::paint::Paint;
 
+const EXAMPLES: &str = "EXAMPLES:
+   gpurun doctor
+   gpurun doctor --bundle /run/containerd/io.containerd.runtime.v2.task/moby/ID";
+
 /// Look what is wrong with this machine, or with a bundle, and say what to do.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Doctor {
     /// Look at this bundle: what would fail, without starting it
     #[arg(short, long, value_name = "DIR")]

@@ -10,8 +10,13 @@ use crate::container::bundle::Bundle;
 use crate::gpu;
 use crate::paint::Paint;
 
+const EXAMPLES: &str = "EXAMPLES:
+   gpurun explain --bundle DIR
+   gpurun explain --bundle DIR --json";
+
 /// Print which GPUs and files a bundle would get, and why; nothing is started or changed.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Explain {
     /// The bundle's directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]

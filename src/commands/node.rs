@@ -14,8 +14,12 @@ use crate::node::engine::{Engine, Name, Ours, Plan, Wish, configure, unconfigure
 use crate::node::hook_names::{self, Link};
 use crate::node::machine::{Machine, User};
 
-/// Where gpurun is if nothing else is said.
-const BINARY: &str = "/usr/local/bin/gpurun";
+/// Where gpurun is if nothing else is said: where a person puts it, or where a package does.
+const BINARIES: [&str; 2] = ["/usr/local/bin/gpurun", "/usr/bin/gpurun"];
+
+const EXAMPLES: &str = "EXAMPLES:
+   gpurun node configure docker --dry-run
+   gpurun node configure containerd --as nvidia --restart";
 
 /// Set this machine up.
 #[derive(Debug, Args)]
@@ -70,9 +74,9 @@ struct Target {
     /// The machine's root directory
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// gpurun, as the engine will call it
-    #[arg(long, value_name = "FILE", default_value = BINARY)]
-    path: PathBuf,
+    /// gpurun, as the engine will call it [default: /usr/local/bin/gpurun, else /usr/bin/gpurun]
+    #[arg(long, value_name = "FILE")]
+    path: Option<PathBuf>,
     /// Print the change as a diff, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -85,6 +89,7 @@ struct Target {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 struct Configure {
     #[command(flatten)]
     target: Target,
@@ -113,9 +118,9 @@ struct InstallHookName {
     /// The directory for the links, one of those in dockerd's PATH
     #[arg(long, value_name = "DIR", default_value = "/usr/local/bin")]
     dir: PathBuf,
-    /// gpurun
-    #[arg(long, value_name = "FILE", default_value = BINARY)]
-    path: PathBuf,
+    /// gpurun [default: /usr/local/bin/gpurun, else /usr/bin/gpurun]
+    #[arg(long, value_name = "FILE")]
+    path: Option<PathBuf>,
     /// The machine's root directory
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -197,18 +202,13 @@ impl Target {
 impl Configure {
     fn run(self) -> Result<()> {
         let machine = self.target.machine()?;
-        let wish = self.wish()?;
+        let wish = self.wish(&machine)?;
         if !self.force {
             if !has_gpu(&self.target.root)? {
                 println!("this machine has no GPU: nothing to change (--force: all the same)");
                 return Ok(());
             }
-            if !machine.has_program(&wish.binary) {
-                bail!(
-                    "there is no program {}: put gpurun there, or name its place with --path",
-                    machine.shown(&wish.binary).display()
-                );
-            }
+            expect_program(&machine, &wish.binary)?;
         }
         let file = self.target.file()?;
         let mut plan = configure(self.target.engine(), &wish, &machine, file.as_deref())?;
@@ -218,16 +218,17 @@ impl Configure {
         self.target.carry_out(&plan, &machine)
     }
 
-    fn wish(&self) -> Result<Wish> {
+    fn wish(&self, machine: &Machine) -> Result<Wish> {
         let names = names(std::iter::once(&self.runtime_class).chain(&self.names))?;
-        Ok(Wish { names, binary: binary(&self.target.path)?, default: self.set_as_default })
+        let binary = binary(self.target.path.as_deref(), machine)?;
+        Ok(Wish { names, binary, default: self.set_as_default })
     }
 }
 
 impl Unconfigure {
     fn run(self) -> Result<()> {
         let machine = self.target.machine()?;
-        let it = Ours { binary: binary(&self.target.path)? };
+        let it = Ours { binary: binary(self.target.path.as_deref(), &machine)? };
         let file = self.target.file()?;
         let plan = unconfigure(self.target.engine(), &it, &machine, file.as_deref())?;
         if plan.changes.is_empty() {
@@ -248,9 +249,12 @@ impl InstallHookName {
     fn run(self) -> Result<()> {
         let machine = Machine::open(&self.root, None)?;
         let dir = absolute(&self.dir)?;
-        let links = match self.remove {
-            true => hook_names::remove(&machine, &dir)?,
-            false => hook_names::make(&machine, &dir, &binary(&self.path)?)?,
+        let links = if self.remove {
+            hook_names::remove(&machine, &dir)?
+        } else {
+            let binary = binary(self.path.as_deref(), &machine)?;
+            expect_program(&machine, &binary)?;
+            hook_names::make(&machine, &dir, &binary)?
         };
         for link in links {
             match link {
@@ -260,6 +264,16 @@ impl InstallHookName {
             }
         }
         Ok(())
+    }
+}
+
+fn expect_program(machine: &Machine, binary: &Path) -> Result<()> {
+    match machine.has_program(binary) {
+        true => Ok(()),
+        false => bail!(
+            "there is no program {}: put gpurun there, or name its place with --path",
+            machine.shown(binary).display()
+        ),
     }
 }
 
@@ -296,7 +310,12 @@ fn user() -> Option<User> {
     config.map(PathBuf::from).or_else(home).map(|config| User { config })
 }
 
-fn binary(path: &Path) -> Result<PathBuf> {
+/// The path that was given, or the first usual one where a program is.
+fn binary(path: Option<&Path>, machine: &Machine) -> Result<PathBuf> {
+    let Some(path) = path else {
+        let found = BINARIES.iter().find(|path| machine.has_program(Path::new(path)));
+        return Ok(found.unwrap_or(&BINARIES[0]).into());
+    };
     match path.is_absolute() && path.to_str().is_some() {
         true => Ok(path.to_owned()),
         false => bail!("--path {} is not an absolute path in UTF-8", path.display()),

@@ -211,7 +211,11 @@ pub fn rehearse(
     decision: Option<Decision>,
     options: &Options,
 ) -> Result<Vec<String>> {
-    settle(id, bundle, decision, options).map(|decided| decided.warnings)
+    let decided = settle(id, bundle, decision, options)?;
+    if let Some(wanted) = &decided.gpus {
+        holders::rehearse(wanted, &decided.devices, &decided.bundle.path)?;
+    }
+    Ok(decided.warnings)
 }
 
 /// Everything but the plan for the GPUs.

@@ -32,6 +32,7 @@ use super::process::Liveness;
 use super::state::{Container, StateError};
 use super::store::{Store, StoreError};
 use super::traces::Traces;
+use crate::cgroup::devices::DeviceRules;
 use crate::gpu;
 use crate::gpu::claim::{Claim, Machine};
 use crate::log;
@@ -86,7 +87,8 @@ pub fn enter(container: &mut Container, wanted: &Wanted) -> Result<()> {
         made.with_context(failed)?;
         let _lock = lock(&holders)?;
         link(&entry, container.dir.path()).with_context(failed)?;
-        return check(&[&holders, &holders.join(EXCLUSIVE)], container, machine, claim);
+        let places = [&*holders, &holders.join(EXCLUSIVE)];
+        return check(&places, container.dir.path(), machine, claim);
     }
     match made {
         Ok(()) => {}
@@ -103,7 +105,7 @@ pub fn enter(container: &mut Container, wanted: &Wanted) -> Result<()> {
     let machine = gpu::read_machine()?;
     let claim = claim_of(container, &machine);
     let _lock = lock(&holders)?;
-    check(&[&exclusive], container, &machine, &claim)?;
+    check(&[&exclusive], container.dir.path(), &machine, &claim)?;
     // Left by one that was killed.
     let _ = fs::remove_dir(&exclusive);
     Ok(())
@@ -157,12 +159,13 @@ pub fn claim_of(container: &Container, machine: &Machine) -> Claim {
     machine.claim(&gpus.grants, gpus::may_open(&state.devices), &gpus.exclusive)
 }
 
-/// Looks at everybody in these directories; to be called with the lock.
-fn check(places: &[&Path], container: &Container, machine: &Machine, claim: &Claim) -> Result<()> {
+/// Looks at everybody in these directories but the container with this state directory; to be
+/// called with the lock.
+fn check(places: &[&Path], own: &Path, machine: &Machine, claim: &Claim) -> Result<()> {
     for place in places {
         let entries = entries(place).with_context(|| format!("cannot read {}", place.display()))?;
         for (entry, state) in entries {
-            if state == container.dir.path() {
+            if state == own {
                 continue;
             }
             let other = match load(&state) {
@@ -176,13 +179,50 @@ fn check(places: &[&Path], container: &Container, machine: &Machine, claim: &Cla
                     continue;
                 }
             };
-            let Some(other) = holding(other) else { continue };
-            if let Some((unit, own)) = claim.conflict(&claim_of(&other, machine)) {
-                bail!(refusal(&machine.name(unit), own, &other));
-            }
+            stand_aside(other, machine, claim)?;
         }
     }
     Ok(())
+}
+
+/// Whether another container would stand in the way of one that is not going to be made, of the
+/// bundle `own`. Nothing is changed, and who has no right to look sees nobody.
+///
+/// # Errors
+/// Who stands in the way and what to do.
+pub fn rehearse(wanted: &Wanted, rules: &DeviceRules, own: &Path) -> Result<()> {
+    let exclusive = wanted.holders.join(EXCLUSIVE);
+    let (places, machine, claim);
+    let (machine, claim) = match &wanted.alone {
+        Some((machine, claim)) => {
+            places = vec![&wanted.holders, &exclusive];
+            (machine, claim)
+        }
+        None if access(&exclusive, Access::EXISTS).is_err() => return Ok(()),
+        None => {
+            places = vec![&exclusive];
+            machine = gpu::read_machine()?;
+            let may_open = gpus::may_open(rules);
+            claim = machine.claim(&wanted.gpus.grants, may_open, &wanted.gpus.exclusive);
+            (&machine, &claim)
+        }
+    };
+    for (_, state) in places.iter().flat_map(|place| entries(place).unwrap_or_default()) {
+        match load(&state) {
+            Ok(Some(other)) if other.state.bundle != own => stand_aside(other, machine, claim)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a container's GPUs leave this claim alone.
+fn stand_aside(other: Container, machine: &Machine, claim: &Claim) -> Result<()> {
+    let Some(other) = holding(other) else { return Ok(()) };
+    match claim.conflict(&claim_of(&other, machine)) {
+        Some((unit, own)) => bail!(refusal(&machine.name(unit), own, &other)),
+        None => Ok(()),
+    }
 }
 
 fn refusal(gpu: &str, own: bool, holder: &Container) -> String {

@@ -108,6 +108,16 @@ pub fn load_settings() -> Result<Settings, GpuError> {
     with_predecessors(Settings::load(&tables())?)
 }
 
+/// Whether each table but `[host]` can be used, also those that no container needs today.
+///
+/// # Errors
+/// The first key that is wrong, with its line.
+pub fn check_settings(settings: &Settings) -> Result<(), GpuError> {
+    Policy::read(settings)?;
+    cdi::Config::read(settings)?;
+    VENDORS.iter().try_for_each(|vendor| vendor.check(settings))
+}
+
 /// As [`load_settings`], from this file or the usual one: the environment does not count.
 pub fn settings_of(file: Option<&Path>) -> Result<Settings, GpuError> {
     with_predecessors(Settings::of(file, &tables())?)

@@ -28,6 +28,9 @@ pub trait Vendor: Sync {
     /// The vendor's name, which is also its table in the configuration file.
     fn name(&self) -> &'static str;
 
+    /// Whether the vendor's table of the configuration file can be used.
+    fn check(&self, settings: &Settings) -> Result<(), GpuError>;
+
     /// The variables that select this vendor's devices, on the machine or among those that the
     /// container has.
     fn variables(&self) -> &'static [&'static str];

@@ -5,8 +5,8 @@ use std::fmt::Write;
 /// The width of a comment.
 const WIDTH: usize = 96;
 
-/// Makes the example out of the tables of the page: `## `[table]`` and rows of key, type, default
-/// and meaning.
+/// Makes the example out of the tables of keys below the headings `## `[table]``: their first row
+/// is `| key |` or, for keys of another table, `| key of `[table]` |`.
 ///
 /// # Errors
 /// A row that makes no line of TOML.
@@ -15,19 +15,24 @@ pub fn example(page: &str) -> Result<String, String> {
         "# gpurun's configuration. Every key is optional; what is commented out here is its default,\n\
          # or an example where a key has none. docs/configuration.md says more.\n",
     );
-    let mut table = None;
+    let mut is_table = false;
     for line in page.lines() {
         if let Some(heading) = line.strip_prefix("## ") {
-            table = heading.split_once("`[").and_then(|(_, rest)| rest.split_once("]`"));
-            if let Some((name, _)) = table {
+            is_table = false;
+            let name = heading.split_once("`[").and_then(|(_, rest)| rest.split_once("]`"));
+            if let Some((name, _)) = name {
                 // Writing to a String cannot fail.
                 let _ = write!(out, "\n[{name}]\n");
             }
-            continue;
-        }
-        if table.is_some()
-            && let Some(row) = Row::parse(line)
-        {
+        } else if line.starts_with("| key |") {
+            is_table = true;
+        } else if let Some(other) = line.strip_prefix("| key of `[") {
+            is_table = true;
+            let name = other.split_once("]`").map_or(other, |(name, _)| name);
+            let _ = write!(out, "\n#[{name}]\n");
+        } else if !line.starts_with('|') {
+            is_table = false;
+        } else if is_table && let Some(row) = Row::parse(line) {
             row.write(&mut out)?;
         }
     }
@@ -76,7 +81,7 @@ impl<'a> Row<'a> {
         codes.next().is_some_and(|code| code.len() + 2 == self.default.len())
     }
 
-    /// The default as TOML, or something of its type.
+    /// The default as TOML, or the example after it, or something of its type.
     fn value(&self) -> String {
         let first = self.codes().next();
         match (first, self.kind) {
@@ -86,6 +91,7 @@ impl<'a> Row<'a> {
                 format!("[{}]", words.join(", "))
             }
             (Some(code), _) if code.starts_with('/') => format!("{code:?}"),
+            (Some(code), "string") => code.to_owned(),
             (_, "path") => "\"/path\"".to_owned(),
             (_, "boolean") => "false".to_owned(),
             _ => "\"\"".to_owned(),
@@ -114,17 +120,22 @@ mod tests {
     #[test]
     fn rows_become_commented_keys_with_their_meaning() {
         let page = "## `[t]`: a table\n\n| key | type | default | meaning |\n|---|---|---|---|\n\
-                    | `a` | path | `/x` | where `a` is |\n\n| `b` | path | unset | b |\n## Else\n\
+                    | `a` | path | `/x` | where `a` is |\n| `b` | path | unset | b |\n\n\
+                    | name | is | no | key |\n|---|---|---|---|\n| `n` | `x` | y | z |\n## Else\n\
                     | `c` | path | `/y` | not a key |\n## `[u]`\n\
+                    | key of `[u.NAME]` | type | default | meaning |\n|---|---|---|---|\n\
                     | `d` | array of strings | `x`, `y` | d |\n\
-                    | `e` | path | `/e`, without rights `$E/e` | e |\n";
+                    | `e` | path | `/e`, without rights `$E/e` | e |\n\
+                    | `f` | string | required, such as `\"F\"` | f |\n";
         let text = example(page).unwrap();
         let expected =
-            "[t]\n\n# where a is\n#a = \"/x\"\n\n# b\n# Default: unset.\n#b = \"/path\"\n";
+            "[t]\n\n# where a is\n#a = \"/x\"\n\n# b\n# Default: unset.\n#b = \"/path\"\n\n[u]";
         assert!(text.contains(expected), "{text}");
-        let expected = "[u]\n\n# d\n# Default: x, y.\n#d = [\"x\", \"y\"]\n\n\
-                        # e\n# Default: /e, without rights $E/e.\n#e = \"/e\"\n";
+        let expected = "[u]\n\n#[u.NAME]\n\n# d\n# Default: x, y.\n#d = [\"x\", \"y\"]\n\n\
+                        # e\n# Default: /e, without rights $E/e.\n#e = \"/e\"\n\n\
+                        # f\n# Default: required, such as \"F\".\n#f = \"F\"\n";
         assert!(text.ends_with(expected), "{text}");
-        assert!(example("## `[t]`\n| `a` | string | `oops` | x |\n").is_err());
+        let page = "## `[t]`\n| key | type | default | meaning |\n| `a` | string | `oops` | x |\n";
+        assert!(example(page).is_err());
     }
 }

@@ -79,16 +79,41 @@ fn add(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> 
     if command.has_subcommands() {
         man.render_subcommands_section(&mut page)?;
     }
+    page.extend(examples(command).as_bytes());
     page.extend(STATUS.as_bytes());
     if is_program {
         page.extend(FILES.as_bytes());
     }
     page.extend(see_also(command, is_program).as_bytes());
-    pages.push((format!("{name}.{SECTION}"), page));
+    pages.push((format!("{name}.{SECTION}"), ascii(&page)));
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         add(below, pages)?;
     }
     Ok(())
+}
+
+/// A page for every roff: characters that are not ASCII by their numbers.
+fn ascii(page: &[u8]) -> Vec<u8> {
+    let mut out = String::new();
+    for character in String::from_utf8_lossy(page).chars() {
+        match character.is_ascii() {
+            true => out.push(character),
+            false => out.push_str(&format!("\\[u{:04X}]", u32::from(character))),
+        }
+    }
+    out.into_bytes()
+}
+
+/// The examples at the end of a command's help.
+fn examples(command: &Command) -> String {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    match help.strip_prefix("EXAMPLES:\n") {
+        Some(lines) => {
+            let lines: Vec<_> = lines.lines().map(|line| line.trim().replace('-', "\\-")).collect();
+            format!(".SH EXAMPLES\n.EX\n{}\n.EE\n", lines.join("\n"))
+        }
+        None => String::new(),
+    }
 }
 
 fn see_also(command: &Command, is_program: bool) -> String {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use gpurun::gpu::{cdi, nvidia};
+use gpurun::gpu;
 use gpurun::host::Settings;
 use manual::{completions, configuration, pages};
 
@@ -97,6 +97,7 @@ fn the_example_configuration_is_accepted_as_it_is_and_with_every_key_in_force() 
     let in_force: String = text
         .lines()
         .map(|line| match line.strip_prefix('#') {
+            Some("devices = []") => "devices = [\"/dev/mychip{}\"]\n".to_owned(),
             Some(key) if !key.starts_with(' ') => format!("{key}\n"),
             _ => format!("{line}\n"),
         })
@@ -104,8 +105,7 @@ fn the_example_configuration_is_accepted_as_it_is_and_with_every_key_in_force() 
     assert!(in_force.contains("\ndriver-root = \"/\"\n"), "{in_force}");
     for text in [text, in_force] {
         let path = Path::new("/example");
-        let settings = Settings::parse(path, text, &gpurun::gpu::tables()).expect("settings");
-        cdi::Config::read(&settings).expect("[cdi]");
-        nvidia::config::Config::read(&settings).expect("[nvidia]");
+        let settings = Settings::parse(path, text, &gpu::tables()).expect("settings");
+        gpu::check_settings(&settings).expect("every table");
     }
 }

@@ -16,8 +16,13 @@ use crate::host::Host;
 use crate::host::config::PATH_VARIABLE;
 use crate::log;
 
+const EXAMPLES: &str = "EXAMPLES:
+   gpurun cdi generate --output /etc/cdi/nvidia.yaml
+   gpurun cdi generate --kind amd.com/gpu --device-id 0 --format json";
+
 /// Write a CDI file of this machine's GPUs, for any engine and runtime.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Generate {
     /// The file to write; `-` is the standard output
     #[arg(short, long, value_name = "FILE", default_value = "-")]

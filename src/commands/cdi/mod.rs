@@ -12,6 +12,10 @@ use crate::gpu::cdi::registry::Problem;
 use crate::gpu::cdi::{self, CdiSpec, Config, Registry};
 use crate::gpu::load_settings;
 
+/// What is said of a machine without files.
+const NOTHING: &str = "No CDI file of this machine defines a device. The GPUs that gpurun gives \
+                       without one are those of `gpurun gpu list`.";
+
 /// The Container Device Interface files of this machine.
 #[derive(Debug, Args)]
 pub struct Cdi {
@@ -21,7 +25,7 @@ pub struct Cdi {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the devices that can be asked for, and the files that define them
+    /// List the devices that files define
     List {
         /// As JSON
         #[arg(long)]
@@ -87,6 +91,9 @@ fn list(json: bool) -> Result<()> {
     let rows: Vec<(String, String)> =
         devices.map(|(name, file)| (name.to_string(), file.path.display().to_string())).collect();
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    if rows.is_empty() {
+        println!("{NOTHING}");
+    }
     for (name, file) in rows {
         println!("{name:width$}  {file}");
     }
@@ -121,10 +128,17 @@ fn validate_machine() -> Result<()> {
     for file in registry.files() {
         println!("{}: valid", file.path.display());
     }
+    let mut wrong: Vec<&Path> = Vec::new();
     for Problem { path, reason } in registry.problems() {
         println!("{}: {reason}", path.display());
+        if !wrong.contains(&path.as_path()) {
+            wrong.push(path);
+        }
     }
-    verdict(registry.problems().len())
+    if registry.files().next().is_none() && wrong.is_empty() {
+        println!("{NOTHING}");
+    }
+    verdict(wrong.len())
 }
 
 fn validate(files: &[PathBuf]) -> Result<()> {

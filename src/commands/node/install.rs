@@ -99,9 +99,11 @@ impl InstallCommand {
         }
         let install = self.install(&environment, &machine)?;
         if self.check {
-            return match install.is_done(&machine, source)? {
-                true => Ok(()),
-                false => bail!("{} is not as asked for", root.display()),
+            return match install.missing(&machine, source)? {
+                None => Ok(()),
+                Some(missing) => {
+                    bail!("{missing}; gpurun node install, with the same options, sees to it")
+                }
             };
         }
         if cleanup && !watch {

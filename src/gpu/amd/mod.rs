@@ -57,6 +57,11 @@ impl Vendor for Amd {
         config::SECTION
     }
 
+    fn check(&self, settings: &Settings) -> Result<(), GpuError> {
+        Config::read(settings)?;
+        Ok(())
+    }
+
     fn variables(&self) -> &'static [&'static str] {
         &[DEVICES_VARIABLE, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"]
     }

@@ -74,6 +74,9 @@ fn list(names: &[QualifiedName]) -> String {
 }
 
 fn hints(problems: &[Problem]) -> String {
+    if problems.is_empty() {
+        return "; no CDI file defines them (`gpurun cdi list` shows what files define)".to_owned();
+    }
     problems.iter().map(|problem| format!("; {problem}")).collect()
 }
 

@@ -39,6 +39,11 @@ impl Vendor for Habana {
         config::SECTION
     }
 
+    fn check(&self, settings: &Settings) -> Result<(), GpuError> {
+        Config::read(settings)?;
+        Ok(())
+    }
+
     fn variables(&self) -> &'static [&'static str] {
         &[DEVICES_VARIABLE]
     }

@@ -41,6 +41,11 @@ impl Vendor for Intel {
         config::SECTION
     }
 
+    fn check(&self, settings: &Settings) -> Result<(), GpuError> {
+        Config::read(settings)?;
+        Ok(())
+    }
+
     fn variables(&self) -> &'static [&'static str] {
         &[]
     }

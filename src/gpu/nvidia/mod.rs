@@ -92,6 +92,11 @@ impl Vendor for Nvidia {
         config::SECTION
     }
 
+    fn check(&self, settings: &Settings) -> Result<(), GpuError> {
+        Config::read(settings)?;
+        Ok(())
+    }
+
     fn variables(&self) -> &'static [&'static str] {
         &[DEVICES_VARIABLE, "CUDA_VISIBLE_DEVICES"]
     }

@@ -112,7 +112,7 @@ impl NvidiaWish {
             };
             (devices, source, true)
         } else {
-            let source = format!("mounts {}/{}", marker::DIRECTORY, markers.devices.join(","));
+            let source = format!("mounts below {}", marker::DIRECTORY);
             let items = markers.devices.iter().map(String::as_str).map(plain);
             let Some(devices) = Selection::of_items(items) else {
                 return Ok(None);

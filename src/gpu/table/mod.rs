@@ -35,6 +35,11 @@ impl Vendor for Table {
         config::SECTION
     }
 
+    fn check(&self, settings: &Settings) -> Result<(), GpuError> {
+        Config::read(settings)?;
+        Ok(())
+    }
+
     fn variables(&self) -> &'static [&'static str] {
         &[]
     }

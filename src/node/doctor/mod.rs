@@ -34,7 +34,7 @@ use std::path::PathBuf;
 
 use crate::container::store::Store;
 use crate::finding::Finding;
-use crate::gpu::{self, GpuError, checkup};
+use crate::gpu::{self, checkup};
 use crate::host::{Host, Settings, Tree};
 use report::{Report, Section};
 
@@ -92,10 +92,10 @@ impl Caller {
 /// # Errors
 /// `/proc`, `/sys` or `/dev` cannot be opened.
 pub fn machine(store: &Store) -> anyhow::Result<Report> {
-    let (settings, configuration) = settings()?;
+    let (settings, host, configuration) = settings()?;
     let root = Tree::open("/".as_ref())?;
     let caller = Caller::of_this_process(&root);
-    let machine = Machine { host: Host::from_settings(&settings)?, settings, root, caller };
+    let machine = Machine { host, settings, root, caller };
     let gpus =
         checkup::Machine { settings: &machine.settings, host: &machine.host, root: &machine.root };
     let sections = vec![
@@ -112,23 +112,32 @@ pub fn machine(store: &Store) -> anyhow::Result<Report> {
     Ok(Report { sections })
 }
 
-fn settings() -> Result<(Settings, Finding), GpuError> {
-    let check = "configuration file";
-    match gpu::load_settings() {
-        Ok(settings) => {
+/// The configuration and the machine that it names, and what is to be said of its file.
+fn settings() -> anyhow::Result<(Settings, Host, Finding)> {
+    let red = |error: String| {
+        let remedy = "correct it (docs/configuration.md lists the keys): no container whose request \
+                      needs it is created before";
+        Finding::red("configuration file", error, remedy)
+    };
+    let read = gpu::load_settings().map_err(anyhow::Error::from);
+    let (settings, host) = match read.and_then(|read| Ok((Host::from_settings(&read)?, read))) {
+        Ok((host, settings)) => (settings, host),
+        Err(error) => {
+            let none = Settings::parse("/".as_ref(), String::new(), &gpu::tables())?;
+            let host = Host::from_settings(&none)?;
+            return Ok((none, host, red(crate::log::one_line(&error))));
+        }
+    };
+    let finding = match gpu::check_settings(&settings) {
+        Err(error) => red(error.to_string()),
+        Ok(()) => {
             let path = settings.path();
             let found = match path.exists() {
                 true => path.display().to_string(),
                 false => format!("none at {}: the defaults hold", path.display()),
             };
-            Ok((settings, Finding::green(check, found)))
+            Finding::green("configuration file", found)
         }
-        Err(error) => {
-            let remedy = "correct it (docs/configuration.md lists the keys): no container with a \
-                          GPU is created before";
-            let finding = Finding::red(check, error.to_string(), remedy);
-            let none = Settings::parse("/".as_ref(), String::new(), &gpu::tables())?;
-            Ok((none, finding))
-        }
-    }
+    };
+    Ok((settings, host, finding))
 }

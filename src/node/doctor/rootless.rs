@@ -108,7 +108,7 @@ fn range(machine: &Machine, file: &str) -> Finding {
     });
     let found = match (&caller.name, caller.is_root()) {
         (_, true) => format!("nobody has a range of ids in /etc/{file}"),
-        (Some(name), _) => format!("{name} has no range of ids in /etc/{file}"),
+        (Some(name), _) => format!("user {name} has no range of ids in /etc/{file}"),
         (None, _) => format!("user {number} has no range of ids in /etc/{file}"),
     };
     match has {

@@ -85,17 +85,25 @@ impl Install {
         Ok(done)
     }
 
-    /// Whether the machine is as asked for.
+    /// What is not as asked for. `None`: everything is in place.
     ///
     /// # Errors
-    /// Its files cannot be read.
-    pub fn is_done(&self, machine: &Machine, source: &Path) -> Result<bool, InstallError> {
+    /// The machine's files cannot be read.
+    pub fn missing(
+        &self,
+        machine: &Machine,
+        source: &Path,
+    ) -> Result<Option<String>, InstallError> {
         if !versions::is_current(machine, &self.dir, source)? {
-            return Ok(false);
+            return Ok(Some(format!("{} is not this program", self.binary().display())));
         }
-        let Some(engine) = self.engine else { return Ok(true) };
+        let Some(engine) = self.engine else { return Ok(None) };
         let plan = engine::configure(engine, &self.wish(), machine, self.config.as_deref())?;
-        Ok(!plan.is_needed() && !self.unheard(machine)?.exists())
+        if let Some(change) = plan.changes.iter().find(|change| change.is_needed()) {
+            return Ok(Some(format!("{} is not as asked for", change.path.display())));
+        }
+        let is_heard = !self.unheard(machine)?.exists();
+        Ok((!is_heard).then(|| format!("{engine} has not read its configuration again")))
     }
 
     /// Takes everything back: the engine's configuration, then the program. Versions that a

@@ -67,8 +67,9 @@ fn a_second_run_changes_nothing_and_an_upgrade_keeps_what_is_in_use() {
     let config = fs::read_to_string(node.root.path().join("etc/containerd/config.toml")).unwrap();
     assert!(config.contains("BinaryName = \"/usr/local/gpurun/current/gpurun\""), "{config}");
     assert_eq!(install.carry_out(&machine, &node.source("one")).unwrap(), [""; 0]);
-    assert!(install.is_done(&machine, &node.source("one")).unwrap());
-    assert!(!install.is_done(&machine, &node.source("two")).unwrap());
+    assert_eq!(install.missing(&machine, &node.source("one")).unwrap(), None);
+    let missing = install.missing(&machine, &node.source("two")).unwrap();
+    assert!(missing.unwrap().ends_with("/current/gpurun is not this program"));
 
     // A process of the machine runs the first version.
     let old = node.root.path().join(format!("usr/local/gpurun/versions/{FIRST}/gpurun"));
@@ -142,12 +143,13 @@ fn a_restart_that_failed_is_made_up_for_by_the_next_run() {
     for _ in 0..2 {
         let error = install.carry_out(&machine, &node.source("one")).unwrap_err().to_string();
         assert!(error.contains("--restart-mode systemd"), "{error}");
-        assert!(!install.is_done(&machine, &node.source("one")).unwrap());
+        let missing = install.missing(&machine, &node.source("one")).unwrap();
+        assert_eq!(missing.unwrap(), "CRI-O has not read its configuration again");
     }
     node.root.directory("run/systemd/system");
     let install = Install { restart: RestartMode::Systemd, ..install };
     let done = install.carry_out(&machine, &node.source("one")).unwrap();
     assert_eq!(done, ["CRI-O does not run: it reads the file when it starts"]);
     assert_eq!(install.carry_out(&machine, &node.source("one")).unwrap(), [""; 0]);
-    assert!(install.is_done(&machine, &node.source("one")).unwrap());
+    assert_eq!(install.missing(&machine, &node.source("one")).unwrap(), None);
 }
