@@ -35,6 +35,7 @@ pub mod presence;
 pub mod register;
 pub mod request;
 pub mod table;
+pub mod toolkit;
 pub mod vendor;
 
 #[cfg(test)]
@@ -114,8 +115,8 @@ pub fn settings_of(file: Option<&Path>) -> Result<Settings, GpuError> {
 }
 
 fn with_predecessors(mut settings: Settings) -> Result<Settings, GpuError> {
-    for predecessor in VENDORS.iter().filter_map(|vendor| vendor.predecessor()) {
-        settings = settings.with_predecessor(predecessor)?;
+    for toolkit in toolkit::all() {
+        settings = settings.with_predecessor(toolkit.configuration)?;
     }
     Ok(settings)
 }

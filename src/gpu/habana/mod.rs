@@ -43,10 +43,6 @@ impl Vendor for Habana {
         &[DEVICES_VARIABLE]
     }
 
-    fn needs_settings(&self, _asked: &Asked<'_>) -> bool {
-        false
-    }
-
     fn read(
         &self,
         asked: &Asked<'_>,

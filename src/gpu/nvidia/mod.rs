@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod caps;
 pub mod checkup;
 pub mod config;
+pub mod describe;
 pub mod driver;
 pub mod drm;
 pub mod error;
@@ -56,9 +57,7 @@ mod tests;
 #[cfg(test)]
 mod trouble_tests;
 
-use std::path::{Path, PathBuf};
-
-use oci_spec::runtime::{Hook, Spec};
+use std::path::Path;
 
 pub use error::Error;
 
@@ -66,7 +65,8 @@ use self::capabilities::Capabilities;
 use self::config::{Config, Unmet};
 use self::management::ManagementWish;
 use self::wish::{AUTOMATIC_KIND, DEVICES_VARIABLE, NvidiaWish};
-use super::absorb::Substitute;
+use super::absorb::HookPrograms;
+use super::cdi::generate::Describe;
 use super::cdi::wish::CdiWish;
 use super::checkup::Machine;
 use super::compatibility;
@@ -75,9 +75,9 @@ use super::inventory::Device;
 use super::nodes::join_groups;
 use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
+use super::toolkit::Toolkit;
 use super::vendor::{Summary, Vendor, Wish};
 use crate::finding::Finding;
-use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings, Tree, elf};
 
 /// The CDI kind of a GPU.
@@ -116,22 +116,6 @@ impl Vendor for Nvidia {
         Ok(vec![Box::new(NamedWish { wish, names })])
     }
 
-    fn impersonated(&self, name: &str) -> Option<&'static str> {
-        hooks::impersonated(name)
-    }
-
-    fn hook_name(&self) -> Option<&'static str> {
-        hooks::INJECTORS.first().copied()
-    }
-
-    fn installer_prefix(&self) -> Option<&'static str> {
-        Some("NVIDIA_")
-    }
-
-    fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
-        hooks::substitute(hook)
-    }
-
     fn kinds(&self) -> &'static [&'static str] {
         &[KIND, AUTOMATIC_KIND, management::KIND]
     }
@@ -158,10 +142,6 @@ impl Vendor for Nvidia {
         checkup::run(machine)
     }
 
-    fn predecessor(&self) -> Option<&'static Predecessor> {
-        Some(&toolkit_config::TOOLKIT)
-    }
-
     fn is_injected(&self, asked: &Asked<'_>) -> bool {
         asked.variable(DEVICES_VARIABLE).is_some_and(wish::is_void)
     }
@@ -179,31 +159,16 @@ impl Vendor for Nvidia {
         })
     }
 
-    fn everything(&self, kind: &'static str, device: String) -> Result<Box<dyn Wish>, GpuError> {
-        if kind != KIND {
-            return self.native(kind, vec![device], &Asked::of(&Spec::default()));
-        }
-        Ok(Box::new(NvidiaWish::everything(&device)?))
+    fn hook_programs(&self) -> Option<&dyn HookPrograms> {
+        Some(self)
     }
 
-    fn roots(&self, settings: &Settings) -> Result<Vec<PathBuf>, GpuError> {
-        Ok(driver::roots(&Config::read(settings)?.driver_root))
+    fn toolkit(&self) -> Option<&'static Toolkit> {
+        Some(&toolkit_config::TOOLKIT)
     }
 
-    fn part_word(&self) -> &'static str {
-        "mig"
-    }
-
-    fn hooks(&self, plan: &Plan) -> Vec<Vec<String>> {
-        hooks::of(plan)
-    }
-
-    fn hook_commands(&self) -> &'static [&'static str] {
-        hooks::COMMANDS
-    }
-
-    fn hook_programs(&self) -> &'static [&'static str] {
-        &[hooks::PROGRAM]
+    fn describe(&self) -> Option<&dyn Describe> {
+        Some(self)
     }
 }
 

@@ -35,10 +35,6 @@ impl Vendor for Table {
         config::SECTION
     }
 
-    fn variables(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     /// Whether a variable that is named like one that selects devices selects something, and no
     /// other vendor knows it. Only then does it matter which vendors are enabled.
     fn needs_settings(&self, asked: &Asked<'_>) -> bool {
@@ -66,10 +62,6 @@ impl Vendor for Table {
             }
         }
         Ok(wishes)
-    }
-
-    fn kinds(&self) -> &'static [&'static str] {
-        &[]
     }
 
     fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {

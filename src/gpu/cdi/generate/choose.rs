@@ -1,9 +1,13 @@
 //! Which devices of the machine a CDI file describes.
 
+use oci_spec::runtime::Spec;
+
 use super::{ALL, GenerateError, Options};
+use crate::gpu::error::GpuError;
 use crate::gpu::inventory::{Device, Part};
 use crate::gpu::plan::Plan;
-use crate::gpu::vendor::{VENDORS, Vendor};
+use crate::gpu::request::Asked;
+use crate::gpu::vendor::{VENDORS, Vendor, Wish};
 use crate::host::{Host, Settings};
 
 /// Devices of one kind, and the vendor that gives them.
@@ -42,6 +46,18 @@ pub(super) fn choose(
     }
 }
 
+/// The wish for a device with all that comes with it.
+pub(super) fn everything(
+    vendor: &dyn Vendor,
+    kind: &'static str,
+    device: String,
+) -> Result<Box<dyn Wish>, GpuError> {
+    match vendor.describe() {
+        Some(describe) => describe.everything(kind, device),
+        None => vendor.native(kind, vec![device], &Asked::of(&Spec::default())),
+    }
+}
+
 /// Why there is nothing to describe.
 fn none(options: &Options, settings: &Settings, host: &Host) -> GenerateError {
     if let Some(kind) = options.of.clone().filter(|_| candidates(options).next().is_none()) {
@@ -50,7 +66,7 @@ fn none(options: &Options, settings: &Settings, host: &Host) -> GenerateError {
     }
     let mut reasons: Vec<String> = Vec::new();
     for (vendor, kind) in candidates(options) {
-        let wish = vendor.everything(kind, ALL.to_owned());
+        let wish = everything(vendor, kind, ALL.to_owned());
         let reason = match wish.and_then(|one| one.resolve(settings, host, &mut Plan::default())) {
             Err(error) => error.to_string(),
             Ok(()) => format!("{kind} has no devices of its own"),
