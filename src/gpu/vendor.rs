@@ -10,7 +10,7 @@ use super::absorb::HookPrograms;
 use super::cdi::generate::Describe;
 use super::checkup::{self, Machine};
 use super::error::GpuError;
-use super::inventory::Device;
+use super::inventory::{Device, PartIds};
 use super::plan::Plan;
 use super::register::Registers;
 use super::request::Asked;
@@ -99,6 +99,11 @@ pub trait Vendor: Sync {
 
     /// Its tools' lists of who has which GPU.
     fn registers(&self) -> Option<&dyn Registers> {
+        None
+    }
+
+    /// Its program that knows ids of parts of GPUs which the driver's files do not show.
+    fn part_ids(&self) -> Option<&dyn PartIds> {
         None
     }
 

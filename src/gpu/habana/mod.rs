@@ -13,6 +13,8 @@ pub mod inventory;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use self::config::Config;
 use self::devices::Gaudi;
 use self::error::Error;
@@ -65,6 +67,10 @@ impl Vendor for Habana {
 
     fn inventory(&self, _settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
         Ok(inventory::read(host)?)
+    }
+
+    fn is_gpu_node(&self, path: &Path) -> bool {
+        devices::is_node(path)
     }
 
     fn native(

@@ -71,7 +71,7 @@ use super::cdi::wish::CdiWish;
 use super::checkup::Machine;
 use super::compatibility;
 use super::error::GpuError;
-use super::inventory::Device;
+use super::inventory::{Device, PartIds};
 use super::nodes::join_groups;
 use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
@@ -134,8 +134,8 @@ impl Vendor for Nvidia {
     }
 
     fn is_gpu_node(&self, path: &Path) -> bool {
-        let minor = path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia"));
-        minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit()))
+        let name = path.strip_prefix("/dev").ok().and_then(Path::to_str);
+        name.is_some_and(|name| super::nodes::number(name, "nvidia").is_some() || name == wsl::NODE)
     }
 
     fn checkup(&self, machine: Machine<'_>) -> Vec<Finding> {
@@ -160,6 +160,10 @@ impl Vendor for Nvidia {
     }
 
     fn hook_programs(&self) -> Option<&dyn HookPrograms> {
+        Some(self)
+    }
+
+    fn part_ids(&self) -> Option<&dyn PartIds> {
         Some(self)
     }
 

@@ -14,6 +14,8 @@ pub mod ready;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use self::config::Config;
 use self::devices::Device as Found;
 use self::entry::{Entry, Unknown};
@@ -79,6 +81,11 @@ impl Vendor for Table {
             }
         }
         Ok(all)
+    }
+
+    /// Of the ready-made vendors, enabled or not: the configuration is not opened for a path.
+    fn is_gpu_node(&self, path: &Path) -> bool {
+        ready::is_node(path)
     }
 
     fn native(

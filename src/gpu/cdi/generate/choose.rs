@@ -4,7 +4,7 @@ use oci_spec::runtime::Spec;
 
 use super::{ALL, GenerateError, Options};
 use crate::gpu::error::GpuError;
-use crate::gpu::inventory::{Device, Part};
+use crate::gpu::inventory::{self, Device, Part};
 use crate::gpu::plan::Plan;
 use crate::gpu::request::Asked;
 use crate::gpu::vendor::{VENDORS, Vendor, Wish};
@@ -15,6 +15,8 @@ pub(super) struct Family {
     pub vendor: &'static dyn Vendor,
     pub kind: &'static str,
     pub devices: Vec<Device>,
+    /// What of the machine could not be looked at.
+    pub notes: Vec<String>,
 }
 
 /// Every kind that some vendor has and the options do not exclude.
@@ -31,16 +33,33 @@ pub(super) fn choose(
     host: &Host,
 ) -> Result<Family, GenerateError> {
     let mut found: Vec<Family> = Vec::new();
+    let (mut notes, mut failure) = (Vec::new(), None);
     for (vendor, kind) in candidates(options) {
-        let mut devices = vendor.inventory(settings, host)?;
+        let mut devices = match vendor.inventory(settings, host) {
+            Ok(devices) => devices,
+            // Another vendor's devices are described all the same.
+            Err(error) => {
+                notes.push(format!("{kind}: {error}"));
+                failure = failure.or(Some(error));
+                continue;
+            }
+        };
         devices.retain(|device| device.kind == kind);
         if !devices.is_empty() {
-            found.push(Family { vendor, kind, devices });
+            found.push(Family { vendor, kind, devices, notes: Vec::new() });
         }
+    }
+    if let (true, Some(error)) = (found.is_empty(), failure) {
+        return Err(error.into());
     }
     let several = found.iter().map(|family| family.kind).collect::<Vec<_>>().join(", ");
     match (found.pop(), found.is_empty()) {
-        (Some(one), true) => Ok(one),
+        (Some(mut one), true) => {
+            if let Err(error) = inventory::identify(settings, host, &mut one.devices) {
+                notes.push(format!("parts have no names by their ids: {error}"));
+            }
+            Ok(Family { notes, ..one })
+        }
         (Some(_), false) => Err(GenerateError::SeveralKinds { kinds: several }),
         (None, _) => Err(none(options, settings, host)),
     }
@@ -95,9 +114,11 @@ impl Chosen<'_> {
     /// Whether `id` means this one.
     fn is(&self, id: &str) -> bool {
         let same = |known: &str| known.eq_ignore_ascii_case(id);
-        let of_device = [&self.device.uuid, &self.device.bus_id];
-        same(self.id())
-            || (self.part.is_none() && of_device.into_iter().flatten().any(|known| same(known)))
+        let ids = match self.part {
+            Some(part) => [&part.uuid, &None],
+            None => [&self.device.uuid, &self.device.bus_id],
+        };
+        same(self.id()) || ids.into_iter().flatten().any(|known| same(known))
     }
 }
 

@@ -147,9 +147,8 @@ pub fn generate(
     settings: &Settings,
     host: &Host,
 ) -> Result<Generated, GenerateError> {
-    let Family { vendor, kind: own_kind, devices } = choose(options, settings, host)?;
+    let Family { vendor, kind: own_kind, devices, mut notes } = choose(options, settings, host)?;
     let kind = renamed(own_kind, options)?;
-    let mut notes = Vec::new();
     let chosen = usable(&devices, options, &mut notes)?;
     let describe = vendor.describe();
     let roots = describe.map_or_else(|| Ok(Vec::new()), |describe| describe.roots(settings))?;
