@@ -11,7 +11,6 @@
 //! | [`cgroup`] | cgroup managers and the device rules |
 //! | [`seccomp`] | OCI seccomp profile → BPF |
 //! | [`gpu`] | what a container asks for, and the plan that gives it |
-//! | [`node`] | setting a machine up |
 //! | [`host`] | every read of the machine |
 //! | [`sys`] | system calls that no crate wraps; the only `unsafe` code |
 //!
@@ -29,6 +28,7 @@ pub mod gpu;
 pub mod host;
 pub mod init;
 pub mod log;
+pub mod mountinfo;
 pub mod node;
 pub mod paint;
 pub mod seccomp;
