@@ -28,6 +28,7 @@ pub mod gpu;
 pub mod host;
 pub mod init;
 pub mod log;
+pub mod mountinfo;
 pub mod node;
 pub mod paint;
 pub mod seccomp;

@@ -11,7 +11,7 @@ use gpurun::{container, gpu, log, sys};
 fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let name = args.first().and_then(|arg| Path::new(arg).file_name()?.to_str());
-    if let Some(advice) = name.and_then(gpu::absorb::impersonated) {
+    if let Some(advice) = name.and_then(gpu::toolkit::impersonated) {
         log::to_stderr(advice);
         return ExitCode::FAILURE;
     }

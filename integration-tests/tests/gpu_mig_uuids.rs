@@ -294,3 +294,67 @@ fn an_unknown_uuid_is_named_with_those_that_exist() {
     machine.asks(UNKNOWN).run().refused(1, &["no GPU is divided into MIG devices"]);
     assert_eq!(machine.smi.calls(), [""; 0]);
 }
+
+#[test]
+fn lists_and_cdi_files_have_the_uuids_and_without_an_answer_all_the_rest() {
+    gpurun_only!("gpurun's own commands");
+    let machine = machine();
+    let container = machine.asks("none");
+    let cdi_names = |args: &[&str]| -> Vec<String> {
+        let generate = ["cdi", "generate", "--format", "json", "--device-name-strategy", "uuid"];
+        let file = container.call(&[&generate, args].concat()).json();
+        let devices = file["devices"].as_array().expect("devices").iter();
+        devices.map(|one| one["name"].as_str().expect("name").to_owned()).collect()
+    };
+    let [(_, a), (_, b), (_, c)] = MIG;
+    let gpus = &machine.host.gpus;
+    assert_eq!(cdi_names(&[]), [&gpus[0].uuid, &gpus[1].uuid, b, a, c, "all"]);
+    assert_eq!(cdi_names(&["--device-id", a, "--no-all-device"]), [a]);
+    let listed = container.call(&["gpu", "list", "--json"]).json();
+    let uuids = |gpu: usize| {
+        let parts = listed["gpus"][gpu]["parts"].as_array().expect("parts").iter();
+        parts.map(|part| part["uuid"].as_str().expect("uuid").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((uuids(2), uuids(3)), (vec![b.to_owned(), a.to_owned()], vec![c.to_owned()]));
+    let wide = container.call(&["gpu", "list", "--wide"]);
+    assert!([a, b, c].iter().all(|uuid| wide.ok().contains(uuid)), "{wide:?}");
+
+    machine.smi.says("echo no driver >&2; exit 9");
+    let listed = container.call(&["gpu", "list"]);
+    assert!(listed.ok().contains("2:0") && listed.stderr.contains("no driver"), "{listed:?}");
+    let file = container.call(&["cdi", "generate", "--format", "json"]);
+    assert!(file.stderr.contains("no driver"), "{file:?}");
+    assert!(file.json()["devices"].to_string().contains("\"2:0\""), "{file:?}");
+}
+
+#[test]
+fn a_machine_without_mig_devices_is_listed_without_nvidia_smi() {
+    gpurun_only!("gpurun's own commands");
+    let machine = machine();
+    fs::remove_dir_all(machine.host.root.join("proc/driver/nvidia/capabilities")).expect("remove");
+    let container = machine.asks("none");
+    container.call(&["gpu", "list", "--wide"]).ok();
+    container.call(&["cdi", "generate"]).ok();
+    assert_eq!(machine.smi.calls(), [""; 0]);
+}
+
+#[test]
+fn a_mig_device_can_be_had_alone_by_its_uuid() {
+    gpurun_only!("other runtimes know no GPU requests");
+    let machine = machine();
+    let alone = |devices: &str, name: &str| {
+        let variable = format!("NVIDIA_VISIBLE_DEVICES={devices}");
+        let config = config(&[&variable], &["sleep", "1000"]);
+        machine.container(config.set("/annotations", json!({"gpurun.gpu.exclusive": name})))
+    };
+    let [(_, a), (_, b), _] = MIG;
+    // By what is in /proc, 2:0 is the second of the two that nvidia-smi lists.
+    let first = alone("2:0", b);
+    first.run_detached();
+    let plain = machine.asks("2:0");
+    plain.run().refused(1, &["MIG device 0 (GI 2, CI 1)", "exclusively"]);
+    machine.asks("2:1").run().ok();
+    alone("2:1", b).run().refused(1, &[b, "does not have"]);
+    machine.smi.says("exit 9");
+    alone("2:1", a).run().refused(1, &["nvidia-smi -L failed"]);
+}

@@ -1,11 +1,10 @@
 //! Which hierarchies the machine has, and the container's place in them.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::systemd::Unit;
 use super::{Cgroup, CgroupError, Driver, Hierarchy, Mode, file};
+use crate::mountinfo;
 
 /// Where cgroup filesystems are mounted ([file-hierarchy(7)]).
 ///
@@ -193,8 +192,8 @@ fn parse_mount(line: &str) -> Option<Option<(Mount, bool)>> {
     };
     let options = right.nth(1)?.to_owned();
     let mut left = left.split(' ').skip(3);
-    let root = unescape(left.next()?);
-    let point = unescape(left.next()?);
+    let root = mountinfo::unescape(left.next()?.as_bytes());
+    let point = mountinfo::unescape(left.next()?.as_bytes());
     Some(Some((Mount { root, point, options }, v1)))
 }
 
@@ -234,26 +233,6 @@ fn below(own: &Path, root: &Path) -> Result<PathBuf, CgroupError> {
     };
     let inside = own.strip_prefix(root).map_err(|_| outside())?;
     relative(inside).map_err(|_| outside())
-}
-
-/// Undoes the octal escapes of mountinfo (space, tab, newline, backslash).
-fn unescape(text: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) if *first == b'\\' => {
-                bytes.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use clap::Args;
 use super::output;
 use crate::container::bundle::Bundle;
 use crate::gpu;
+use crate::gpu::explain::Alone;
 use crate::paint::Paint;
 
 const EXAMPLES: &str = "EXAMPLES:
@@ -34,11 +35,13 @@ impl Explain {
     pub fn run(self) -> Result<()> {
         let mut bundle = Bundle::load(&self.bundle)?;
         let decision = gpu::explain_for(&mut bundle.spec)?;
+        let alone = decision.as_ref().map(|decision| Alone::of(&bundle.spec, decision));
+        let alone = alone.transpose()?.unwrap_or_default();
         let text = match (&decision, self.json) {
             (None, true) => "null".to_owned(),
             (None, false) => gpu::explain::NOTHING.to_owned(),
-            (Some(decision), true) => gpu::explain::json(decision)?,
-            (Some(decision), false) => gpu::explain::table(decision, Paint::for_stdout()),
+            (Some(decision), true) => gpu::explain::json(decision, &alone)?,
+            (Some(decision), false) => gpu::explain::table(decision, &alone, Paint::for_stdout()),
         };
         output::print(&format!("{}\n", text.trim_end()))
     }

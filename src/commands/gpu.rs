@@ -1,6 +1,6 @@
 //! `gpurun gpu`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 use super::output;
@@ -34,7 +34,7 @@ impl Gpu {
     /// Carries the subcommand out.
     ///
     /// # Errors
-    /// The configuration or a driver's files cannot be read.
+    /// The configuration or a driver's files cannot be read; what can be is listed all the same.
     pub fn run(self, global: &Global) -> Result<()> {
         let Command::List { json, wide } = self.command;
         list(global, json, wide)
@@ -43,7 +43,7 @@ impl Gpu {
 
 fn list(global: &Global, json: bool, wide: bool) -> Result<()> {
     let policy = gpu::load_policy()?;
-    let machine = gpu::read_machine()?;
+    let (machine, identified) = gpu::see_machine()?;
     let holders = match machine.devices.is_empty() {
         true => Vec::new(),
         false => holders::all(&policy.holders, &super::root::store(global)?)?,
@@ -52,7 +52,9 @@ fn list(global: &Global, json: bool, wide: bool) -> Result<()> {
     let listing = Listing { machine: &machine, holders: holders.collect() };
     match json {
         true => output::print(&format!("{:#}\n", listing.json()))?,
-        false if machine.devices.is_empty() => output::print(&format!("{}\n", listing::NOTHING))?,
+        false if machine.devices.is_empty() && machine.failures.is_empty() => {
+            output::print(&format!("{}\n", listing::NOTHING))?;
+        }
         false => output::print(&listing.table(wide))?,
     }
     // What a program finds in the document, or has no use for, is said to a person.
@@ -61,6 +63,9 @@ fn list(global: &Global, json: bool, wide: bool) -> Result<()> {
             eprintln!("{}={} cannot be given: {trouble}", device.kind, device.name);
         }
     }
+    if let Err(error) = identified {
+        eprintln!("the ids of parts are not all known: {error}");
+    }
     for name in policy.exclusive.strangers(&machine.devices) {
         eprintln!(
             "the configuration's gpu.exclusive names {name:?}, which is no GPU of this machine"
@@ -68,6 +73,11 @@ fn list(global: &Global, json: bool, wide: bool) -> Result<()> {
     }
     if !machine.devices.is_empty() && rootless::is_confined() {
         eprintln!("containers of other users are not seen: run this as root to see all");
+    }
+    let missing = machine.failures.iter();
+    let missing: Vec<_> = missing.map(|one| format!("{}: {}", one.vendor, one.error)).collect();
+    if !missing.is_empty() {
+        bail!("GPUs are missing from the list: {}", missing.join("; "));
     }
     Ok(())
 }

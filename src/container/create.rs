@@ -194,6 +194,7 @@ fn is_foreign_cgroup(error: &Error) -> bool {
 /// Pure decisions and reads of the host; a request that cannot be met fails here.
 pub(super) fn decide(id: &ContainerId, mut bundle: Bundle, options: &Options) -> Result<Decided> {
     let decision = gpu::plan_for(&mut bundle.spec)?;
+    decision.iter().flat_map(|decision| &decision.plan.remarks).for_each(log::debug);
     decision.iter().flat_map(|decision| &decision.plan.notes).for_each(log::warn);
     let decided = settle(id, bundle, decision, options)?;
     decided.warnings.iter().for_each(log::warn);

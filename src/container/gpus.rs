@@ -70,7 +70,7 @@ pub fn wanted(
     let mut gpus = Gpus { grants, nodes, ..Gpus::default() };
     let mut alone = None;
     if !exclusive.is_none() {
-        let machine = gpu::read_machine()?;
+        let machine = gpu::read_machine_for(&exclusive)?;
         let claim = machine.claim(&gpus.grants, may_open(rules), &exclusive);
         check(&asked, &machine, &claim)?;
         gpus.exclusive = settled(&machine, &claim);

@@ -16,6 +16,41 @@ use crate::host::Host;
 /// The phase after the container's end.
 const AT_END: &str = "poststop";
 
+/// A vendor's programs for hooks.
+pub trait HookPrograms {
+    /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
+    fn absorbs(&self, _hook: &Hook) -> Option<Box<dyn Substitute>> {
+        None
+    }
+
+    /// The same for a hook that is run after the container's end.
+    fn absorbs_at_end(&self, _hook: &Hook) -> Option<Box<dyn Substitute>> {
+        None
+    }
+
+    /// The programs' names under which gpurun may be started as well.
+    fn names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The commands that gpurun carries out when another runtime calls it.
+    fn commands(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The hooks that do at a container's start what of the plan depends on the container or on
+    /// the moment (`masks`, `filters`, `generated`, `compatibility`), each one of
+    /// [`HookPrograms::commands`] with its options. They come before the entry in the loader's
+    /// cache.
+    fn of_plan(&self, _plan: &Plan) -> Vec<Vec<String>> {
+        Vec::new()
+    }
+}
+
+fn programs() -> impl Iterator<Item = &'static dyn HookPrograms> {
+    VENDORS.iter().filter_map(|vendor| vendor.hook_programs())
+}
+
 /// What gpurun does instead of running a hook.
 pub trait Substitute: fmt::Debug {
     /// In a few words.
@@ -64,29 +99,22 @@ pub fn from_plan(plan: &mut Plan) -> Vec<Absorbed> {
     absorbed
 }
 
-/// What to say when this program is started as a vendor's hook under another runtime: the package
-/// provides the hook's name so that engines offer their GPU options.
-#[must_use]
-pub fn impersonated(name: &str) -> Option<&'static str> {
-    VENDORS.iter().find_map(|vendor| vendor.impersonated(name))
-}
-
 /// Whether a vendor's program for hooks is called so.
 #[must_use]
 pub fn is_hook_program(name: &str) -> bool {
-    VENDORS.iter().any(|vendor| vendor.hook_programs().contains(&name))
+    programs().any(|programs| programs.names().contains(&name))
 }
 
 /// Whether some vendor has a hook with this command.
 #[must_use]
 pub fn is_hook_command(command: &str) -> bool {
-    VENDORS.iter().any(|vendor| vendor.hook_commands().contains(&command))
+    programs().any(|programs| programs.commands().contains(&command))
 }
 
 /// What gpurun does for this hook of a container's start, if a vendor knows it.
 #[must_use]
 pub fn substitute(hook: &Hook) -> Option<Box<dyn Substitute>> {
-    VENDORS.iter().find_map(|vendor| vendor.absorbs(hook))
+    programs().find_map(|programs| programs.absorbs(hook))
 }
 
 // Deprecated in the OCI specification, yet where dockerd puts the NVIDIA hook.
@@ -111,7 +139,7 @@ fn take(hooks: &mut Option<Vec<Hook>>, phase: &str, absorbed: &mut Vec<Absorbed>
 /// `None`: no vendor knows the hook.
 fn one(phase: &str, hook: &Hook) -> Option<Absorbed> {
     let substitute = match phase {
-        AT_END => VENDORS.iter().find_map(|vendor| vendor.absorbs_at_end(hook))?,
+        AT_END => programs().find_map(|programs| programs.absorbs_at_end(hook))?,
         _ => substitute(hook)?,
     };
     let args = hook.args().as_deref().unwrap_or_default();

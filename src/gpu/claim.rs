@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 
 use super::error::GpuError;
 use super::exclusive::Exclusive;
-use super::inventory::{self, Device, Part};
+use super::inventory::{self, Device, Failure, Inventory, Part};
 use super::plan::Grant;
 use super::vendor::VENDORS;
 use crate::host::{Host, HostError, Settings};
@@ -24,8 +24,15 @@ const SUBSYSTEMS: [&str; 2] = ["/dev/dri", "/dev/accel"];
 /// is not looked at.
 #[must_use]
 pub fn is_gpu_node(path: &Path) -> bool {
-    SUBSYSTEMS.iter().any(|directory| path.starts_with(directory))
-        || VENDORS.iter().any(|vendor| vendor.is_gpu_node(path))
+    !is_control(path)
+        && (SUBSYSTEMS.iter().any(|directory| path.starts_with(directory))
+            || VENDORS.iter().any(|vendor| vendor.is_gpu_node(path)))
+}
+
+/// Whether it is a GPU's own and yet only for watching it, as in `/dev/accel/accel_controlD0`.
+fn is_control(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.contains("control"))
 }
 
 /// A GPU or a part of one, by its place in [`Machine::devices`].
@@ -71,6 +78,8 @@ impl Claim {
 pub struct Machine {
     /// The GPUs.
     pub devices: Vec<Device>,
+    /// The vendors whose GPUs are not among them, because they could not be read.
+    pub failures: Vec<Failure>,
     numbers: Vec<Numbers>,
 }
 
@@ -82,15 +91,27 @@ struct Numbers {
 }
 
 impl Machine {
-    /// Looks at the machine.
+    /// Looks at all of the machine: whoever is not seen may have anything.
     ///
     /// # Errors
     /// A driver's files or nodes that cannot be read, or a configuration that is wrong.
     pub fn read(settings: &Settings, host: &Host) -> Result<Self, GpuError> {
-        let devices = inventory::read(settings, host)?;
+        let mut machine = Self::seen(settings, host)?;
+        match machine.failures.pop() {
+            Some(failure) => Err(failure.error),
+            None => Ok(machine),
+        }
+    }
+
+    /// What can be seen of the machine.
+    ///
+    /// # Errors
+    /// Nodes that cannot be read.
+    pub fn seen(settings: &Settings, host: &Host) -> Result<Self, GpuError> {
+        let Inventory { devices, failures } = inventory::read(settings, host);
         let numbers = devices.iter().map(|device| Numbers::read(device, host));
         let numbers = numbers.collect::<Result<_, HostError>>()?;
-        Ok(Self { devices, numbers })
+        Ok(Self { devices, failures, numbers })
     }
 
     /// A machine with these GPUs, whose nodes nobody has made.
@@ -99,7 +120,7 @@ impl Machine {
         let numbers = devices
             .iter()
             .map(|device| Numbers { own: Vec::new(), parts: vec![Vec::new(); device.parts.len()] });
-        Self { numbers: numbers.collect(), devices }
+        Self { numbers: numbers.collect(), devices, failures: Vec::new() }
     }
 
     /// What a container with these grants has, whose device rules let it open the devices for
@@ -159,7 +180,7 @@ impl Numbers {
     fn read(device: &Device, host: &Host) -> Result<Self, HostError> {
         let of = |nodes: &[PathBuf]| -> Result<Vec<Number>, HostError> {
             let mut numbers = Vec::new();
-            for path in nodes {
+            for path in nodes.iter().filter(|path| !is_control(path)) {
                 let below = path.strip_prefix("/dev").unwrap_or(path);
                 // A node that nobody has made yet is in no container but by a grant.
                 if let Some(status) = host.dev.link_status(below)?
@@ -218,9 +239,10 @@ mod tests {
         let part = |name: &str| Part {
             name: name.to_owned(),
             what: format!("MIG {name}"),
-            nodes: Vec::new(),
+            ..Part::default()
         };
         Machine {
+            failures: Vec::new(),
             devices: vec![gpu(0, vec![]), gpu(1, vec![part("1:0"), part("1:1")])],
             numbers: vec![
                 Numbers { own: vec![(195, 0), (226, 128)], parts: vec![] },
@@ -255,6 +277,20 @@ mod tests {
             ("/dev/nvidia17", true),
             ("/dev/dri/renderD128", true),
             ("/dev/accel/accel0", true),
+            ("/dev/hl0", true),
+            ("/dev/hl11", true),
+            ("/dev/davinci3", true),
+            ("/dev/cambricon_dev0", true),
+            ("/dev/cambricon_ipcm0", false),
+            ("/dev/iluvatar1", true),
+            ("/dev/dxg", true),
+            ("/dev/accel/accel_controlD0", false),
+            ("/dev/dri/controlD64", false),
+            ("/dev/hl_controlD0", false),
+            ("/dev/davinci_manager", false),
+            ("/dev/davinci", false),
+            ("/dev/mxcd", false),
+            ("/dev/hlx", false),
             ("/dev/nvidia", false),
             ("/dev/nvidiactl", false),
             ("/dev/nvidia-uvm", false),

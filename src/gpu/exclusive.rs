@@ -7,7 +7,7 @@ use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::error::GpuError;
-use super::inventory::{Device, Part};
+use super::inventory::{Device, Part, is_part_id};
 use super::pci::Address;
 use crate::host::config::Choice;
 use crate::host::{ConfigError, Settings};
@@ -91,6 +91,12 @@ impl Exclusive {
         }
     }
 
+    /// Whether some name may be an id of a part that only a vendor's program knows.
+    #[must_use]
+    pub fn names_part_ids(&self) -> bool {
+        matches!(self, Self::These(names) if names.iter().any(|name| is_part_id(name.rsplit('=').next().unwrap_or(name))))
+    }
+
     /// The names that none of these devices or their parts has.
     pub fn strangers<'a>(&'a self, devices: &'a [Device]) -> impl Iterator<Item = &'a str> {
         let names = if let Self::These(names) = self { names.as_slice() } else { &[] };
@@ -105,7 +111,8 @@ impl Exclusive {
 }
 
 /// Whether this is a name of the device or of the part of it: its name with or without the CDI
-/// kind (`nvidia.com/gpu=0`, `0`), its UUID or its PCI bus id.
+/// kind (`nvidia.com/gpu=0`, `0`), its UUID or its PCI bus id. A part's UUID counts if it was asked for
+/// ([`super::inventory::identify`]).
 #[must_use]
 pub fn is_named(name: &str, device: &Device, part: Option<&Part>) -> bool {
     let bare = match name.split_once('=') {
@@ -114,15 +121,15 @@ pub fn is_named(name: &str, device: &Device, part: Option<&Part>) -> bool {
         None => name,
     };
     let same = |known: &Option<String>| {
-        known.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name))
+        known.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(bare))
     };
     let address = |text: &str| Address::parse(text);
     let at = device.bus_id.as_deref().and_then(address);
     bare == device.name
-        || part.is_some_and(|part| bare == part.name)
+        || part.is_some_and(|part| bare == part.name || same(&part.uuid))
         || same(&device.uuid)
         || same(&device.bus_id)
-        || at.is_some() && at == address(name)
+        || at.is_some() && at == address(bare)
 }
 
 /// What the configuration says of who has which GPU.
@@ -161,7 +168,11 @@ mod tests {
     use super::*;
 
     fn device() -> (Device, Part) {
-        let part = Part { name: "0:1".to_owned(), ..Part::default() };
+        let part = Part {
+            name: "0:1".to_owned(),
+            uuid: Some("MIG-ffda444c-c706-57c6-98c9-67c441a0b109".to_owned()),
+            ..Part::default()
+        };
         let device = Device {
             kind: "nvidia.com/gpu".into(),
             name: "0".to_owned(),
@@ -184,6 +195,10 @@ mod tests {
             ("65:00.0", true, true),
             ("0:1", false, true),
             ("nvidia.com/gpu=0:1", false, true),
+            ("MIG-ffda444c-c706-57c6-98c9-67c441a0b109", false, true),
+            ("nvidia.com/gpu=MIG-ffda444c-c706-57c6-98c9-67c441a0b109", false, true),
+            ("nvidia.com/gpu=GPU-5e1f0000-9d0a-4c1b-8f00-00c0ffee0000", true, true),
+            ("MIG-fe9bc608-60f5-5479-8cc4-1827021d27a9", false, false),
             ("0:2", false, false),
             ("1", false, false),
             ("amd.com/gpu=0", false, false),

@@ -49,20 +49,78 @@ pub struct Part {
     pub name: String,
     /// What it is, such as `MIG device 1 (GI 2, CI 0)`: the text in [`super::plan::Grant::part`].
     pub what: String,
+    /// What the vendor's tools identify it by, where that was asked for ([`identify`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// The nodes that it has besides those of its GPU.
     pub nodes: Vec<PathBuf>,
 }
 
-/// The devices of every vendor whose driver is loaded, by vendor and index.
+/// Ids of parts of GPUs that only a program of the vendor's knows. To run it takes seconds, and it
+/// may fail: nobody does who is not asked for such an id.
+pub trait PartIds {
+    /// Whether this has the form of such an id.
+    fn is_id(&self, id: &str) -> bool;
+
+    /// Fills in [`Part::uuid`] of the vendor's devices among these.
+    ///
+    /// # Errors
+    /// Why the program gives no answer.
+    fn identify(
+        &self,
+        settings: &Settings,
+        host: &Host,
+        devices: &mut [Device],
+    ) -> Result<(), GpuError>;
+}
+
+/// Whether this has the form of an id by which [`identify`] may know a part.
+#[must_use]
+pub fn is_part_id(id: &str) -> bool {
+    VENDORS.iter().filter_map(|vendor| vendor.part_ids()).any(|ids| ids.is_id(id))
+}
+
+/// Asks the vendors' programs for the ids of the parts of these devices, if there are parts.
 ///
 /// # Errors
-/// A driver's files that cannot be read, or a configuration that is wrong.
-pub fn read(settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
-    let mut devices = Vec::new();
-    for vendor in VENDORS {
-        devices.extend(vendor.inventory(settings, host)?);
+/// Why a program gives no answer; the others are asked all the same.
+pub fn identify(settings: &Settings, host: &Host, devices: &mut [Device]) -> Result<(), GpuError> {
+    if devices.iter().all(|device| device.parts.is_empty()) {
+        return Ok(());
     }
-    Ok(devices)
+    let ids = VENDORS.iter().filter_map(|vendor| vendor.part_ids());
+    ids.fold(Ok(()), |result, ids| result.and(ids.identify(settings, host, devices)))
+}
+
+/// What could be read of the machine.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// The devices of every vendor whose driver is loaded, by vendor and index.
+    pub devices: Vec<Device>,
+    /// The vendors whose devices could not be read, and why not.
+    pub failures: Vec<Failure>,
+}
+
+/// Devices that could not be read.
+#[derive(Debug)]
+pub struct Failure {
+    /// The vendor's name.
+    pub vendor: &'static str,
+    /// A driver's files that cannot be read, or a configuration that is wrong.
+    pub error: GpuError,
+}
+
+/// Reads what can be read: what is wrong with one vendor's files hides no other's devices.
+#[must_use]
+pub fn read(settings: &Settings, host: &Host) -> Inventory {
+    let mut all = Inventory::default();
+    for vendor in VENDORS {
+        match vendor.inventory(settings, host) {
+            Ok(devices) => all.devices.extend(devices),
+            Err(error) => all.failures.push(Failure { vendor: vendor.name(), error }),
+        }
+    }
+    all
 }
 
 /// What the kernel says of a PCI function: the NUMA node, `None` where it has none.

@@ -50,7 +50,7 @@ impl Listing<'_> {
     }
 
     /// One JSON document: an array `gpus` with the fields of [`Device`], and `holders` for each
-    /// GPU and each part.
+    /// GPU and each part; `failures` where a vendor's GPUs could not be read.
     #[must_use]
     pub fn json(&self) -> Value {
         let holders = |device, part| -> Value {
@@ -69,7 +69,15 @@ impl Listing<'_> {
             all["holders"] = holders(index, None);
             all
         });
-        json!({ "gpus": gpus.collect::<Vec<_>>() })
+        let mut all = json!({ "gpus": gpus.collect::<Vec<_>>() });
+        let failures = self.machine.failures.iter();
+        let failures: Value = failures
+            .map(|failure| json!({"vendor": failure.vendor, "reason": failure.error.to_string()}))
+            .collect();
+        if failures != json!([]) {
+            all["failures"] = failures;
+        }
+        all
     }
 
     /// A row for each GPU, below it one for each part of it. `wide`: with everything in full.
@@ -98,7 +106,9 @@ impl Listing<'_> {
             row.push(self.held(Unit { device: index, part: None }, device, wide));
             rows.push(row);
             for (at, part) in device.parts.iter().enumerate() {
-                let mut row = vec![format!("  {}", part.name), part.what.clone()];
+                let uuid = part.uuid.as_ref().map(|uuid| self.uuid(uuid, wide)).unwrap_or_default();
+                let mut row =
+                    vec![format!("  {}", part.name), part.what.clone(), String::new(), uuid];
                 row.resize(5, String::new());
                 if wide {
                     row.extend([String::new(), paths(&part.nodes)]);
@@ -113,7 +123,10 @@ impl Listing<'_> {
     /// Of two that begin alike both are shown in full.
     fn uuid(&self, uuid: &str, wide: bool) -> String {
         let Some(short) = uuid.get(..SHORT).filter(|_| !wide) else { return uuid.to_owned() };
-        let all = self.machine.devices.iter().filter_map(|device| device.uuid.as_ref());
+        let all = self.machine.devices.iter().flat_map(|device| {
+            let parts = device.parts.iter().map(|part| &part.uuid);
+            std::iter::once(&device.uuid).chain(parts).flatten()
+        });
         let alike = all.filter(|known| known.starts_with(short)).count();
         if alike == 1 { short.to_owned() } else { uuid.to_owned() }
     }
@@ -186,6 +199,7 @@ mod tests {
         let part = |index: u32| Part {
             name: format!("1:{index}"),
             what: format!("MIG device {index} (GI 2, CI {index})"),
+            uuid: (index == 1).then(|| "MIG-ffda444c-c706-57c6-98c9-67c441a0b109".to_owned()),
             nodes: vec![format!("/dev/nvidia-caps/nvidia-cap{index}").into()],
         };
         Machine::of(vec![
@@ -226,7 +240,7 @@ GPU               MODEL                      BUS ID        UUID          NUMA  H
 nvidia.com/gpu=0  NVIDIA H100 80GB HBM3      0000:0b:00.0  GPU-5e1f0000  1     web, 0123456789ab
 nvidia.com/gpu=1  NVIDIA H100 80GB HBM3      0000:1b:00.0  GPU-5e1f0001  -
   1:0             MIG device 0 (GI 2, CI 0)                                    -
-  1:1             MIG device 1 (GI 2, CI 1)                                    web (exclusive)
+  1:1             MIG device 1 (GI 2, CI 1)                MIG-ffda444c        web (exclusive)
 "
         );
         let wide = listing.table(true);

@@ -35,6 +35,7 @@ pub mod presence;
 pub mod register;
 pub mod request;
 pub mod table;
+pub mod toolkit;
 pub mod vendor;
 
 #[cfg(test)]
@@ -49,7 +50,7 @@ pub use error::GpuError;
 use crate::host::{self, Host, Modules, Settings};
 use absorb::Absorbed;
 use claim::Machine;
-use exclusive::Policy;
+use exclusive::{Exclusive, Policy};
 use plan::Plan;
 use request::Request;
 use vendor::VENDORS;
@@ -124,8 +125,8 @@ pub fn settings_of(file: Option<&Path>) -> Result<Settings, GpuError> {
 }
 
 fn with_predecessors(mut settings: Settings) -> Result<Settings, GpuError> {
-    for predecessor in VENDORS.iter().filter_map(|vendor| vendor.predecessor()) {
-        settings = settings.with_predecessor(predecessor)?;
+    for toolkit in toolkit::all() {
+        settings = settings.with_predecessor(toolkit.configuration)?;
     }
     Ok(settings)
 }
@@ -139,6 +140,28 @@ pub fn load_policy() -> Result<Policy, GpuError> {
 pub fn read_machine() -> Result<Machine, GpuError> {
     let settings = load_settings()?;
     Machine::read(&settings, &open_host(&settings)?)
+}
+
+/// As [`read_machine`], so that GPUs and parts can be told by these names. A vendor's program is
+/// run only for a name of which nothing else knows what it is.
+pub fn read_machine_for(names: &Exclusive) -> Result<Machine, GpuError> {
+    let settings = load_settings()?;
+    let host = open_host(&settings)?;
+    let mut machine = Machine::read(&settings, &host)?;
+    if names.names_part_ids() {
+        inventory::identify(&settings, &host, &mut machine.devices)?;
+    }
+    Ok(machine)
+}
+
+/// What can be seen of the machine's GPUs, for a list: every id that vendors' programs know too,
+/// or why they do not answer.
+pub fn see_machine() -> Result<(Machine, Result<(), GpuError>), GpuError> {
+    let settings = load_settings()?;
+    let host = open_host(&settings)?;
+    let mut machine = Machine::seen(&settings, &host)?;
+    let identified = inventory::identify(&settings, &host, &mut machine.devices);
+    Ok((machine, identified))
 }
 
 /// Opens the machine that the configuration names.

@@ -61,6 +61,9 @@ pub struct Plan {
     pub absorbed_hooks: Vec<AbsorbedHook>,
     /// What was left out or looked unusual, for `explain` and the log.
     pub notes: Vec<String>,
+    /// What is as usual and yet explains the plan, for `explain` and whoever debugs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// One GPU given to the container.

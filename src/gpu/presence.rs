@@ -1,8 +1,8 @@
 //! Whether the machine has a GPU or another accelerator at all, before any driver is loaded.
 
 use super::error::GpuError;
+use super::inventory::{self, Inventory};
 use super::pci::Address;
-use super::vendor::VENDORS;
 use crate::host::{Host, HostError, Settings};
 
 /// Makers of GPUs and accelerators, by their PCI vendor id. Display controllers of others
@@ -41,12 +41,11 @@ pub fn is_any(settings: &Settings, host: &Host) -> Result<bool, GpuError> {
     if !on_the_bus(host)?.is_empty() {
         return Ok(true);
     }
-    for vendor in VENDORS {
-        if !vendor.inventory(settings, host)?.is_empty() {
-            return Ok(true);
-        }
+    let Inventory { devices, failures } = inventory::read(settings, host);
+    match failures.into_iter().next() {
+        Some(failure) if devices.is_empty() => Err(failure.error),
+        _ => Ok(!devices.is_empty()),
     }
-    Ok(false)
 }
 
 /// The GPUs and accelerators that the kernel found on the PCI bus, in the order of their

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::GpuError;
-use super::vendor::{VENDORS, Vendor};
+use super::vendor::VENDORS;
 
 /// A list, and what of the container belongs in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,13 +22,28 @@ pub struct Register {
     pub gpus: Vec<u32>,
 }
 
+/// The lists of one vendor.
+pub trait Registers {
+    /// Enters a container.
+    ///
+    /// # Errors
+    /// The list says that somebody else has a GPU for himself, or it cannot be read or written.
+    fn enter(&self, register: &Register, container: &str) -> Result<(), GpuError>;
+
+    /// Strikes a container off. One that is not there is fine.
+    ///
+    /// # Errors
+    /// The list cannot be read or written.
+    fn leave(&self, register: &Register, container: &str) -> Result<(), GpuError>;
+}
+
 /// Enters the container in each list.
 ///
 /// # Errors
 /// The list says that somebody else has a GPU for himself, or it cannot be read or written.
 pub fn enter(registers: &[Register], container: &str) -> Result<(), GpuError> {
-    registers.iter().try_for_each(|one| match vendor(one) {
-        Some(vendor) => vendor.enter(one, container),
+    registers.iter().try_for_each(|one| match of(one) {
+        Some(lists) => lists.enter(one, container),
         None => Ok(()),
     })
 }
@@ -40,13 +55,13 @@ pub fn enter(registers: &[Register], container: &str) -> Result<(), GpuError> {
 pub fn leave(registers: &[Register], container: &str) -> Result<(), GpuError> {
     let mut result = Ok(());
     for one in registers {
-        if let Some(Err(error)) = vendor(one).map(|vendor| vendor.leave(one, container)) {
+        if let Some(Err(error)) = of(one).map(|lists| lists.leave(one, container)) {
             result = Err(error);
         }
     }
     result
 }
 
-fn vendor(register: &Register) -> Option<&'static dyn Vendor> {
-    VENDORS.iter().find(|vendor| vendor.name() == register.vendor).copied()
+fn of(register: &Register) -> Option<&'static dyn Registers> {
+    VENDORS.iter().find(|vendor| vendor.name() == register.vendor)?.registers()
 }

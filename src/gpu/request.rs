@@ -92,6 +92,13 @@ impl<'a> Asked<'a> {
         found
     }
 
+    /// The device nodes: path, major and minor number.
+    pub fn devices(&self) -> impl Iterator<Item = (&'a Path, i64, i64)> {
+        let linux = self.spec.linux().iter();
+        let all = linux.flat_map(|linux| linux.devices().iter().flatten());
+        all.map(|device| (device.path().as_path(), device.major(), device.minor()))
+    }
+
     /// The mounts that have a source: source and destination.
     pub fn mounts(&self) -> impl Iterator<Item = (&'a Path, &'a Path)> {
         let all = self.spec.mounts().iter().flatten();

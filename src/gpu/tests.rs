@@ -139,7 +139,7 @@ fn decide(env: &[&str]) -> (Decision, Machine) {
 fn the_table_says_what_was_asked_what_is_given_and_why() {
     let (decision, _machine) =
         decide(&["NVIDIA_VISIBLE_DEVICES=2,GPU-00000000-0000-0000-0000-000000000000"]);
-    let table = explain::table(&decision, Paint::OFF);
+    let table = explain::table(&decision, &[], Paint::OFF);
     for part in [
         "Request\n  nvidia  NVIDIA_VISIBLE_DEVICES=2,GPU-",
         "capabilities compute,utility",
@@ -160,6 +160,7 @@ fn the_table_says_what_was_asked_what_is_given_and_why() {
     assert_eq!(
         explain::table(
             &Decision { request: Request::default(), plan: Plan::default(), policy: None },
+            &[],
             Paint::OFF
         ),
         explain::NOTHING
@@ -170,7 +171,7 @@ fn the_table_says_what_was_asked_what_is_given_and_why() {
 fn json_holds_the_request_and_the_whole_plan() {
     let (decision, _machine) = decide(&["NVIDIA_VISIBLE_DEVICES=none"]);
     let value: serde_json::Value =
-        serde_json::from_str(&explain::json(&decision).unwrap()).unwrap();
+        serde_json::from_str(&explain::json(&decision, &[]).unwrap()).unwrap();
     assert_eq!(value["request"][0]["devices"], json!(["none"]));
     assert_eq!(value["plan"]["grants"], json!([]));
     assert_eq!(value["plan"]["devices"][0]["destination"], json!("/dev/nvidiactl"));
@@ -184,6 +185,6 @@ fn what_an_image_wrote_cannot_steer_the_terminal() {
     let spec = spec(&env, json!({}));
     let request = Request::read(&spec, None).unwrap();
     let plan = resolve(&request, vec![], &spec, &machine.settings(""), &machine.host()).unwrap();
-    let table = explain::table(&Decision { request, plan, policy: None }, Paint::OFF);
+    let table = explain::table(&Decision { request, plan, policy: None }, &[], Paint::OFF);
     assert!(!table.contains('\u{1b}'), "{table}");
 }

@@ -2,28 +2,29 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use oci_spec::runtime::{Hook, Spec};
 use serde::Serialize;
 
-use super::absorb::Substitute;
+use super::absorb::HookPrograms;
+use super::cdi::generate::Describe;
 use super::checkup::{self, Machine};
 use super::error::GpuError;
-use super::inventory::Device;
+use super::inventory::{Device, PartIds};
 use super::plan::Plan;
-use super::register::Register;
+use super::register::Registers;
 use super::request::Asked;
+use super::toolkit::Toolkit;
 use super::{amd, habana, intel, nvidia, table};
 use crate::finding::Finding;
-use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings};
 
 /// Every vendor that gpurun knows.
 pub static VENDORS: &[&dyn Vendor] =
     &[&nvidia::Nvidia, &amd::Amd, &intel::Intel, &habana::Habana, &table::Table];
 
-/// One maker of GPUs.
+/// One maker of GPUs: what containers ask of it, what the machine has of it, and the parts that
+/// only some vendors have.
 pub trait Vendor: Sync {
     /// The vendor's name, which is also its table in the configuration file.
     fn name(&self) -> &'static str;
@@ -31,61 +32,51 @@ pub trait Vendor: Sync {
     /// Whether the vendor's table of the configuration file can be used.
     fn check(&self, settings: &Settings) -> Result<(), GpuError>;
 
+    // What containers ask for. The machine is not looked at.
+
     /// The variables that select this vendor's devices, on the machine or among those that the
     /// container has.
-    fn variables(&self) -> &'static [&'static str];
+    fn variables(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Whether the spec holds something that is a wish or not as the configuration has it. Where
     /// this is false, the configuration is not opened to read the wish.
-    fn needs_settings(&self, asked: &Asked<'_>) -> bool;
+    fn needs_settings(&self, _asked: &Asked<'_>) -> bool {
+        false
+    }
 
     /// The vendor's wishes in the spec: none or one, and of a vendor that stands for several one
-    /// each. The machine is not looked at. `settings`: `None` where nothing needs them.
+    /// each. `settings`: `None` where nothing needs them.
     fn read(
         &self,
-        asked: &Asked<'_>,
-        settings: Option<&Settings>,
-    ) -> Result<Vec<Box<dyn Wish>>, GpuError>;
-
-    /// What to say when this program is started under `name`, if that is the name of a hook of
-    /// the vendor's that engines look for before they offer their GPU options.
-    fn impersonated(&self, _name: &str) -> Option<&'static str> {
-        None
-    }
-
-    /// The name of the hook of the vendor's that dockerd looks for before it offers `--gpus`.
-    fn hook_name(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// How the variables begin by which the DaemonSets of the vendor's toolkit set their installer
-    /// up.
-    fn installer_prefix(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// What gpurun does instead of running this hook, if it is one whose work gpurun does itself.
-    fn absorbs(&self, _hook: &Hook) -> Option<Box<dyn Substitute>> {
-        None
-    }
-
-    /// The same for a hook that is run after the container's end.
-    fn absorbs_at_end(&self, _hook: &Hook) -> Option<Box<dyn Substitute>> {
-        None
-    }
-
-    /// Enters a container in a list of this vendor's tools that a plan names.
-    fn enter(&self, _register: &Register, _container: &str) -> Result<(), GpuError> {
-        Ok(())
-    }
-
-    /// Strikes a container off such a list.
-    fn leave(&self, _register: &Register, _container: &str) -> Result<(), GpuError> {
-        Ok(())
+        _asked: &Asked<'_>,
+        _settings: Option<&Settings>,
+    ) -> Result<Vec<Box<dyn Wish>>, GpuError> {
+        Ok(Vec::new())
     }
 
     /// The CDI kinds whose devices gpurun can give without a CDI file.
-    fn kinds(&self) -> &'static [&'static str];
+    fn kinds(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The wish for these devices of one of [`Vendor::kinds`], by the names that they have in CDI
+    /// files.
+    fn native(
+        &self,
+        kind: &'static str,
+        devices: Vec<String>,
+        asked: &Asked<'_>,
+    ) -> Result<Box<dyn Wish>, GpuError>;
+
+    /// Whether the container has had the vendor's devices injected already, by an engine or by
+    /// another runtime around this one.
+    fn is_injected(&self, _asked: &Asked<'_>) -> bool {
+        false
+    }
+
+    // What the machine has.
 
     /// The vendor's devices on this machine, in the order of their indexes; none where its driver
     /// is not loaded.
@@ -102,59 +93,31 @@ pub trait Vendor: Sync {
         checkup::devices(self, machine)
     }
 
-    /// The configuration file of the vendor's own runtime, which fills in what gpurun's does not
-    /// set.
-    fn predecessor(&self) -> Option<&'static Predecessor> {
+    // What only some vendors have.
+
+    /// Its programs for hooks, whose work gpurun does itself.
+    fn hook_programs(&self) -> Option<&dyn HookPrograms> {
         None
     }
 
-    /// Whether the container has had the vendor's devices injected already, by an engine or by
-    /// another runtime around this one.
-    fn is_injected(&self, _asked: &Asked<'_>) -> bool {
-        false
+    /// Its tools' lists of who has which GPU.
+    fn registers(&self) -> Option<&dyn Registers> {
+        None
     }
 
-    /// The wish for these devices of one of [`Vendor::kinds`], by the names that they have in CDI
-    /// files.
-    fn native(
-        &self,
-        kind: &'static str,
-        devices: Vec<String>,
-        asked: &Asked<'_>,
-    ) -> Result<Box<dyn Wish>, GpuError>;
-
-    /// The wish for one device of this kind and for all that the vendor's driver has to offer with
-    /// it, for a CDI file: nobody knows what the containers that will use the file are for.
-    fn everything(&self, kind: &'static str, device: String) -> Result<Box<dyn Wish>, GpuError> {
-        self.native(kind, vec![device], &Asked::of(&Spec::default()))
+    /// Its program that knows ids of parts of GPUs which the driver's files do not show.
+    fn part_ids(&self) -> Option<&dyn PartIds> {
+        None
     }
 
-    /// Directories of the machine, the innermost first, whose files have the same paths without
-    /// them in a container: the driver's roots.
-    fn roots(&self, _settings: &Settings) -> Result<Vec<PathBuf>, GpuError> {
-        Ok(Vec::new())
+    /// Its own container toolkit, whose place gpurun takes on a machine.
+    fn toolkit(&self) -> Option<&'static Toolkit> {
+        None
     }
 
-    /// What a part of a GPU is called in front of its name, as `mig` in `mig0:1`.
-    fn part_word(&self) -> &'static str {
-        "part"
-    }
-
-    /// The hooks that do at a container's start what of the plan depends on the container or on
-    /// the moment (`masks`, `filters`, `generated`, `compatibility`), each a command of
-    /// [`Vendor::hook_commands`] with its options. They come before the entry in the loader's cache.
-    fn hooks(&self, _plan: &Plan) -> Vec<Vec<String>> {
-        Vec::new()
-    }
-
-    /// The commands of the vendor's hooks that gpurun carries out when another runtime calls it.
-    fn hook_commands(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// The names of the vendor's program for hooks, under which gpurun may be started as well.
-    fn hook_programs(&self) -> &'static [&'static str] {
-        &[]
+    /// What a CDI file needs to know beyond a request for each device.
+    fn describe(&self) -> Option<&dyn Describe> {
+        None
     }
 }
 

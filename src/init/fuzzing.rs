@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::journal::{Created, Journal};
 use super::rootfs::MountOptions;
-use super::{affinity, executable, mountinfo};
+use super::{affinity, executable};
 use crate::fuzzing::{Choices, Target, text};
+use crate::mountinfo;
 
 pub(crate) const TARGETS: &[Target] = &[
     Target { name: "mountinfo", run: mountinfo },

@@ -18,7 +18,6 @@ pub mod handover;
 pub mod hooks;
 pub mod journal;
 pub mod label;
-pub mod mountinfo;
 pub mod namespaces;
 pub mod program;
 mod reopen;

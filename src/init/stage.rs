@@ -24,10 +24,10 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount
 
 use super::gpu;
 use super::journal::Journal;
-use super::mountinfo;
 use super::root::Root;
 use super::rootfs::{self, CgroupView, MountContext};
 use crate::gpu::plan::Plan;
+use crate::mountinfo;
 
 /// What the root is built from.
 #[derive(Debug)]

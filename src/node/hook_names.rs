@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::machine::{FileError, Machine};
-use crate::gpu::vendor::VENDORS;
+use crate::gpu::toolkit;
 
 /// What became of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +36,8 @@ const DIRECTORIES: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin"
 /// Whether dockerd finds a program of such a name, whoever's it is.
 #[must_use]
 pub fn is_any(machine: &Machine) -> bool {
-    let mut names = VENDORS.iter().filter_map(|vendor| vendor.hook_name());
-    names.any(|name| DIRECTORIES.iter().any(|dir| machine.has_program(&Path::new(dir).join(name))))
+    toolkit::docker_hooks()
+        .any(|name| DIRECTORIES.iter().any(|dir| machine.has_program(&Path::new(dir).join(name))))
 }
 
 /// Makes the links in `dir` to `binary`.
@@ -81,8 +81,7 @@ fn each(
     dir: &Path,
     act: impl Fn(&str, PathBuf) -> Result<Link, LinkError>,
 ) -> Result<Vec<Link>, LinkError> {
-    let names = VENDORS.iter().filter_map(|vendor| vendor.hook_name());
-    names.map(|name| act(name, dir.join(name))).collect()
+    toolkit::docker_hooks().map(|name| act(name, dir.join(name))).collect()
 }
 
 fn is_ours(target: &Path) -> bool {

@@ -15,7 +15,7 @@ use super::{descriptors as stdio, external, log, namespaces, options::external_m
 use crate::cgroup::devices::DeviceRule;
 use crate::container::state::{Container, Status};
 use crate::gpu;
-use crate::init::mountinfo;
+use crate::mountinfo;
 
 /// What the caller wants.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-use crate::init::mountinfo::Mount;
+use crate::mountinfo::Mount;
 
 /// What the cover of a masked file is called outside, as in runc.
 pub const NULL_DEVICE: &str = "/dev/null";
@@ -124,7 +124,7 @@ pub fn of(container: &[Mount], host: &[Mount], known: &Known) -> Vec<(PathBuf, P
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::init::mountinfo::tests::mount;
+    use crate::mountinfo::tests::mount;
 
     fn known(points: &[(&str, bool)], masked: &[&str], cgroup_namespace: bool) -> Known {
         Known {

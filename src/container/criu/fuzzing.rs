@@ -5,7 +5,7 @@ use rust_criu::rust_criu_protobuf::rpc::Criu_version;
 use super::external::{self, Known};
 use super::{client, log, restore};
 use crate::fuzzing::text;
-use crate::init::mountinfo;
+use crate::mountinfo;
 
 /// A version that cannot be counted together must not be a high one.
 pub fn version(version: &Criu_version) {

@@ -3,21 +3,24 @@
 
 use oci_spec::runtime::{Hook, Spec};
 
-use super::{config, tracker};
-use crate::gpu::absorb::Substitute;
+use super::{Amd, config, tracker};
+use crate::gpu::absorb::{HookPrograms, Substitute};
 use crate::gpu::error::GpuError;
 use crate::gpu::plan::Plan;
 use crate::gpu::register::Register;
 use crate::host::Host;
 
-/// What gpurun does instead of this hook.
-#[must_use]
-pub fn substitute(hook: &Hook) -> Option<Box<dyn Substitute>> {
+impl HookPrograms for Amd {
+    fn absorbs_at_end(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
+        is_release(hook).then(|| Box::new(Release) as Box<dyn Substitute>)
+    }
+}
+
+fn is_release(hook: &Hook) -> bool {
     let args = hook.args().as_deref().unwrap_or_default();
     let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
-    let is_it = hook.path().file_name().is_some_and(|name| name == "amd-ctk")
-        && matches!(words[..], ["gpu-tracker", "release", _]);
-    is_it.then(|| Box::new(Release) as Box<dyn Substitute>)
+    hook.path().file_name().is_some_and(|name| name == "amd-ctk")
+        && matches!(words[..], ["gpu-tracker", "release", _])
 }
 
 /// Striking the container off.

@@ -70,7 +70,7 @@ fn device(gpu: Gpu, driver: &str, host: &Host) -> Device {
 /// `None`: it is no part, but all of a GPU.
 fn part(gpu: &Gpu) -> Option<Part> {
     let what = gpu.partition.as_ref()?.to_string();
-    Some(Part { name: gpu.index.to_string(), what, nodes: nodes(gpu) })
+    Some(Part { name: gpu.index.to_string(), what, uuid: None, nodes: nodes(gpu) })
 }
 
 fn nodes(gpu: &Gpu) -> Vec<PathBuf> {

@@ -29,17 +29,15 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use oci_spec::runtime::Hook;
-
 use self::config::Config;
 use self::error::Error;
 use self::gpus::Gpu;
 use self::wish::{AmdWish, DEVICES_VARIABLE};
-use super::absorb::Substitute;
+use super::absorb::HookPrograms;
 use super::error::GpuError;
 use super::inventory::Device;
 use super::plan::{Grant, Plan};
-use super::register::Register;
+use super::register::Registers;
 use super::request::Asked;
 use super::vendor::{Summary, Vendor, Wish};
 use super::{drm, nodes};
@@ -66,10 +64,6 @@ impl Vendor for Amd {
         &[DEVICES_VARIABLE, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"]
     }
 
-    fn needs_settings(&self, _asked: &Asked<'_>) -> bool {
-        false
-    }
-
     fn read(
         &self,
         asked: &Asked<'_>,
@@ -77,18 +71,6 @@ impl Vendor for Amd {
     ) -> Result<Vec<Box<dyn Wish>>, GpuError> {
         let wish = AmdWish::read(asked);
         Ok(wish.map(|wish| Box::new(wish) as Box<dyn Wish>).into_iter().collect())
-    }
-
-    fn absorbs_at_end(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
-        hooks::substitute(hook)
-    }
-
-    fn enter(&self, register: &Register, container: &str) -> Result<(), GpuError> {
-        Ok(tracker::enter(register, container).map_err(Error::from)?)
-    }
-
-    fn leave(&self, register: &Register, container: &str) -> Result<(), GpuError> {
-        Ok(tracker::leave(register, container).map_err(Error::from)?)
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -106,6 +88,14 @@ impl Vendor for Amd {
         _asked: &Asked<'_>,
     ) -> Result<Box<dyn Wish>, GpuError> {
         Ok(Box::new(AmdWish::named(devices)))
+    }
+
+    fn hook_programs(&self) -> Option<&dyn HookPrograms> {
+        Some(self)
+    }
+
+    fn registers(&self) -> Option<&dyn Registers> {
+        Some(self)
     }
 }
 

@@ -12,11 +12,12 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde_json::Value;
 
-use super::config;
 use super::error::Error;
 use super::gpus::Gpu;
+use super::{Amd, config};
+use crate::gpu::error::GpuError;
 use crate::gpu::plan::Plan;
-use crate::gpu::register::Register;
+use crate::gpu::register::{Register, Registers};
 
 /// The file.
 pub const FILE: &str = "/var/log/gpu-tracker.json";
@@ -109,11 +110,21 @@ pub fn add(file: &Path, all: &[Gpu], granted: Vec<u32>, plan: &mut Plan) -> Resu
     Ok(())
 }
 
+impl Registers for Amd {
+    fn enter(&self, register: &Register, container: &str) -> Result<(), GpuError> {
+        Ok(enter(register, container).map_err(Error::from)?)
+    }
+
+    fn leave(&self, register: &Register, container: &str) -> Result<(), GpuError> {
+        Ok(leave(register, container).map_err(Error::from)?)
+    }
+}
+
 /// Enters the container, all of its GPUs or none. Entered twice it is there once.
 ///
 /// # Errors
 /// Another container has one of the GPUs for itself, or the file cannot be read or written.
-pub fn enter(register: &Register, container: &str) -> Result<(), TrackerError> {
+fn enter(register: &Register, container: &str) -> Result<(), TrackerError> {
     let Register { file, gpus, .. } = register;
     if gpus.is_empty() {
         return Ok(());
@@ -157,7 +168,7 @@ pub fn enter(register: &Register, container: &str) -> Result<(), TrackerError> {
 ///
 /// # Errors
 /// The file cannot be read or written.
-pub fn leave(register: &Register, container: &str) -> Result<(), TrackerError> {
+fn leave(register: &Register, container: &str) -> Result<(), TrackerError> {
     let file = &register.file;
     if !file.exists() {
         return Ok(());

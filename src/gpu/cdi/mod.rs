@@ -17,11 +17,13 @@
 //! | [`registry`] | the directories, priorities and conflicts |
 //! | [`annotations`] | names in annotations |
 //! | [`wish`] | a request for names, and what it leads to |
+//! | `applied` | which of them an engine has applied already |
 //! | [`edits`] | from a device's edits to the plan |
 //! | [`compare`] | what one file gives and another does not |
 //! | [`generate`] | the other way: a file of what gpurun gives itself |
 
 pub mod annotations;
+mod applied;
 pub mod compare;
 mod config;
 pub mod edits;

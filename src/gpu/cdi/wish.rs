@@ -5,6 +5,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Spec;
 
+use super::applied::Given;
 use super::edits::{self, Owner};
 use super::registry::{Registry, Resolved, Unresolvable};
 use super::{Config, QualifiedName, SECTION, annotations};
@@ -21,6 +22,16 @@ pub struct CdiWish {
     native: Vec<(&'static str, Box<dyn Wish>)>,
     source: String,
     owner: Owner,
+    /// For names in annotations: what the engine may have applied already.
+    given: Option<Given>,
+}
+
+/// Why the files' word on a kind cannot be taken.
+enum Doubt {
+    /// No file is about the kind, as is usual where nobody needs one.
+    NoFile(String),
+    /// A name that no file defines, or a file that a change of the driver has left behind.
+    Wrong(String),
 }
 
 /// Whether an annotation with another prefix than CDI's own holds nothing but CDI names: only
@@ -60,7 +71,8 @@ impl CdiWish {
         if names.is_empty() {
             return Ok(None);
         }
-        Self::new(names, "annotations".to_owned(), asked).map(Some)
+        let wish = Self::new(names, "annotations".to_owned(), asked)?;
+        Ok(Some(Self { given: Some(Given::of(asked)), ..wish }))
     }
 
     /// A wish for these names. `source`: where they were found.
@@ -83,30 +95,50 @@ impl CdiWish {
             }
         }
         let (uid, gid) = asked.user();
-        Ok(Self { names, native, source, owner: Owner { uid, gid } })
+        Ok(Self { names, native, source, owner: Owner { uid, gid }, given: None })
     }
 
-    /// Why the files' word on this kind cannot be taken: a name that no file defines, or a file
-    /// that a change of the driver has left behind. `None`: it can.
-    fn doubt(&self, kind: &str, registry: &Registry) -> Result<Option<String>, HostError> {
-        let names: Vec<QualifiedName> =
-            self.names.iter().filter(|name| name.kind == kind).cloned().collect();
-        let resolved = match registry.resolve(&names) {
+    /// The names that are not applied already; of the others the plan says that they are.
+    fn open_names(&self, registry: &Registry, plan: &mut Plan) -> Vec<QualifiedName> {
+        let is_open = |name: &&QualifiedName| {
+            let Some(given) = &self.given else { return true };
+            let edits = registry.resolve(std::slice::from_ref(name));
+            let is_applied = edits.is_ok_and(|edits| given.has(&edits));
+            if is_applied {
+                plan.remarks
+                    .push(format!("{name}: applied already by the engine, all that it brings"));
+            }
+            !is_applied
+        };
+        self.names.iter().filter(is_open).cloned().collect()
+    }
+
+    /// `None`: the files' word on these names of one kind can be taken.
+    fn doubt(
+        kind: &str,
+        names: &[QualifiedName],
+        registry: &Registry,
+    ) -> Result<Option<Doubt>, HostError> {
+        let resolved = match registry.resolve(names) {
             Ok(resolved) => resolved,
-            Err(Unresolvable { names, .. }) => {
+            Err(Unresolvable { names, problems }) => {
                 let unknown: Vec<String> = names.iter().map(ToString::to_string).collect();
-                return Ok(Some(format!("no CDI file defines {}", unknown.join(", "))));
+                let reason = format!("no CDI file defines {}", unknown.join(", "));
+                let is_usual =
+                    problems.is_empty() && registry.files().all(|file| file.spec.kind != kind);
+                let doubt = if is_usual { Doubt::NoFile } else { Doubt::Wrong };
+                return Ok(Some(doubt(reason)));
             }
         };
         let root = Tree::open(Path::new("/"))?;
         for Resolved { file, edits, .. } in resolved {
             for source in edits::sources(edits) {
                 if root.status(source)?.is_none() {
-                    return Ok(Some(format!(
+                    return Ok(Some(Doubt::Wrong(format!(
                         "CDI file {} is stale: {} does not exist",
                         file.display(),
                         source.display()
-                    )));
+                    ))));
                 }
             }
         }
@@ -128,22 +160,24 @@ impl Wish for CdiWish {
         let config = Config::read(settings)?;
         let registry = Registry::read(&config.dirs)?;
         let mut doubts = BTreeMap::new();
+        let open = self.open_names(&registry, plan);
         for (kind, wish) in &self.native {
-            if let Some(reason) = self.doubt(kind, &registry)? {
-                doubts.insert(*kind, (reason, wish));
+            let names: Vec<_> = open.iter().filter(|name| name.kind == *kind).cloned().collect();
+            if let Some(doubt) = Self::doubt(kind, &names, &registry)? {
+                doubts.insert(*kind, (doubt, wish));
             }
         }
-        let from_files: Vec<QualifiedName> = self
-            .names
-            .iter()
-            .filter(|name| !doubts.contains_key(name.kind.as_str()))
-            .cloned()
-            .collect();
+        let from_files: Vec<QualifiedName> =
+            open.into_iter().filter(|name| !doubts.contains_key(name.kind.as_str())).collect();
         for resolved in registry.resolve(&from_files)? {
             edits::add(&resolved, self.owner, host, plan)?;
         }
-        for (kind, (reason, wish)) in doubts {
-            plan.notes.push(format!("{reason}: {kind} is taken from the machine itself"));
+        for (kind, (doubt, wish)) in doubts {
+            let (reason, to) = match doubt {
+                Doubt::NoFile(reason) => (reason, &mut plan.remarks),
+                Doubt::Wrong(reason) => (reason, &mut plan.notes),
+            };
+            to.push(format!("{reason}: {kind} is taken from the machine itself"));
             wish.resolve(settings, host, plan)?;
         }
         Ok(())

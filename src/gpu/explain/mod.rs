@@ -2,14 +2,17 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `alone` | which GPUs the container would have for itself alone |
 //! | `page` | a title, and rows with aligned columns |
 //! | `files` | files by the directories they come from and go to, each with the links to it |
 
+mod alone;
 mod files;
 mod page;
 
 use std::path::Path;
 
+pub use alone::Alone;
 use serde::Serialize;
 
 use self::page::Page;
@@ -21,24 +24,28 @@ use crate::paint::Paint;
 #[derive(Serialize)]
 struct Document<'a> {
     request: Vec<Summary>,
+    #[serde(skip_serializing_if = "<[Alone]>::is_empty")]
+    exclusive: &'a [Alone],
     plan: &'a Plan,
 }
 
 /// The request and the plan as one JSON document. The names of its fields are those of [`Plan`].
-pub fn json(decision: &Decision) -> Result<String, serde_json::Error> {
+pub fn json(decision: &Decision, alone: &[Alone]) -> Result<String, serde_json::Error> {
     let request = decision.request.wishes().map(|wish| wish.summary()).collect();
-    serde_json::to_string_pretty(&Document { request, plan: &decision.plan })
+    serde_json::to_string_pretty(&Document { request, exclusive: alone, plan: &decision.plan })
 }
 
 /// What is said of a container that asks for no GPU.
 pub const NOTHING: &str = "This container asks for no GPU; it is left as it is.\n";
 
 /// The decision as tables, one per kind of change: what, from where, and last in each row why.
-pub fn table(decision: &Decision, paint: Paint) -> String {
+pub fn table(decision: &Decision, alone: &[Alone], paint: Paint) -> String {
     let plan = &decision.plan;
     let mut page = Page::new(paint);
     page.section("Request", "", requests(decision));
     page.counted("GPUs", "", grants(plan));
+    let rows = alone.iter().map(|one| vec![one.gpu.clone(), format!("by {}", one.by)]);
+    page.section("Exclusive", "no other container may have them meanwhile", rows.collect());
     page.counted(
         "Device nodes",
         "the device rules allow these and what the spec allows",
@@ -90,6 +97,8 @@ pub fn table(decision: &Decision, paint: Paint) -> String {
         vec![hook.phase.clone(), command, hook.instead.clone()]
     });
     page.section("Hooks not run", "", absorbed.collect());
+    let remarks = plan.remarks.iter().map(|remark| vec![remark.clone()]);
+    page.section("Remarks", "", remarks.collect());
     page.warnings("Notes", plan.notes.iter().map(|note| vec![note.clone()]).collect());
     let out = page.finish();
     if out.is_empty() { NOTHING.to_owned() } else { out }

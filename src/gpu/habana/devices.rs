@@ -4,6 +4,8 @@
 //! `/dev/accel/accel_controlD0`. Older drivers have a class of their own: `/dev/hl0` and
 //! `/dev/hl_controlD0`.
 
+use std::path::Path;
+
 use super::error::Error;
 use crate::gpu::accel;
 use crate::gpu::nodes;
@@ -68,6 +70,18 @@ impl Gaudi {
             (format!("{directory}/{name}"), format!("{dev}{name}"))
         })
     }
+}
+
+/// Whether a node of this path is that of a device.
+#[must_use]
+pub fn is_node(path: &Path) -> bool {
+    let name = path.strip_prefix("/dev").ok().and_then(Path::to_str);
+    name.is_some_and(|name| {
+        let of_class = |class: &Class| {
+            name.strip_prefix(class.dev).and_then(|name| nodes::number(name, class.prefix))
+        };
+        CLASSES.iter().any(|class| of_class(class).is_some())
+    })
 }
 
 /// The devices by index.

@@ -13,6 +13,8 @@ pub mod inventory;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use self::config::Config;
 use self::devices::Gaudi;
 use self::error::Error;
@@ -48,10 +50,6 @@ impl Vendor for Habana {
         &[DEVICES_VARIABLE]
     }
 
-    fn needs_settings(&self, _asked: &Asked<'_>) -> bool {
-        false
-    }
-
     fn read(
         &self,
         asked: &Asked<'_>,
@@ -74,6 +72,10 @@ impl Vendor for Habana {
 
     fn inventory(&self, _settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
         Ok(inventory::read(host)?)
+    }
+
+    fn is_gpu_node(&self, path: &Path) -> bool {
+        devices::is_node(path)
     }
 
     fn native(

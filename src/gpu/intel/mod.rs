@@ -46,22 +46,6 @@ impl Vendor for Intel {
         Ok(())
     }
 
-    fn variables(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn needs_settings(&self, _asked: &Asked<'_>) -> bool {
-        false
-    }
-
-    fn read(
-        &self,
-        _asked: &Asked<'_>,
-        _settings: Option<&Settings>,
-    ) -> Result<Vec<Box<dyn Wish>>, GpuError> {
-        Ok(Vec::new())
-    }
-
     fn kinds(&self) -> &'static [&'static str] {
         &[GPU, NPU]
     }

@@ -146,7 +146,9 @@ fn config(data: &[u8]) {
 /// NVIDIA's own file, in which any key may stand.
 fn toolkit(data: &[u8]) {
     let empty = Settings::parse("/c.toml".as_ref(), String::new(), &tables()).expect("empty");
-    let Ok(both) = empty.with_fallback_text(&toolkit_config::TOOLKIT, text(data)) else { return };
+    let Ok(both) = empty.with_fallback_text(&toolkit_config::CONFIGURATION, text(data)) else {
+        return;
+    };
     if let Err(error) = read_all(&both) {
         assert!(!error.contains('\n'), "an error of two lines: {error}");
     }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Hook, LinuxDeviceType, Spec};
 
 use super::gpus::{self, Gpu};
-use super::{params, profile};
-use crate::gpu::absorb::Substitute;
+use super::{Nvidia, params, profile};
+use crate::gpu::absorb::{HookPrograms, Substitute};
 use crate::gpu::compatibility;
 use crate::gpu::error::GpuError;
 use crate::gpu::plan::{Compatibility, Link, Place, Plan};
@@ -21,13 +21,13 @@ use crate::host::Host;
 pub const INJECTORS: [&str; 2] = ["nvidia-container-runtime-hook", "nvidia-container-toolkit"];
 
 /// NVIDIA's program for hooks; gpurun does its work when it is started under this name.
-pub const PROGRAM: &str = "nvidia-cdi-hook";
+const PROGRAM: &str = "nvidia-cdi-hook";
 
 /// gpurun's own name in the hooks of CDI files that it makes, whatever its file is called.
 const OWN: &str = "gpurun";
 
 /// The commands that are known here.
-pub const COMMANDS: &[&str] = &[
+const COMMANDS: &[&str] = &[
     "create-symlinks",
     "update-ldcache",
     "create-soname-symlinks",
@@ -41,15 +41,6 @@ pub const COMMANDS: &[&str] = &[
 
 /// gpurun's own: NVIDIA's CDI files show every GPU of the machine in the container's proc.
 const HIDE: &str = "hide-other-gpus";
-
-/// What to say when gpurun is started under the name of one of these programs.
-pub fn impersonated(name: &str) -> Option<&'static str> {
-    INJECTORS.contains(&name).then_some(
-        "nvidia-container-runtime-hook: this is gpurun, which gives containers their GPUs \
-         without hooks: start the container with gpurun as its runtime (docker run --runtime \
-         gpurun --gpus ...)",
-    )
-}
 
 /// A hook of NVIDIA's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +63,22 @@ enum NvidiaHook {
     Chmod,
 }
 
-/// What gpurun does instead of this hook.
-pub fn substitute(hook: &Hook) -> Option<Box<dyn Substitute>> {
-    recognise(hook).map(|hook| Box::new(hook) as Box<dyn Substitute>)
+impl HookPrograms for Nvidia {
+    fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
+        recognise(hook).map(|hook| Box::new(hook) as Box<dyn Substitute>)
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        &[PROGRAM]
+    }
+
+    fn commands(&self) -> &'static [&'static str] {
+        COMMANDS
+    }
+
+    fn of_plan(&self, plan: &Plan) -> Vec<Vec<String>> {
+        of(plan)
+    }
 }
 
 fn recognise(hook: &Hook) -> Option<NvidiaHook> {
@@ -139,7 +143,7 @@ fn recognise(hook: &Hook) -> Option<NvidiaHook> {
 }
 
 /// The hooks that a CDI file needs for what of a plan is not a mount, a node or a link.
-pub fn of(plan: &Plan) -> Vec<Vec<String>> {
+fn of(plan: &Plan) -> Vec<Vec<String>> {
     let mut hooks: Vec<Vec<String>> = Vec::new();
     let mut hook = |words: &[&str]| hooks.push(words.iter().map(|&word| word.into()).collect());
     if let Some(Compatibility { directory, host_driver, host_cuda }) = &plan.compatibility {

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::KIND;
+use super::config::Config;
 use super::drm;
 use super::error::Error;
 use super::gpus::{self, Gpu};
 use super::kernel;
 use super::mig::{self, Instance, Minors};
+use super::mig_uuids::{self, Place};
 use super::trouble;
-use crate::gpu::inventory::{self, Device, Part};
-use crate::host::Host;
+use super::{KIND, Nvidia};
+use crate::gpu::error::GpuError;
+use crate::gpu::inventory::{self, Device, Part, PartIds};
+use crate::host::{Host, Settings};
 
 /// Every GPU that the driver lists, also those that no container can have.
 pub fn read(host: &Host) -> Result<Vec<Device>, Error> {
@@ -58,9 +61,49 @@ fn part(gpu: &Gpu, instance: Instance, minors: &Minors) -> Part {
             None => instance.to_string(),
         },
         what: instance.to_string(),
+        uuid: None,
         nodes: numbers
             .map(|minor| PathBuf::from(format!("/dev/nvidia-caps/nvidia-cap{minor}")))
             .collect(),
+    }
+}
+
+impl PartIds for Nvidia {
+    fn is_id(&self, id: &str) -> bool {
+        mig_uuids::is_uuid(id)
+    }
+
+    fn identify(
+        &self,
+        settings: &Settings,
+        host: &Host,
+        devices: &mut [Device],
+    ) -> Result<(), GpuError> {
+        let own = devices.iter_mut().filter(|one| one.kind == KIND && !one.parts.is_empty());
+        let own: Vec<&mut Device> = own.collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        let gpus = gpus::read(host).map_err(GpuError::from)?;
+        let version = kernel::version(host)?;
+        let uuids = mig_uuids::every(&gpus, host, &Config::read(settings)?, &version)?;
+        for device in own {
+            let is_it = |gpu: &&Gpu| gpu.uuid.is_some() && gpu.uuid == device.uuid;
+            let Some(minor) = gpus.iter().find(is_it).and_then(|gpu| gpu.minor) else { continue };
+            let instances = mig::instances(host, minor)?;
+            for part in &mut device.parts {
+                let instance = instances.iter().find(|one| one.to_string() == part.what);
+                let uuid = instance.and_then(|one| {
+                    let is_it = |place: &Place| {
+                        device.uuid.as_ref().is_some_and(|gpu| gpu.eq_ignore_ascii_case(&place.gpu))
+                            && (place.gi, place.ci) == (one.gi, one.ci)
+                    };
+                    uuids.iter().find(|(place, _)| is_it(place))
+                });
+                part.uuid = uuid.map(|(_, uuid)| uuid.clone());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `MIG-<uuid>`: which MIG device that is.
 //!
 //! Only NVML knows these UUIDs, so the driver's own `nvidia-smi` is asked, and only for a request
-//! with such an id: with `-L`, and for a GPU with several MIG devices with `-q -x -i` as well,
+//! with such an id, or for a list of the machine's MIG devices: with `-L`, and for a GPU with several MIG devices with `-q -x -i` as well,
 //! because nothing else says for sure which instances an index stands for. Its answer is kept for
 //! as long as the machine is up, the driver is the same, and `/proc` shows the same instances on
 //! that GPU, none of them made anew meanwhile.
@@ -28,6 +28,12 @@ const PROGRAM: &str = "nvidia-smi";
 /// Without persistence mode it starts every GPU, which takes seconds. A report on eight GPUs has
 /// some hundred kilobytes.
 const LIMITS: Limits = Limits { time: Duration::from_secs(10), output: 4 << 20 };
+
+/// How the UUIDs begin.
+const PREFIX: &str = "MIG-";
+
+/// The id in errors where no UUID in particular is asked for.
+const EVERY: &str = "MIG-…";
 
 /// The cache's file.
 const FILE: &str = "nvidia-mig-uuids.json";
@@ -81,7 +87,7 @@ struct KnownGpu {
 
 /// `MIG-` and the groups of a UUID.
 pub fn is_uuid(id: &str) -> bool {
-    id.strip_prefix("MIG-").is_some_and(gpus::is_bare_uuid)
+    id.strip_prefix(PREFIX).is_some_and(gpus::is_bare_uuid)
 }
 
 /// Finds the MIG devices that are asked for by UUID; nothing is asked where none is.
@@ -107,31 +113,38 @@ pub fn find(
         let present = "no GPU is divided into MIG devices".to_owned();
         return Err(Error::UnknownMigUuid { id: (*first).to_owned(), present });
     }
-    // A machine that does not say which boot this is gets nothing kept.
-    let boot = host.proc.read_text(BOOT, 64)?.map(|text| text.trim().to_owned());
-    let boot = boot.filter(|boot| !boot.is_empty());
-    let mut known = match &boot {
-        Some(boot) => Known::parse(host.cache.read(FILE).as_deref(), boot, version),
-        None => Known::default(),
-    };
-    known.gpus.retain(|gpu, known| instances.get(gpu) == Some(&known.instances));
+    let mut known = Known::read(host, version, &instances)?;
     if let Some(places) = known.places(&asked) {
         return Ok(places);
     }
-    let smi = Smi::locate(first, config, version)?;
-    let fresh = smi.ask(&asked, &instances)?;
-    if self::instances(gpus, host)? != instances {
-        return Err(Error::MigChanged { id: (*first).to_owned() });
+    let fresh = Smi::locate(first, config, version)?.ask(&asked, &instances)?;
+    known.learn(first, fresh, &instances, gpus, host)?;
+    known.places(&asked).ok_or_else(|| Error::MigChanged { id: (*first).to_owned() })
+}
+
+/// Every MIG device of the machine and its UUID.
+///
+/// # Errors
+/// Why `nvidia-smi` does not answer.
+pub fn every(
+    gpus: &[Gpu],
+    host: &Host,
+    config: &Config,
+    version: &str,
+) -> Result<Vec<(Place, String)>, Error> {
+    let instances = instances(gpus, host)?;
+    let mut known = Known::read(host, version, &instances)?;
+    if instances.keys().any(|gpu| !known.gpus.contains_key(gpu)) {
+        let fresh = Smi::locate(EVERY, config, version)?.ask_all(&instances)?;
+        known.learn(EVERY, fresh, &instances, gpus, host)?;
     }
-    known.gpus.extend(fresh);
-    let places = known.places(&asked);
-    if boot.is_some()
-        && let Ok(text) = serde_json::to_vec(&known)
-    {
-        // Without it the next container asks again.
-        let _ = host.cache.write(FILE, &text);
-    }
-    places.ok_or_else(|| Error::MigChanged { id: (*first).to_owned() })
+    let of_gpu = |(gpu, known): (String, KnownGpu)| {
+        known.uuids.into_iter().filter_map(move |(uuid, (gi, ci))| {
+            let uuid = format!("{PREFIX}{}", uuid.get(PREFIX.len()..)?);
+            is_uuid(&uuid).then(|| (Place { gpu: gpu.clone(), gi, ci }, uuid))
+        })
+    };
+    Ok(known.gpus.into_iter().flat_map(of_gpu).collect())
 }
 
 /// What `/proc` shows of MIG.
@@ -152,6 +165,40 @@ fn instances(gpus: &[Gpu], host: &Host) -> Result<Instances, Error> {
 }
 
 impl Known {
+    /// What was kept of GPUs whose instances are still these.
+    fn read(host: &Host, driver: &str, instances: &Instances) -> Result<Self, Error> {
+        let boot = host.proc.read_text(BOOT, 64)?.unwrap_or_default();
+        let mut known = match boot.trim() {
+            // A machine that does not say which boot this is gets nothing kept.
+            "" => Self::default(),
+            boot => Self::parse(host.cache.read(FILE).as_deref(), boot, driver),
+        };
+        known.gpus.retain(|gpu, known| instances.get(gpu) == Some(&known.instances));
+        Ok(known)
+    }
+
+    /// Keeps what `nvidia-smi` said about these instances, if they are still there.
+    fn learn(
+        &mut self,
+        id: &str,
+        fresh: BTreeMap<String, KnownGpu>,
+        instances: &Instances,
+        gpus: &[Gpu],
+        host: &Host,
+    ) -> Result<(), Error> {
+        if self::instances(gpus, host)? != *instances {
+            return Err(Error::MigChanged { id: id.to_owned() });
+        }
+        self.gpus.extend(fresh);
+        if !self.boot.is_empty()
+            && let Ok(text) = serde_json::to_vec(self)
+        {
+            // Without it the next container asks again.
+            let _ = host.cache.write(FILE, &text);
+        }
+        Ok(())
+    }
+
     /// What was kept, or nothing where it is of another boot or driver, or no such file.
     fn parse(bytes: Option<&[u8]>, boot: &str, driver: &str) -> Self {
         let known = bytes.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
@@ -205,11 +252,7 @@ impl Smi {
         asked: &[&str],
         instances: &Instances,
     ) -> Result<BTreeMap<String, KnownGpu>, Error> {
-        let first = asked.first().copied().unwrap_or_default();
-        let text = self.run(first, &["-L"])?;
-        let Some(listed) = smi::listed(&text) else {
-            return Err(self.nonsense(first, "-L", &text));
-        };
+        let listed = self.list(asked.first().copied().unwrap_or_default())?;
         let mut found = BTreeMap::new();
         for id in asked {
             let Some(one) = listed.iter().find(|one| one.uuid.eq_ignore_ascii_case(id)) else {
@@ -219,20 +262,48 @@ impl Smi {
                 return Err(Error::UnknownMigUuid { id: (*id).to_owned(), present });
             };
             let gpu = one.gpu.to_ascii_lowercase();
-            let changed = || Error::MigChanged { id: (*id).to_owned() };
-            let existing = instances.get(&gpu).ok_or_else(changed)?;
-            if found.contains_key(&gpu) {
-                continue;
+            if !found.contains_key(&gpu) {
+                found.insert(gpu, self.gpu(id, &one.gpu, &listed, instances)?);
             }
-            let own: Vec<&Listed> = listed.iter().filter(|known| known.gpu == one.gpu).collect();
-            let uuids = self.uuids(id, &one.gpu, &own, existing)?;
-            let exists = |ids: &Ids| existing.iter().any(|one| one.ids == *ids);
-            if uuids.len() != own.len() || !uuids.values().all(exists) {
-                return Err(changed());
-            }
-            found.insert(gpu, KnownGpu { instances: existing.clone(), uuids });
         }
         Ok(found)
+    }
+
+    /// What is to be known of every GPU with MIG devices.
+    fn ask_all(&self, instances: &Instances) -> Result<BTreeMap<String, KnownGpu>, Error> {
+        let listed = self.list(EVERY)?;
+        let mut found = BTreeMap::new();
+        for one in &listed {
+            let gpu = one.gpu.to_ascii_lowercase();
+            if !found.contains_key(&gpu) {
+                found.insert(gpu, self.gpu(EVERY, &one.gpu, &listed, instances)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn list(&self, id: &str) -> Result<Vec<Listed>, Error> {
+        let text = self.run(id, &["-L"])?;
+        smi::listed(&text).ok_or_else(|| self.nonsense(id, "-L", &text))
+    }
+
+    /// What is to be known of one GPU.
+    fn gpu(
+        &self,
+        id: &str,
+        gpu: &str,
+        listed: &[Listed],
+        instances: &Instances,
+    ) -> Result<KnownGpu, Error> {
+        let changed = || Error::MigChanged { id: id.to_owned() };
+        let existing = instances.get(&gpu.to_ascii_lowercase()).ok_or_else(changed)?;
+        let own: Vec<&Listed> = listed.iter().filter(|known| known.gpu == gpu).collect();
+        let uuids = self.uuids(id, gpu, &own, existing)?;
+        let exists = |ids: &Ids| existing.iter().any(|one| one.ids == *ids);
+        if uuids.len() != own.len() || !uuids.values().all(exists) {
+            return Err(changed());
+        }
+        Ok(KnownGpu { instances: existing.clone(), uuids })
     }
 
     /// The instances of each MIG device that is listed for one GPU.

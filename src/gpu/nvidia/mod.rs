@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod caps;
 pub mod checkup;
 pub mod config;
+pub mod describe;
 pub mod driver;
 pub mod drm;
 pub mod error;
@@ -56,9 +57,7 @@ mod tests;
 #[cfg(test)]
 mod trouble_tests;
 
-use std::path::{Path, PathBuf};
-
-use oci_spec::runtime::{Hook, Spec};
+use std::path::Path;
 
 pub use error::Error;
 
@@ -66,18 +65,19 @@ use self::capabilities::Capabilities;
 use self::config::{Config, Unmet};
 use self::management::ManagementWish;
 use self::wish::{AUTOMATIC_KIND, DEVICES_VARIABLE, NvidiaWish};
-use super::absorb::Substitute;
+use super::absorb::HookPrograms;
+use super::cdi::generate::Describe;
 use super::cdi::wish::CdiWish;
 use super::checkup::Machine;
 use super::compatibility;
 use super::error::GpuError;
-use super::inventory::Device;
+use super::inventory::{Device, PartIds};
 use super::nodes::join_groups;
 use super::plan::{Compatibility, Grant, Plan};
 use super::request::{Asked, Selection};
+use super::toolkit::Toolkit;
 use super::vendor::{Summary, Vendor, Wish};
 use crate::finding::Finding;
-use crate::host::predecessor::Predecessor;
 use crate::host::{Host, Settings, Tree, elf};
 
 /// The CDI kind of a GPU.
@@ -121,22 +121,6 @@ impl Vendor for Nvidia {
         Ok(vec![Box::new(NamedWish { wish, names })])
     }
 
-    fn impersonated(&self, name: &str) -> Option<&'static str> {
-        hooks::impersonated(name)
-    }
-
-    fn hook_name(&self) -> Option<&'static str> {
-        hooks::INJECTORS.first().copied()
-    }
-
-    fn installer_prefix(&self) -> Option<&'static str> {
-        Some("NVIDIA_")
-    }
-
-    fn absorbs(&self, hook: &Hook) -> Option<Box<dyn Substitute>> {
-        hooks::substitute(hook)
-    }
-
     fn kinds(&self) -> &'static [&'static str] {
         &[KIND, AUTOMATIC_KIND, management::KIND]
     }
@@ -155,16 +139,12 @@ impl Vendor for Nvidia {
     }
 
     fn is_gpu_node(&self, path: &Path) -> bool {
-        let minor = path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia"));
-        minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit()))
+        let name = path.strip_prefix("/dev").ok().and_then(Path::to_str);
+        name.is_some_and(|name| super::nodes::number(name, "nvidia").is_some() || name == wsl::NODE)
     }
 
     fn checkup(&self, machine: Machine<'_>) -> Vec<Finding> {
         checkup::run(machine)
-    }
-
-    fn predecessor(&self) -> Option<&'static Predecessor> {
-        Some(&toolkit_config::TOOLKIT)
     }
 
     fn is_injected(&self, asked: &Asked<'_>) -> bool {
@@ -184,31 +164,20 @@ impl Vendor for Nvidia {
         })
     }
 
-    fn everything(&self, kind: &'static str, device: String) -> Result<Box<dyn Wish>, GpuError> {
-        if kind != KIND {
-            return self.native(kind, vec![device], &Asked::of(&Spec::default()));
-        }
-        Ok(Box::new(NvidiaWish::everything(&device)?))
+    fn hook_programs(&self) -> Option<&dyn HookPrograms> {
+        Some(self)
     }
 
-    fn roots(&self, settings: &Settings) -> Result<Vec<PathBuf>, GpuError> {
-        Ok(driver::roots(&Config::read(settings)?.driver_root))
+    fn part_ids(&self) -> Option<&dyn PartIds> {
+        Some(self)
     }
 
-    fn part_word(&self) -> &'static str {
-        "mig"
+    fn toolkit(&self) -> Option<&'static Toolkit> {
+        Some(&toolkit_config::TOOLKIT)
     }
 
-    fn hooks(&self, plan: &Plan) -> Vec<Vec<String>> {
-        hooks::of(plan)
-    }
-
-    fn hook_commands(&self) -> &'static [&'static str] {
-        hooks::COMMANDS
-    }
-
-    fn hook_programs(&self) -> &'static [&'static str] {
-        &[hooks::PROGRAM]
+    fn describe(&self) -> Option<&dyn Describe> {
+        Some(self)
     }
 }
 

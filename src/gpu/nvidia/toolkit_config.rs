@@ -1,7 +1,9 @@
-//! The keys of NVIDIA's own `config.toml` that mean something here.
+//! NVIDIA's own toolkit, and the keys of its `config.toml` that mean something here.
 
 use super::config::SECTION;
+use super::hooks;
 use crate::gpu::cdi;
+use crate::gpu::toolkit::Toolkit;
 use crate::host::predecessor::Predecessor;
 
 /// gpurun's key that names another file, or says that none is to be read.
@@ -10,8 +12,18 @@ pub const KEY: &str = "toolkit-config";
 const RUNTIME: &str = "nvidia-container-runtime";
 const CLI: &str = "nvidia-container-cli";
 
+/// The NVIDIA Container Toolkit.
+pub static TOOLKIT: Toolkit = Toolkit {
+    hooks: &hooks::INJECTORS,
+    advice: "nvidia-container-runtime-hook: this is gpurun, which gives containers their GPUs \
+             without hooks: start the container with gpurun as its runtime (docker run --runtime \
+             gpurun --gpus ...)",
+    installer_prefix: "NVIDIA_",
+    configuration: &CONFIGURATION,
+};
+
 /// The file and its keys.
-pub static TOOLKIT: Predecessor = Predecessor {
+pub static CONFIGURATION: Predecessor = Predecessor {
     path: "/etc/nvidia-container-runtime/config.toml",
     table: SECTION,
     key: KEY,
@@ -100,7 +112,7 @@ path = "nvidia-container-runtime-hook"
         let machine = Machine::new();
         machine.files.write("toolkit.toml", FILE);
         let more = format!("{KEY} = {:?}", machine.at("toolkit.toml"));
-        let settings = machine.settings(&more).with_predecessor(&TOOLKIT).unwrap();
+        let settings = machine.settings(&more).with_predecessor(&CONFIGURATION).unwrap();
         let config = Config::read(&settings).unwrap();
         assert!(!config.accept_unprivileged && !config.additional_gids && !config.load_modules);
         assert_eq!(config.supported.names(), ["compute", "utility"]);
@@ -113,7 +125,7 @@ path = "nvidia-container-runtime-hook"
         assert_eq!(cdi.dirs, ["/etc/cdi", "/opt/cdi"].map(std::path::PathBuf::from));
 
         let own = format!("{more}\nload-kmods = true");
-        let settings = machine.settings(&own).with_predecessor(&TOOLKIT).unwrap();
+        let settings = machine.settings(&own).with_predecessor(&CONFIGURATION).unwrap();
         assert!(Config::read(&settings).unwrap().load_modules);
     }
 }

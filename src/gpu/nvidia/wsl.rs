@@ -22,7 +22,7 @@ use crate::gpu::request::Selection;
 use crate::host::{Host, HostError, elf};
 
 /// The node, below `/dev`.
-const NODE: &str = "dxg";
+pub const NODE: &str = "dxg";
 /// The driver stores, below the root.
 const STORES: &str = "usr/lib/wsl/drivers";
 /// What every store of NVIDIA's has, and no other.

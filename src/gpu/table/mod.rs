@@ -14,6 +14,8 @@ pub mod ready;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use self::config::Config;
 use self::devices::Device as Found;
 use self::entry::{Entry, Unknown};
@@ -38,10 +40,6 @@ impl Vendor for Table {
     fn check(&self, settings: &Settings) -> Result<(), GpuError> {
         Config::read(settings)?;
         Ok(())
-    }
-
-    fn variables(&self) -> &'static [&'static str] {
-        &[]
     }
 
     /// Whether a variable that is named like one that selects devices selects something, and no
@@ -73,10 +71,6 @@ impl Vendor for Table {
         Ok(wishes)
     }
 
-    fn kinds(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     fn inventory(&self, settings: &Settings, host: &Host) -> Result<Vec<Device>, GpuError> {
         let mut all = Vec::new();
         for entry in Config::read(settings)?.entries {
@@ -92,6 +86,11 @@ impl Vendor for Table {
             }
         }
         Ok(all)
+    }
+
+    /// Of the ready-made vendors, enabled or not: the configuration is not opened for a path.
+    fn is_gpu_node(&self, path: &Path) -> bool {
+        ready::is_node(path)
     }
 
     fn native(

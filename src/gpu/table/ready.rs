@@ -3,6 +3,8 @@
 //! Variables and nodes as the vendors' own runtimes and launch scripts have them
 //! (docs/configuration.md says what a table leaves out).
 
+use std::path::Path;
+
 use super::entry::{Entry, Pattern, Unknown, below_dev};
 
 /// A ready-made [`Entry`].
@@ -90,6 +92,16 @@ pub fn find(name: &str) -> Option<Entry> {
         all: ready.all,
         unknown: Unknown::Error,
     })
+}
+
+/// Whether a node of this path is the first, by which it is told, of a ready-made vendor's device.
+#[must_use]
+pub fn is_node(path: &Path) -> bool {
+    let patterns = READY.iter().filter_map(|ready| Pattern::parse(ready.devices.first()?));
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    let mut of_directory =
+        patterns.filter(|pattern| Path::new("/dev").join(pattern.directory()) == directory);
+    of_directory.any(|pattern| name.to_str().and_then(|name| pattern.index(name)).is_some())
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! `--no-pivot`: the new root is moved over the old one, which stays below it.
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use libc::MS_SLAVE;
@@ -15,6 +13,7 @@ use super::detached::{self, Blueprint};
 use super::error::Reason;
 use super::pivot::PivotError;
 use crate::init::root::Root;
+use crate::mountinfo::{self, Mount};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// Moves `root` over `/` and makes it the root directory.
@@ -58,51 +57,12 @@ fn take_away(path: &Path) -> Result<(), Reason> {
     }
 }
 
-/// The mount points outside `own` of whole procfs and sysfs mounts, from
-/// [proc_pid_mountinfo(5)](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html).
-fn full_proc_and_sys(mountinfo: &[u8], own: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for line in mountinfo.split(|&byte| byte == b'\n') {
-        let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
-        let Some(dash) = fields.iter().position(|&field| field == b"-") else {
-            continue;
-        };
-        let fstype = fields.get(dash + 1).copied().unwrap_or_default();
-        let (Some(&root), Some(&point)) = (fields.get(3), fields.get(4)) else {
-            continue;
-        };
-        if root != b"/" || !(fstype == b"proc" || fstype == b"sysfs") {
-            continue;
-        }
-        let point = unescaped(point);
-        if !point.starts_with(own) {
-            found.push(point);
-        }
-    }
-    found
-}
-
-/// Undoes the octal escapes of mountinfo.
-fn unescaped(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after.get(..3).and_then(|digits| {
-            let text = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(text, 8).ok()
-        });
-        match (byte, octal) {
-            (b'\\', Some(value)) => {
-                bytes.push(value);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
+/// The mount points outside `own` of whole procfs and sysfs mounts.
+fn full_proc_and_sys(text: &[u8], own: &Path) -> Vec<PathBuf> {
+    let is_full =
+        |mount: &Mount| mount.root == Path::new("/") && matches!(&*mount.fstype, "proc" | "sysfs");
+    let full = mountinfo::parse(text).into_iter().filter(is_full).map(|mount| mount.point);
+    full.filter(|point| !point.starts_with(own)).collect()
 }
 
 #[cfg(test)]
@@ -111,12 +71,12 @@ mod tests {
 
     #[test]
     fn only_whole_proc_and_sys_mounts_outside_the_rootfs_are_found() {
-        let mountinfo = b"22 1 0:21 / /proc rw shared:5 - proc proc rw\n\
+        let text = b"22 1 0:21 / /proc rw shared:5 - proc proc rw\n\
             23 1 0:22 / /a\\040b rw - sysfs sysfs rw\n\
             24 1 0:21 /sys /ro ro - proc proc rw\n\
             25 1 0:21 / /c/rootfs/proc rw - proc proc rw\n\
             26 1 8:1 / / rw - ext4 /dev/sda1 rw\nnonsense\n";
-        let found = full_proc_and_sys(mountinfo, Path::new("/c/rootfs"));
+        let found = full_proc_and_sys(text, Path::new("/c/rootfs"));
         assert_eq!(found, [Path::new("/proc"), Path::new("/a b")]);
     }
 }

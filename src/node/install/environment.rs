@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::gpu::vendor::VENDORS;
+use crate::gpu::toolkit;
 use crate::node::engine::Engine;
 
 /// What the environment says; a command line says it louder.
@@ -95,7 +95,7 @@ impl Environment {
             None | Some(Engine::Containerd | Engine::K3s | Engine::Rke2) => "CONTAINERD_",
             Some(Engine::Crio | Engine::Podman) => "RUNTIME_",
         };
-        let vendors = || VENDORS.iter().filter_map(|vendor| vendor.installer_prefix());
+        let vendors = || toolkit::all().map(|toolkit| toolkit.installer_prefix);
         let with = |ending: &str, special: &str| -> Vec<String> {
             let vendors = vendors().map(|vendor| format!("{vendor}RUNTIME_{ending}"));
             let own = std::iter::once(format!("RUNTIME_{ending}"));

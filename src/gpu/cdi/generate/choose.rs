@@ -1,9 +1,13 @@
 //! Which devices of the machine a CDI file describes.
 
+use oci_spec::runtime::Spec;
+
 use super::{ALL, GenerateError, Options};
-use crate::gpu::inventory::{Device, Part};
+use crate::gpu::error::GpuError;
+use crate::gpu::inventory::{self, Device, Part};
 use crate::gpu::plan::Plan;
-use crate::gpu::vendor::{VENDORS, Vendor};
+use crate::gpu::request::Asked;
+use crate::gpu::vendor::{VENDORS, Vendor, Wish};
 use crate::host::{Host, Settings};
 
 /// Devices of one kind, and the vendor that gives them.
@@ -11,6 +15,8 @@ pub(super) struct Family {
     pub vendor: &'static dyn Vendor,
     pub kind: &'static str,
     pub devices: Vec<Device>,
+    /// What of the machine could not be looked at.
+    pub notes: Vec<String>,
 }
 
 /// Every kind that some vendor has and the options do not exclude.
@@ -27,18 +33,47 @@ pub(super) fn choose(
     host: &Host,
 ) -> Result<Family, GenerateError> {
     let mut found: Vec<Family> = Vec::new();
+    let (mut notes, mut failure) = (Vec::new(), None);
     for (vendor, kind) in candidates(options) {
-        let mut devices = vendor.inventory(settings, host)?;
+        let mut devices = match vendor.inventory(settings, host) {
+            Ok(devices) => devices,
+            // Another vendor's devices are described all the same.
+            Err(error) => {
+                notes.push(format!("{kind}: {error}"));
+                failure = failure.or(Some(error));
+                continue;
+            }
+        };
         devices.retain(|device| device.kind == kind);
         if !devices.is_empty() {
-            found.push(Family { vendor, kind, devices });
+            found.push(Family { vendor, kind, devices, notes: Vec::new() });
         }
+    }
+    if let (true, Some(error)) = (found.is_empty(), failure) {
+        return Err(error.into());
     }
     let several = found.iter().map(|family| family.kind).collect::<Vec<_>>().join(", ");
     match (found.pop(), found.is_empty()) {
-        (Some(one), true) => Ok(one),
+        (Some(mut one), true) => {
+            if let Err(error) = inventory::identify(settings, host, &mut one.devices) {
+                notes.push(format!("parts have no names by their ids: {error}"));
+            }
+            Ok(Family { notes, ..one })
+        }
         (Some(_), false) => Err(GenerateError::SeveralKinds { kinds: several }),
         (None, _) => Err(none(options, settings, host)),
+    }
+}
+
+/// The wish for a device with all that comes with it.
+pub(super) fn everything(
+    vendor: &dyn Vendor,
+    kind: &'static str,
+    device: String,
+) -> Result<Box<dyn Wish>, GpuError> {
+    match vendor.describe() {
+        Some(describe) => describe.everything(kind, device),
+        None => vendor.native(kind, vec![device], &Asked::of(&Spec::default())),
     }
 }
 
@@ -50,7 +85,7 @@ fn none(options: &Options, settings: &Settings, host: &Host) -> GenerateError {
     }
     let mut reasons: Vec<String> = Vec::new();
     for (vendor, kind) in candidates(options) {
-        let wish = vendor.everything(kind, ALL.to_owned());
+        let wish = everything(vendor, kind, ALL.to_owned());
         let reason = match wish.and_then(|one| one.resolve(settings, host, &mut Plan::default())) {
             Err(error) => error.to_string(),
             Ok(()) => format!("{kind} has no devices of its own"),
@@ -79,9 +114,11 @@ impl Chosen<'_> {
     /// Whether `id` means this one.
     fn is(&self, id: &str) -> bool {
         let same = |known: &str| known.eq_ignore_ascii_case(id);
-        let of_device = [&self.device.uuid, &self.device.bus_id];
-        same(self.id())
-            || (self.part.is_none() && of_device.into_iter().flatten().any(|known| same(known)))
+        let ids = match self.part {
+            Some(part) => [&part.uuid, &None],
+            None => [&self.device.uuid, &self.device.bus_id],
+        };
+        same(self.id()) || ids.into_iter().flatten().any(|known| same(known))
     }
 }
 

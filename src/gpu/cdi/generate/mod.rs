@@ -37,10 +37,28 @@ use super::version::Version;
 use crate::gpu::error::GpuError;
 use crate::gpu::inventory::Device;
 use crate::gpu::plan::{Link, Plan};
+use crate::gpu::vendor::Wish;
 use crate::host::{Host, Settings};
 
 /// The name of the device that has all others.
 const ALL: &str = "all";
+
+/// What a vendor says for a CDI file beyond a request for each device.
+pub trait Describe {
+    /// The wish for one device of this kind and for all that the vendor's driver has to offer with
+    /// it: nobody knows what the containers that will use the file are for.
+    fn everything(&self, kind: &'static str, device: String) -> Result<Box<dyn Wish>, GpuError>;
+
+    /// Directories of the machine, the innermost first, whose files have the same paths without
+    /// them in a container: the driver's roots.
+    fn roots(&self, settings: &Settings) -> Result<Vec<PathBuf>, GpuError>;
+
+    /// What a part of a GPU is called in front of its name, as `mig` in `mig0:1`.
+    fn part_word(&self) -> &'static str;
+}
+
+/// What a part is called where the vendor has no word for it.
+const PART: &str = "part";
 
 /// What the file is to hold.
 #[derive(Debug, Clone, Default)]
@@ -129,17 +147,18 @@ pub fn generate(
     settings: &Settings,
     host: &Host,
 ) -> Result<Generated, GenerateError> {
-    let Family { vendor, kind: own_kind, devices } = choose(options, settings, host)?;
+    let Family { vendor, kind: own_kind, devices, mut notes } = choose(options, settings, host)?;
     let kind = renamed(own_kind, options)?;
-    let mut notes = Vec::new();
     let chosen = usable(&devices, options, &mut notes)?;
-    let roots = places::resolved(vendor.roots(settings)?);
+    let describe = vendor.describe();
+    let roots = describe.map_or_else(|| Ok(Vec::new()), |describe| describe.roots(settings))?;
+    let roots = places::resolved(roots);
 
     let mut described = Vec::with_capacity(chosen.len());
     let mut failure = None;
     for one in &chosen {
         let mut plan = Plan::default();
-        let wish = vendor.everything(own_kind, one.id().to_owned())?;
+        let wish = choose::everything(vendor, own_kind, one.id().to_owned())?;
         match wish.resolve(settings, host, &mut plan) {
             Ok(()) => described.push(Described::of(one, plan, &roots)),
             Err(error) if !options.ids.is_empty() => return Err(error.into()),
@@ -164,6 +183,7 @@ pub fn generate(
     let program = &options.program;
     let is_wanted =
         |command: &str| options.disabled_hooks.iter().all(|hook| hook != command && hook != ALL);
+    let part_word = describe.map_or(PART, |describe| describe.part_word());
     let mut all = ContainerEdits::default();
     let mut spec = CdiSpec { kind, ..CdiSpec::default() };
     for one in &described {
@@ -173,7 +193,7 @@ pub fn generate(
             edits.hooks.extend(program.links(&links));
         }
         edits::unite(&mut all, &edits);
-        for name in names::of(one.chosen, &options.strategies, vendor.part_word()) {
+        for name in names::of(one.chosen, &options.strategies, part_word) {
             if spec.device(&name).is_none() {
                 let container_edits = edits.clone();
                 spec.devices.push(CdiDevice { name, container_edits, ..CdiDevice::default() });
@@ -192,7 +212,9 @@ pub fn generate(
     }
     spec.container_edits = shared.edits.clone();
     let mut commands: Vec<Vec<String>> = Vec::new();
-    for command in described.iter().flat_map(|one| vendor.hooks(&one.plan)) {
+    let programs = vendor.hook_programs();
+    let of_plan = |plan| programs.map(|programs| programs.of_plan(plan)).unwrap_or_default();
+    for command in described.iter().flat_map(|one| of_plan(&one.plan)) {
         if command.first().is_some_and(|name| is_wanted(name)) && !commands.contains(&command) {
             commands.push(command);
         }

@@ -8,7 +8,7 @@ use crate::gpu::cdi::name;
 pub enum Strategy {
     /// `0`, `0:1`.
     Index,
-    /// `GPU-…`, for devices that have one.
+    /// `GPU-…`, `MIG-…`, for devices that have one.
     Uuid,
     /// `gpu0`, `mig0:1`.
     TypeIndex,
@@ -28,7 +28,7 @@ pub(super) fn of(chosen: &Chosen<'_>, strategies: &[Strategy], part_word: &str) 
     let names = strategies.iter().filter_map(|strategy| match (strategy, chosen.part) {
         (Strategy::Index, _) => Some(id.to_owned()),
         (Strategy::Uuid, None) => chosen.device.uuid.clone(),
-        (Strategy::Uuid, Some(_)) => None,
+        (Strategy::Uuid, Some(part)) => part.uuid.clone(),
         (Strategy::TypeIndex, None) => Some(format!("gpu{id}")),
         (Strategy::TypeIndex, Some(_)) => Some(format!("{part_word}{id}")),
     });

@@ -49,8 +49,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     Some(Mount { device, root, point, fstype })
 }
 
-/// Blanks, tabs, newlines and backslashes are written as `\ooo`.
-fn unescape(field: &[u8]) -> PathBuf {
+/// A path as it is written there: blanks, tabs, newlines and backslashes are `\ooo`.
+#[must_use]
+pub fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {
