@@ -17,6 +17,8 @@
 //! | `checkpoint` | how does criu dump and restore a container |
 //! | `console` | who receives the pseudo-terminal |
 //! | `leak` | what was left behind |
+//! | `faults` | whose system calls fail |
+//! | `confinement` | what can a container's process do |
 //! | `canary` | what of the host was touched |
 //! | `race` | who exchanges files while a runtime works |
 //!
@@ -42,8 +44,10 @@ pub mod bundle;
 pub mod canary;
 pub mod cgroup;
 pub mod checkpoint;
+pub mod confinement;
 pub mod console;
 pub mod container;
+pub mod faults;
 pub mod leak;
 pub mod ordinary_user;
 pub mod race;

@@ -16,6 +16,11 @@ pub fn prowl() -> io::Result<PathBuf> {
     compiled("prowl", include_str!("probe/prowl.c"), &["-static"])
 }
 
+/// `faults`: lets system calls fail. See `probe/faults.c`.
+pub fn faults() -> io::Result<PathBuf> {
+    compiled("faults", include_str!("probe/faults.c"), &["-static"])
+}
+
 /// `rules`: static, tries to change the device program of a cgroup. See `probe/rules.c`.
 pub fn rules() -> io::Result<PathBuf> {
     compiled("rules", include_str!("probe/rules.c"), &["-static"])
