@@ -351,7 +351,7 @@ fn build(
     };
     let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
-    Traces::of(&container.state).save(&container.dir)?;
+    Traces::of(&container.state).save_first(&container.dir)?;
     container.save()?;
     gpu::register::enter(&container.state.registers, &container.state.id)?;
     if let Some(wanted) = &decided.gpus {

@@ -45,7 +45,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
         Err(LockError::Gone) => return Err(StoreError::Missing(id.to_string()).into()),
         locked => locked.with_context(|| format!("cannot delete container {id}"))?,
     };
-    let container = match Container::load(store, id) {
+    let container = match Container::load_from(dir.clone(), id) {
         Ok(container) => container,
         Err(error) if force && !matches!(error, StateError::Store(_)) => {
             return remove_unreadable(store, id, &dir, error);

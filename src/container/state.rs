@@ -209,9 +209,9 @@ impl Container {
         let mut tries = 0;
         loop {
             let dir = store.find(id)?;
-            if let Some(bytes) = dir.read("state.json")? {
-                let state = parse(&bytes, id)?;
-                return Ok(Self { dir, state });
+            match Self::load_from(dir.clone(), id) {
+                Err(StateError::Unfinished(_)) => {}
+                done => return done,
             }
             // Its `create` has not come to that yet, or its `delete` has.
             tries += 1;
@@ -220,6 +220,17 @@ impl Container {
             }
             std::thread::sleep(SETTLE);
         }
+    }
+
+    /// Loads the container `id` from its directory, which was found before.
+    ///
+    /// # Errors
+    /// Its state was not written yet, or cannot be read.
+    pub fn load_from(dir: StateDir, id: &ContainerId) -> Result<Self, StateError> {
+        let bytes =
+            dir.read("state.json")?.ok_or_else(|| StateError::Unfinished(id.to_string()))?;
+        let state = parse(&bytes, id)?;
+        Ok(Self { dir, state })
     }
 
     /// Writes the state.

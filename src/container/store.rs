@@ -257,6 +257,20 @@ impl StateDir {
         write().map_err(failed("write", &path))
     }
 
+    /// Writes a file that is not there yet, not in one step: for what nobody reads before more is
+    /// there.
+    ///
+    /// # Errors
+    /// Write errors.
+    pub fn write_first(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        let write = || {
+            let options = OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
+            options.open(&path)?.write_all(content)
+        };
+        write().map_err(failed("write", &path))
+    }
+
     /// Opens the journal of created paths for appending.
     ///
     /// # Errors

@@ -60,17 +60,29 @@ impl Traces {
         }
     }
 
-    /// Writes the file.
+    /// Writes the file before anything else is there: a part of it, from a crash, says as little as
+    /// none.
+    ///
+    /// # Errors
+    /// Write errors.
+    pub fn save_first(&self, dir: &StateDir) -> Result<(), StoreError> {
+        dir.write_first(FILE, &self.json(dir)?)
+    }
+
+    /// Replaces the file.
     ///
     /// # Errors
     /// Write errors.
     pub fn save(&self, dir: &StateDir) -> Result<(), StoreError> {
-        let json = serde_json::to_vec(self).map_err(|err| StoreError::Io {
+        dir.write(FILE, &self.json(dir)?)
+    }
+
+    fn json(&self, dir: &StateDir) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(self).map_err(|err| StoreError::Io {
             action: "write",
             path: dir.path().join(FILE),
             source: err.into(),
-        })?;
-        dir.write(FILE, &json)
+        })
     }
 
     /// What can be learnt of a container whose state cannot be read: from the file, else from the
@@ -110,5 +122,35 @@ impl Traces {
         let spec = dir.path().join("config.json");
         let marks = [dir.start_fifo(), dir.restore_place(), spec];
         self.init.is_some() || marks.iter().any(|mark| mark.exists())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::Store;
+    use super::*;
+    use crate::host::testing::Scratch;
+
+    #[test]
+    fn a_file_that_a_crash_cut_off_says_as_little_as_none_and_is_not_written_over() {
+        let scratch = Scratch::new();
+        let id = ContainerId::parse("a").unwrap();
+        let dir = Store::new(scratch.path().to_owned()).claim(&id).unwrap();
+        assert!(Traces::recover(&id, &dir).unwrap().is_none());
+        dir.write_first(FILE, b"{\"cgroup\":{\"mode").unwrap();
+        assert!(Traces::recover(&id, &dir).unwrap().is_none());
+        let traces = Traces {
+            cgroup: Cgroup::locate(None, "a", false).unwrap(),
+            rootfs: Some("/r".into()),
+            resctrl: None,
+            shared_root: None,
+            init: None,
+            registers: Vec::new(),
+            holder: None,
+        };
+        assert!(traces.save_first(&dir).is_err());
+        traces.save(&dir).unwrap();
+        let found = Traces::recover(&id, &dir).unwrap().unwrap();
+        assert_eq!((found.cgroup, found.rootfs), (traces.cgroup, traces.rootfs));
     }
 }

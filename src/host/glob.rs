@@ -31,9 +31,13 @@ pub fn find(tree: &Tree, pattern: &str) -> Result<Vec<PathBuf>, HostError> {
                         false => tree.names(&directory)?,
                     };
                     let names = listed.iter().filter(|name| matches(pattern, name));
-                    next.extend(names.map(|name| directory.join(name)));
+                    next.extend(
+                        names.map(|name| directory.join(name)).take(MOST_FOUND - next.len()),
+                    );
+                    if next.len() == MOST_FOUND {
+                        break;
+                    }
                 }
-                next.truncate(MOST_FOUND);
                 found = next;
             }
         }
@@ -138,5 +142,16 @@ mod tests {
         assert_eq!(found("*/2/[xy]"), ["a/2/x", "a/2/y"].map(PathBuf::from));
         assert_eq!(found("/not/there"), [PathBuf::from("not/there")]);
         assert_eq!(found("/a/*/../../../etc/z*"), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_tree_that_leads_back_into_itself_ends_the_search() {
+        let scratch = Scratch::new();
+        for name in 0..20 {
+            scratch.link(".", &name.to_string());
+        }
+        let tree = Tree::open(scratch.path()).unwrap();
+        // 20 to the fourth would match.
+        assert_eq!(find(&tree, "/*/*/*/*").unwrap().len(), MOST_FOUND);
     }
 }

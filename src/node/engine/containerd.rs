@@ -267,7 +267,7 @@ pub fn remove(text: &str, original: Option<&str>, it: &Ours) -> Result<Option<St
     if said_nothing && !document.contains_key("plugins") {
         document.remove("version");
     }
-    let left = document.to_string();
+    let left = toml::text_like(&document, original);
     Ok((original.is_some() || !left.trim().is_empty()).then_some(left))
 }
 

@@ -35,6 +35,14 @@ version = 2
 "#;
 
 #[test]
+fn headers_have_their_own_quotes_again() {
+    let text = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nx = 1\n\
+                [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes]\n";
+    let added = add(text, &wish(&["gpurun"], true), Version::V2).unwrap();
+    assert_eq!(remove(&added, Some(text), &it()).unwrap().as_deref(), Some(text));
+}
+
+#[test]
 fn options_of_the_default_runtime_are_inherited_and_the_rest_stays_as_it_is() {
     let text = add(SYSTEMD, &wish(&["gpurun"], false), Version::V2).unwrap();
     let added = r#"        [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.gpurun]

@@ -102,7 +102,7 @@ pub fn remove(text: &str, original: Option<&str>, it: &Ours) -> Result<Option<St
     if is_default {
         toml::restore(&mut document, &DEFAULT, before.as_ref());
     }
-    let left = document.to_string();
+    let left = toml::text_like(&document, original);
     Ok((original.is_some() || !left.trim().is_empty()).then_some(left))
 }
 

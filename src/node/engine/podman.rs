@@ -95,7 +95,7 @@ pub fn remove(text: &str, original: Option<&str>, it: &Ours) -> Result<Option<St
         toml::restore(&mut document, &DEFAULT, before.as_ref());
     }
     toml::restore(&mut document, &JSON, before.as_ref());
-    let left = document.to_string();
+    let left = toml::text_like(&document, original);
     Ok((original.is_some() || !left.trim().is_empty()).then_some(left))
 }
 

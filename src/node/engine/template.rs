@@ -2,6 +2,8 @@
 //! documentation](https://docs.k3s.io/advanced#configuring-containerd). It is no TOML before it is
 //! filled in, so gpurun's part stands in a block of its own at the end.
 
+use std::ops::Range;
+
 use super::{TextError, Wish};
 
 const BEGIN: &str = "# gpurun: begin\n";
@@ -55,8 +57,7 @@ pub fn add(
 
 /// The names in gpurun's block.
 pub fn ours(text: &str) -> Vec<String> {
-    let block = text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
-    let lines = block.into_iter().flat_map(|(block, _)| block.lines());
+    let lines = block(text).into_iter().flat_map(|range| text[range].lines());
     let names = lines.filter_map(|line| {
         line.strip_suffix("']")?.rsplit_once(".runtimes.'").map(|(_, name)| name.to_owned())
     });
@@ -73,10 +74,33 @@ pub fn remove(text: &str, original: Option<&str>) -> Option<String> {
     (original.is_some() || rest != BASE).then_some(rest)
 }
 
+/// Whether there is a block, whatever is in it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn has_block(text: &str) -> bool {
+    block(text).is_some()
+}
+
 fn without(text: &str) -> String {
-    let Some((head, rest)) = text.split_once(BEGIN) else { return text.to_owned() };
-    let Some((_, tail)) = rest.split_once(END) else { return text.to_owned() };
-    format!("{head}{tail}")
+    let mut rest = text.to_owned();
+    if let Some(block) = block(text) {
+        rest.replace_range(block, "");
+    }
+    rest
+}
+
+/// Where gpurun's block is, with both of its lines: the first end, and the beginning before it.
+fn block(text: &str) -> Option<Range<usize>> {
+    let mut begin = None;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        match (line, begin) {
+            (BEGIN, _) => begin = Some(at),
+            (END, Some(begin)) => return Some(begin..at + line.len()),
+            _ => {}
+        }
+        at += line.len();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -109,6 +133,20 @@ mod tests {
         assert_eq!(remove(&text, None), None);
         for own in ["{{ template \"base\" . }}\n# mine\n", "# no line end"] {
             let text = add(Some(own), &wish(false), PLUGIN, &[]).unwrap();
+            assert_eq!(remove(&text, Some(own)).as_deref(), Some(own));
+        }
+    }
+
+    #[test]
+    fn only_a_whole_block_is_gpuruns_own() {
+        for own in [
+            "# gpurun: begin\n# mine\n",
+            "# gpurun: end\n# mine\n# gpurun: begin\n",
+            "# see # gpurun: begin\n# mine\n# gpurun: end\n",
+        ] {
+            let text = add(Some(own), &wish(false), PLUGIN, &[]).unwrap();
+            assert!(text.starts_with(own), "{text}");
+            assert_eq!(add(Some(&text), &wish(false), PLUGIN, &[]).unwrap(), text);
             assert_eq!(remove(&text, Some(own)).as_deref(), Some(own));
         }
     }

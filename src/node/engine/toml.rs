@@ -16,6 +16,18 @@ pub fn parse(text: &str) -> Result<DocumentMut, TextError> {
     })
 }
 
+/// The document's text; the original's own where that says the same: the parser prints every header
+/// of a table with the quotes of the first.
+pub fn text_like(document: &DocumentMut, original: Option<&str>) -> String {
+    let text = document.to_string();
+    match original {
+        Some(original) if parse(original).is_ok_and(|same| same.to_string() == text) => {
+            original.to_owned()
+        }
+        _ => text,
+    }
+}
+
 /// The item at a path of keys.
 pub fn get<'d>(document: &'d DocumentMut, path: &[&str]) -> Option<&'d Item> {
     path.iter().try_fold(document.as_item(), |item, key| item.as_table_like()?.get(key))
