@@ -36,7 +36,7 @@ pub struct Scene {
     _machine: TempDir,
 }
 
-fn config(kind: Kind) -> Config {
+fn config(runtime: Runtime, kind: Kind) -> Config {
     let program = format!(
         "{{ {}\n}} > /report/new 2>&1; mv /report/new /report/done; exec sleep 1000",
         confinement::SCRIPT
@@ -47,7 +47,6 @@ fn config(kind: Kind) -> Config {
         .mount("/made/for/it", "tmpfs", "tmpfs", &["ro", "size=64k"])
         .push("/linux/devices", json!({"path": "/dev/x", "type": "c", "major": 195, "minor": 7}))
         .set("/linux/sysctl", json!({"net.core.somaxconn": "100"}))
-        .set("/linux/resources/pids", json!({"limit": 50}))
         .set("/process/oomScoreAdj", json!(100))
         .set("/process/user/additionalGids", json!([7, 8]))
         .set("/process/user/umask", json!(0o27))
@@ -57,6 +56,11 @@ fn config(kind: Kind) -> Config {
             {"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]}),
         )
         .hook("createRuntime", json!({"path": "/bin/true"}));
+    // Where a v1 host plays a v2 one, the controllers stay with v1.
+    let config = match runtime == Runtime::native() {
+        true => config.set("/linux/resources/pids", json!({"limit": 50})),
+        false => config,
+    };
     match kind {
         Kind::Plain => config,
         Kind::Gpu => config.push("/process/env", json!("NVIDIA_VISIBLE_DEVICES=0")),
@@ -68,7 +72,7 @@ impl Scene {
     pub fn new(runtime: Runtime, kind: Kind) -> Self {
         let machine = tempfile::tempdir().expect("temporary directory");
         let host = MadeUpHost::build(machine.path(), &Layout::with_gpus(2)).expect("a machine");
-        let container = Container::new(runtime, config(kind));
+        let container = Container::new(runtime, config(runtime, kind));
         let nodes = probe::nodes().expect("compile the probe");
         fs::copy(nodes, container.rootfs().join("bin/nodes")).expect("copy the probe");
         let env = vec![("GPURUN_CONFIG", host.config())];

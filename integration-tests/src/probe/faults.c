@@ -262,7 +262,8 @@ int main(int argc, char **argv) {
                     detail(pid, call, (uint64_t *)info.entry.args, text, sizeof text);
                     if (info.entry.nr == SYS_fcntl && info.entry.args[1] == F_GETFD)
                         error = 0;
-                    else if (!strncmp(text, "socket:", 7) && info.entry.nr == SYS_read)
+                    else if (info.entry.nr == SYS_read &&
+                             (!strncmp(text, "socket:", 7) || strstr(text, ".fifo")))
                         error = EINTR;
                     else if (!strncmp(text, "socket:", 7) && info.entry.nr == SYS_write)
                         error = ENOBUFS;
