@@ -131,8 +131,18 @@ pub(super) fn claim(
 ) -> Result<(Container, Lock)> {
     let gpu_rules = gpu_rules(decided.plan.as_ref())?;
     let dir = store.claim(id)?;
-    let lock = Lock::take(&dir)
-        .with_context(|| format!("container {id} was deleted while it was created"))?;
+    let lock = match Lock::take(&dir) {
+        Err(error @ LockError::Gone) => {
+            return Err(error)
+                .with_context(|| format!("container {id} was deleted while it was created"));
+        }
+        Err(error) => {
+            // A `delete` that has the lock removes it as well; an empty directory is nobody's.
+            let _ = fs::remove_dir(dir.path());
+            return Err(error).with_context(|| format!("cannot create container {id}"));
+        }
+        Ok(lock) => lock,
+    };
     let state = State::new(
         id,
         decided.bundle.path.clone(),

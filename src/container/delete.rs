@@ -105,7 +105,10 @@ pub(super) fn remove_traces(
         if let Some(mount) = traces.shared_root {
             rootfs::unmount_shared(rootfs, mount)?;
         }
-        left = restore_rootfs(store, id, dir, rootfs).err();
+        let restore = || restore_rootfs(store, id, dir, rootfs);
+        // Nobody can ask again, because the container is forgotten; and what failed for want of
+        // memory or descriptors may go a moment later. What is done already is no failure.
+        left = restore().or_else(|_| restore()).err();
     }
     holders::leave(traces.holder.as_deref());
     let unlisted = gpu::register::leave(&traces.registers, id.as_str()).err().map(Error::new);

@@ -176,7 +176,11 @@ impl Launch<'_> {
         }
         self.set_oom_score()?;
         // A child that has failed already is heard below.
-        let _ = self.channel.tell(FromParent::Go);
+        match self.channel.tell(FromParent::Go) {
+            // It has ended, and may have said why.
+            Err(err) if err.raw_os_error() == Some(libc::EPIPE) => {}
+            told => told.context("cannot tell the container's init to go on")?,
+        }
         loop {
             let message = self.channel.next().context("cannot hear the container's init")?;
             match message {

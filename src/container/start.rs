@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::lock::Lock;
 use super::state::{Container, Status};
 use crate::init::hooks::{self, HookState};
+use crate::log;
 
 /// Starts the container and returns when its program has been exec'd (or could not be). Failures
 /// of poststart hooks are returned: they do not stop anything.
@@ -44,7 +45,10 @@ pub fn start(container: &Container) -> Result<Vec<hooks::HookError>> {
     // In this order: with the name gone first, a `start` that is killed in between would leave a
     // container that nobody can start.
     io::Write::write_all(&mut fifo, &[0]).context("cannot start the container")?;
-    fs::remove_file(&path).context("cannot remove the fifo of a started container")?;
+    if let Err(err) = fs::remove_file(&path) {
+        // The container runs, whatever lies beside it.
+        log::warn(format!("cannot remove {}: {err}", path.display()));
+    }
     drop(lock);
     // The init holds the only other descriptor, closed by its exec or its end: then there is no
     // reader any more, and nothing of the runtime is left in the container.

@@ -86,15 +86,21 @@ pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {
     }
 }
 
-/// Keys of the caller are none of the container's business. A kernel or a policy without keyrings
-/// has none to leak.
+/// Keys of the caller are none of the container's business. A kernel or a policy (a seccomp profile
+/// around the runtime) without keyrings has none to leak; anything else that fails is an error.
 /// With SELinux it has the program's label, so that the program can use it.
 pub(super) fn join_session_keyring(id: &str, selinux: Option<&str>) -> Result<()> {
     if let Some(label) = selinux {
         user::label_keys(label)?;
     }
     if let Ok(name) = CString::new(format!("_ses.{id}")) {
-        let _ = sys::keyring::join_session_keyring(&name);
+        match sys::keyring::join_session_keyring(&name) {
+            Err(err) if matches!(err.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
+            done => done.context(
+                "cannot leave the session keyring of the runtime's caller (--no-new-keyring keeps \
+                 it; kernel.keys.maxkeys and maxbytes limit how many there are)",
+            )?,
+        }
     }
     if selinux.is_some() {
         user::label_keys("")?;

@@ -17,6 +17,7 @@
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,7 +46,7 @@ static const struct call {
     C(arch_prctl, 0, -1, 0) C(chown, EPERM, 0, 0) C(getdents, EIO, -1, 1)
 #endif
     C(openat, EMFILE, 1, 0) C(openat2, EMFILE, 1, 0) C(mkdirat, ENOSPC, 1, 0)
-    C(mknodat, EPERM, 1, 0) C(symlinkat, ENOSPC, 2, 0) C(unlinkat, EPERM, 1, 0)
+    C(mknodat, ENOSPC, 1, 0) C(symlinkat, ENOSPC, 2, 0) C(unlinkat, EPERM, 1, 0)
     C(renameat, ENOSPC, 1, 0) C(renameat2, ENOSPC, 1, 0) C(readlinkat, EIO, 1, 0)
     C(faccessat, EIO, 1, 0) C(faccessat2, EIO, 1, 0) C(newfstatat, EIO, 1, 1)
     C(statx, EIO, 1, 1) C(fstat, EIO, -1, 1) C(statfs, EIO, 0, 0) C(fstatfs, EIO, -1, 1)
@@ -56,13 +57,13 @@ static const struct call {
     C(readv, EIO, -1, 1) C(writev, ENOSPC, -1, 1) C(copy_file_range, EIO, -1, 1)
     C(sendfile, EIO, -1, 1) C(splice, EIO, -1, 1)
     C(lseek, EIO, -1, 1) C(ftruncate, EIO, -1, 1) C(fsync, EIO, -1, 1) C(fdatasync, EIO, -1, 1)
-    C(getdents64, EIO, -1, 1) C(close, EIO, -1, 1) C(close_range, EPERM, -1, 0)
+    C(getdents64, EIO, -1, 1) C(close, EINTR, -1, 1) C(close_range, EPERM, -1, 0)
     C(dup, EMFILE, -1, 1) C(dup3, EMFILE, -1, 1) C(pipe2, EMFILE, -1, 0) C(fcntl, EMFILE, -1, 1)
     C(flock, ENOLCK, -1, 1) C(ioctl, EIO, -1, 1) C(inotify_init1, EMFILE, -1, 0)
     C(memfd_create, EMFILE, -1, 0)
     C(socket, EMFILE, -1, 0) C(socketpair, EMFILE, -1, 0) C(connect, ECONNREFUSED, -1, 1)
-    C(bind, EADDRINUSE, -1, 1) C(sendto, ENOBUFS, -1, 1) C(recvfrom, ENOMEM, -1, 1)
-    C(sendmsg, ENOBUFS, -1, 1) C(recvmsg, ENOMEM, -1, 1) C(setsockopt, ENOMEM, -1, 1)
+    C(bind, EADDRINUSE, -1, 1) C(sendto, ENOBUFS, -1, 1) C(recvfrom, EINTR, -1, 1)
+    C(sendmsg, ENOBUFS, -1, 1) C(recvmsg, EINTR, -1, 1) C(setsockopt, ENOMEM, -1, 1)
     C(shutdown, ENOTCONN, -1, 1) C(ppoll, ENOMEM, -1, 0) C(epoll_create1, EMFILE, -1, 0)
     C(clone, EAGAIN, -1, 0) C(clone3, EAGAIN, -1, 0) C(execve, ENOMEM, 0, 0)
     C(execveat, ENOMEM, 1, 0) C(wait4, ECHILD, -1, 0) C(waitid, ECHILD, -1, 0)
@@ -82,8 +83,8 @@ static const struct call {
     C(ioprio_get, EINVAL, -1, 0) C(sched_setaffinity, EINVAL, -1, 0)
     C(sched_getaffinity, EINVAL, -1, 0) C(sched_setattr, EPERM, -1, 0)
     C(sched_setscheduler, EPERM, -1, 0) C(setpriority, EPERM, -1, 0)
-    C(set_mempolicy, EPERM, -1, 0) C(rt_sigaction, EINVAL, -1, 0)
-    C(rt_sigprocmask, EINVAL, -1, 0) C(sigaltstack, ENOMEM, -1, 0) C(signalfd4, EMFILE, -1, 0)
+    C(set_mempolicy, EPERM, -1, 0) C(rt_sigaction, 0, -1, 0)
+    C(rt_sigprocmask, 0, -1, 0) C(sigaltstack, ENOMEM, -1, 0) C(signalfd4, EMFILE, -1, 0)
     C(getrandom, ENOSYS, -1, 0) C(getcwd, ENOENT, -1, 0) C(sysinfo, EFAULT, -1, 0)
     C(uname, EFAULT, -1, 0) C(clock_nanosleep, 0, -1, 0) C(nanosleep, 0, -1, 0)
     C(mmap, ENOMEM, -1, 0) C(mprotect, ENOMEM, -1, 0) C(munmap, ENOMEM, -1, 0)
@@ -256,11 +257,17 @@ int main(int argc, char **argv) {
                 int index = p - processes, here = index == process && own == number && !hit;
                 if (listing || here) {
                     char text[512];
-                    /* Only a debug build looks whether what it closes is open. */
-                    int checks = info.entry.nr == SYS_fcntl && info.entry.args[1] == 1;
+                    /* Only a debug build looks whether what it closes is open (F_GETFD). */
+                    int error = call->error;
                     detail(pid, call, (uint64_t *)info.entry.args, text, sizeof text);
-                    fprintf(out, "%d %ld %s %d %s\n", index, own, call->name,
-                            checks ? 0 : call->error, text);
+                    if (info.entry.nr == SYS_fcntl && info.entry.args[1] == F_GETFD)
+                        error = 0;
+                    else if (info.entry.nr == SYS_read &&
+                             (!strncmp(text, "socket:", 7) || strstr(text, ".fifo")))
+                        error = EINTR;
+                    else if (!strncmp(text, "socket:", 7) && info.entry.nr == SYS_write)
+                        error = ENOBUFS;
+                    fprintf(out, "%d %ld %s %d %s\n", index, own, call->name, error, text);
                     fflush(out);
                 }
                 if (here) {
@@ -269,7 +276,9 @@ int main(int argc, char **argv) {
                         kill(what ? pid : program, SIGKILL);
                     else {
                         p->error = what ? what : call->error;
-                        change(pid, 0);
+                        /* close(2) closes, whatever it returns. */
+                        if (info.entry.nr != SYS_close)
+                            change(pid, 0);
                     }
                 }
             } else if (info.op == PTRACE_SYSCALL_INFO_EXIT && p->error) {

@@ -14,6 +14,7 @@ use super::detached::{Blueprint, classic_flags};
 use super::mounts::{Cause, OneMount};
 use super::{bind, copy_up, target};
 use crate::init::label;
+use crate::sys;
 
 /// Filesystems whose superblock may be shared with other mounts or is the container's own: `ro`
 /// is a matter of the mount there. Everywhere else (a read-only disk) the superblock has to know.
@@ -60,8 +61,9 @@ pub fn mount(one: &mut OneMount<'_>, fstype: &str) -> Result<OwnedFd, Cause> {
     let tree = match plan.make(target.as_fd()) {
         Ok(tree) => tree,
         // A user namespace, the container's or the runtime's, may mount sysfs only together with a
-        // network namespace of its own.
-        Err(reason) if fstype == "sysfs" && reason.is(Errno::PERM) => {
+        // network namespace of its own. Elsewhere the host's, with all that is mounted below it, is
+        // no substitute.
+        Err(reason) if fstype == "sysfs" && reason.is(Errno::PERM) && in_user_namespace(one) => {
             return bind::from_host(one, Path::new("/sys"), true);
         }
         Err(reason) => {
@@ -72,6 +74,10 @@ pub fn mount(one: &mut OneMount<'_>, fstype: &str) -> Result<OwnedFd, Cause> {
         copy_up::copy(target.as_fd(), tree.as_fd())?;
     }
     one.attach(tree, &target)
+}
+
+fn in_user_namespace(one: &OneMount<'_>) -> bool {
+    one.context.userns || sys::process::in_user_namespace().unwrap_or(false)
 }
 
 /// mount(2) with `MS_REMOUNT`: new parameters for the filesystem mounted at `mounted`.
