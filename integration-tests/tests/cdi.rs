@@ -255,3 +255,69 @@ fn cdi_list_and_validate_name_devices_files_and_problems() {
     assert_eq!(list["devices"][0]["name"], "v/c=0");
     assert!(list["problems"][0]["file"].as_str().unwrap().ends_with("bad.yaml"));
 }
+
+#[test]
+fn the_log_warns_of_a_stale_file_and_not_of_none() {
+    gpurun_only!("other runtimes leave CDI to the engine");
+    let machine = machine();
+    let logged = || {
+        let config = annotated(Config::args(&["true"]), "nvidia.com/gpu=1");
+        let container = GpuContainer::new(Runtime::native(), &machine.host, config);
+        let bundle = container.container.bundle();
+        let (bundle, log) = (bundle.to_str().expect("path"), container.container.path("log"));
+        let explained = container.call(&["explain", "--bundle", bundle]);
+        assert!(explained.ok().contains("taken from the machine itself"), "{explained:?}");
+        let run = ["--log", log.to_str().expect("path"), "run", "--bundle", bundle];
+        container.call(&[&run[..], &[container.container.id()]].concat()).ok();
+        fs::read_to_string(log).unwrap_or_default()
+    };
+    assert_eq!(logged(), "");
+    let stale = json!({"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu",
+        "devices": [{"name": "1", "containerEdits": {"mounts": [
+            {"hostPath": "/nonexistent/x", "containerPath": "/x", "options": ["bind"]}]}}]});
+    machine.file("low/nvidia.yaml", &stale.to_string());
+    assert!(logged().contains("is stale: /nonexistent/x"));
+    machine.file("low/nvidia.yaml", &one_device("nvidia.com/gpu", "0", "x"));
+    assert!(logged().contains("no CDI file defines nvidia.com/gpu=1"));
+}
+
+#[test]
+fn what_an_engine_has_applied_already_is_not_applied_again() {
+    gpurun_only!("other runtimes leave CDI to the engine");
+    let machine = machine();
+    let (driver, other) = (machine.directory.path().join("driver"), machine.directory.path());
+    fs::create_dir(&driver).expect("mkdir");
+    machine.file("low/example.yaml", &FOREIGN.replace("DIRECTORY", driver.to_str().unwrap()));
+    // As an engine leaves it, but for what somebody has changed afterwards: the mount is writable.
+    let applied = |variable: &str, source: &std::path::Path| {
+        let script = "echo $DEVICE; nodes open /dev/accelerator1; \
+                      touch /opt/driver/x 2>/dev/null && echo writable || echo not";
+        let config = config(&["ACCELERATOR=yes", variable], &["sh", "-c", script])
+            .push(
+                "/mounts",
+                json!({"source": source, "destination": "/opt/driver",
+                                    "type": "bind", "options": ["rbind"]}),
+            )
+            .set(
+                "/linux/devices",
+                json!([{"path": "/dev/accelerator1", "type": "c", "major": 195,
+                                           "minor": 1, "fileMode": 0o600}]),
+            )
+            .push(
+                "/linux/resources/devices",
+                json!({"allow": true, "type": "c", "major": 195,
+                                                     "minor": 1, "access": "rw"}),
+            );
+        let config = annotated(config, "example.org/accelerator=one");
+        let container = GpuContainer::new(Runtime::native(), &machine.host, config);
+        let bundle = container.container.bundle();
+        let explained = container.call(&["explain", "--bundle", bundle.to_str().expect("path")]);
+        (container.run().ok().to_owned(), explained.ok().contains("applied already"))
+    };
+    let (said, is_passed_over) = applied("DEVICE=one", &driver);
+    assert_eq!((&*said, is_passed_over), ("one\n/dev/accelerator1 ENXIO\nwritable", true));
+    for (variable, source) in [("DEVICE=other", &*driver), ("DEVICE=one", other)] {
+        let (said, is_passed_over) = applied(variable, source);
+        assert_eq!((&*said, is_passed_over), ("one\n/dev/accelerator1 ENXIO\nnot", false));
+    }
+}

@@ -6,7 +6,7 @@ mod cri_cases;
 use std::fs;
 use std::process::{Command, ExitCode};
 
-use cri_cases::{CUDA_IMAGE, Cri, IMAGE, annotation, envs};
+use cri_cases::{CUDA_IMAGE, Cri, IMAGE, annotation, envs, knows_cdi};
 use integration_tests::cases::{self, Case};
 use integration_tests::daemon::mounts_below;
 use integration_tests::gpu_host::{Layout, MadeUpHost};
@@ -21,6 +21,8 @@ struct Node {
 
 const CASES: &[Case<Node>] = &[
     ("a_pod_without_gpus", a_pod_without_gpus),
+    ("an_image_that_asks_for_all_gets_none", an_image_that_asks_for_all_gets_none),
+    ("a_trusted_pod_gets_all", a_trusted_pod_gets_all),
     ("the_plugins_envvar_strategy", the_plugins_envvar_strategy),
     ("the_plugins_volume_mounts_strategy", the_plugins_volume_mounts_strategy),
     ("the_plugins_cdi_annotations_strategy", the_plugins_cdi_annotations_strategy),
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     let mut config = fs::read_to_string(host.config()).expect("the configuration");
     config.push_str("accept-nvidia-visible-devices-as-volume-mounts = true\n");
     fs::write(host.config(), config).expect("the configuration");
-    let cri = Cri::start(&host.config(), &["gpurun", "nvidia"]).expect("start containerd");
+    let cri = Cri::start(&host.config(), ["gpurun", "nvidia"]).expect("start containerd");
     cases::run(&cases, &Node { cri, host })
 }
 
@@ -64,6 +66,23 @@ fn a_pod_without_gpus(node: &Node) {
     let mut ending = pod.container(IMAGE);
     ending.command = ["sh", "-c", "exit 7"].map(str::to_owned).to_vec();
     assert_eq!(pod.run(ending).wait(), 7);
+}
+
+fn an_image_that_asks_for_all_gets_none(node: &Node) {
+    let pod = node.cri.pod("gpurun", "default");
+    let container = pod.run(pod.container(CUDA_IMAGE));
+    assert_eq!(container.exec(&PROBE), "195:1 EPERM\n195:255 EPERM\n195:0 EPERM");
+    let log = container.log();
+    for part in ["NVIDIA_VISIBLE_DEVICES=all", "default", "kubernetes-trusted-namespaces"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+/// The device plugin itself, which relies on its image.
+fn a_trusted_pod_gets_all(node: &Node) {
+    let pod = node.cri.pod("nvidia", "kube-system");
+    let container = pod.run(pod.container(CUDA_IMAGE));
+    assert_eq!(container.exec(&PROBE), "195:1 ENXIO\n195:255 ENXIO\n195:0 ENXIO");
 }
 
 fn the_plugins_envvar_strategy(node: &Node) {
@@ -98,7 +117,7 @@ fn the_plugins_cdi_annotations_strategy(node: &Node) {
 
 /// The plugin's cdi-cri strategy, and dynamic resource allocation.
 fn cdi_devices_of_the_protocol(node: &Node) {
-    if !node.cri.knows_cdi() {
+    if !knows_cdi() {
         return skipped("this containerd is older than 1.7 and does not apply CDI devices");
     }
     let dev = node.host.root.join("dev");

@@ -516,3 +516,50 @@ fn links_that_lead_nowhere_are_removed_and_others_never_trusted() {
     fs::rename(&kept, &state).unwrap();
     assert_eq!(gone.container.pid(), pid);
 }
+
+#[test]
+fn what_is_wrong_with_one_vendors_files_hides_no_others_gpus() {
+    gpurun_only!("other runtimes know no GPUs");
+    let (host, _directory) = machine(&Layout::with_gpus(2), "");
+    let class = host.root.join("sys/class");
+    fs::create_dir_all(&class).unwrap();
+    std::os::unix::fs::symlink("accel", class.join("accel")).unwrap();
+    let container = asking(&host, "0");
+    let listed = gpu_list(&container, &[]);
+    assert!(listed.stdout.contains("nvidia.com/gpu=1"), "{listed:?}");
+    listed.refused(1, &["GPUs are missing from the list: intel: ", "class/accel"]);
+    let listed = gpu_list(&container, &["--json"]);
+    let json: Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(json["gpus"].as_array().unwrap().len(), 2);
+    assert_eq!(json["failures"][0]["vendor"], "intel");
+    let generated = container.call(&["cdi", "generate", "--format", "json"]);
+    assert!(generated.ok().contains("\"1\"") && generated.stderr.contains("class/accel"));
+    container.run_detached();
+    // Nobody knows what the others have.
+    create(&alone(&host, "1", "true")).refused(1, &["class/accel"]);
+}
+
+#[test]
+fn explain_tells_who_asks_for_a_gpu_alone() {
+    gpurun_only!("other runtimes know no GPUs");
+    let explained = |lines: &str, annotation: &str| {
+        let (host, _directory) = machine(&Layout::with_gpus(2), lines);
+        let container = alone(&host, "0", annotation);
+        let bundle = container.container.bundle();
+        let of = |more: &[&str]| {
+            let words = [&["explain", "--bundle", text(&bundle)], more].concat();
+            container.call(&words).ok().to_owned()
+        };
+        let json: Value = serde_json::from_str(&of(&["--json"])).unwrap();
+        (of(&[]), json["exclusive"].clone())
+    };
+    let (table, json) = explained("", "0");
+    assert!(table.contains("by the annotation gpurun.gpu.exclusive"), "{table}");
+    assert!(json[0]["gpu"].as_str().unwrap().starts_with("nvidia.com/gpu=0 ("), "{json}");
+    let (table, _) = explained("exclusive = true", "false");
+    assert!(table.contains("by gpu.exclusive in the configuration"), "{table}");
+    for lines in ["", "exclusive = [\"1\"]"] {
+        let (table, json) = explained(lines, "false");
+        assert!(!table.contains("Exclusive") && json.is_null(), "{table}");
+    }
+}

@@ -4,7 +4,7 @@
 //! They join the in-memory spec so that cgroups, `update` and `state` see one truth. The bundle's
 //! file is never written.
 
-use std::path::{Component, Path};
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
     Hook, Hooks, Linux, LinuxBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
@@ -12,6 +12,7 @@ use oci_spec::runtime::{
     Spec,
 };
 
+use super::lexical::joined;
 use super::plan::{DeviceKind, DeviceNode, Plan};
 
 impl Plan {
@@ -138,22 +139,12 @@ fn merge_mounts(mounts: &mut Vec<Mount>, added: &[Mount]) {
         mounts.retain(|known| cleaned(known.destination()) != place);
         mounts.push(mount.clone());
     }
-    mounts.sort_by_key(|mount| cleaned(mount.destination()).len());
+    mounts.sort_by_key(|mount| cleaned(mount.destination()).components().count());
 }
 
-/// The names of a path without `.`, `..` and empty ones.
-fn cleaned(path: &Path) -> Vec<&std::ffi::OsStr> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::ParentDir => {
-                names.pop();
-            }
-            _ => {}
-        }
-    }
-    names
+/// A path of the container without `.`, `..` and empty names.
+fn cleaned(path: &Path) -> PathBuf {
+    joined(Path::new("/"), path)
 }
 
 /// A hook that is there already would do its work twice.

@@ -23,6 +23,7 @@ pub(crate) mod fuzzing;
 pub mod habana;
 pub mod intel;
 pub mod inventory;
+pub mod lexical;
 pub mod listing;
 pub mod loader;
 pub mod merge;

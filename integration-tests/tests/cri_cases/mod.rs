@@ -40,15 +40,17 @@ pub struct Cri {
 }
 
 impl Cri {
-    /// Starts it with the runtime under test for each of `handlers`, and with `config` as
-    /// gpurun's configuration.
-    pub fn start(config: &Path, handlers: &[&str]) -> io::Result<Self> {
+    /// Starts it with the runtime under test, a gpurun, for each of `handlers`, as `gpurun node
+    /// configure` writes them, and with `config` as gpurun's configuration. Pods that name no
+    /// handler get the first.
+    pub fn start(config: &Path, handlers: [&str; 2]) -> io::Result<Self> {
         let marker = format!("gpurun-cri-{}", std::process::id());
         let dir = Path::new("/tmp").join(&marker);
         fs::create_dir_all(&dir)?;
         let socket = dir.join("ctrd.sock");
         let file = dir.join("config.toml");
-        fs::write(&file, engine_config(&dir, &socket, handlers))?;
+        fs::write(&file, engine_config(&dir, &socket, knows_cdi()))?;
+        configure(&file, handlers)?;
         let args = ["--config".to_owned(), file.display().to_string()];
         let ctr = |args: &[&str]| {
             let mut command = Command::new("ctr");
@@ -116,15 +118,6 @@ impl Cri {
         let reply = self.call(client.run_pod_sandbox(request));
         let id = reply.unwrap_or_else(|e| panic!("RunPodSandbox: {}", e.message())).pod_sandbox_id;
         Pod { cri: self, id, config }
-    }
-
-    /// Whether containerd applies the CDI devices of the protocol: since 1.7.
-    pub fn knows_cdi(&self) -> bool {
-        let output = Command::new("containerd").arg("--version").output().expect("containerd");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let version = text.split_whitespace().nth(2).unwrap_or_default().trim_start_matches('v');
-        let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-        (numbers.next(), numbers.next()) >= (Some(1), Some(7))
     }
 
     /// What containerd has logged so far.
@@ -216,6 +209,14 @@ pub struct Container<'a> {
 }
 
 impl Container<'_> {
+    /// What the runtime has logged about it.
+    #[track_caller]
+    pub fn log(&self) -> String {
+        let tasks = self.cri.dir().join("state/io.containerd.runtime.v2.task/k8s.io");
+        let path = tasks.join(&self.id).join("log.json");
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
     /// The output of a program in it, which must succeed.
     #[track_caller]
     pub fn exec(&self, program: &[&str]) -> String {
@@ -271,32 +272,44 @@ fn host_network() -> NamespaceOption {
     NamespaceOption { network: NamespaceMode::Node as i32, ..Default::default() }
 }
 
-/// `version = 2`, which containerd 1.x and 2.x read.
-fn engine_config(dir: &Path, socket: &Path, handlers: &[&str]) -> String {
+/// Whether containerd applies the CDI devices of the protocol: since 1.7.
+pub fn knows_cdi() -> bool {
+    let output = Command::new("containerd").arg("--version").output().expect("containerd");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split_whitespace().nth(2).unwrap_or_default().trim_start_matches('v');
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(1), Some(7))
+}
+
+/// `version = 2`, which containerd 1.x and 2.x read. Its own runc says where states are.
+fn engine_config(dir: &Path, socket: &Path, with_cdi: bool) -> String {
     let (here, socket) = (dir.display(), socket.display());
     let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
-    let mut text = format!(
+    let cdi = match with_cdi {
+        true => format!("enable_cdi = true\ncdi_spec_dirs = [\"{here}/cdi\"]\n"),
+        false => String::new(),
+    };
+    let runc = format!("{cri}.containerd.runtimes.runc");
+    format!(
         "version = 2\nroot = \"{here}/root\"\nstate = \"{here}/state\"\n\
          [grpc]\naddress = \"{socket}\"\n\
          [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{here}/opt\"\n\
          [{cri}]\nsandbox_image = \"{IMAGE}\"\n\
          # Root may lack CAP_SYS_RESOURCE.\nrestrict_oom_score_adj = true\n\
          disable_tcp_service = true\nenable_selinux = false\n\
-         enable_cdi = true\ncdi_spec_dirs = [\"{here}/cdi\"]\n\
-         [{cri}.cni]\nbin_dir = \"{here}/cni\"\nconf_dir = \"{here}/cni\"\n\
-         [{cri}.containerd]\nsnapshotter = \"native\"\ndefault_runtime_name = \"{}\"\n",
-        handlers.first().unwrap_or(&"runc")
-    );
-    for handler in handlers {
-        let section = format!("{cri}.containerd.runtimes.{handler}");
-        text.push_str(&format!(
-            "[{section}]\nruntime_type = \"io.containerd.runc.v2\"\n\
-             container_annotations = [\"cdi.k8s.io/*\"]\n\
-             [{section}.options]\nBinaryName = \"{}\"\nRoot = \"{here}/runtime\"\n",
-            Runtime::binary().display()
-        ));
-    }
-    text
+         {cdi}[{cri}.cni]\nbin_dir = \"{here}/cni\"\nconf_dir = \"{here}/cni\"\n\
+         [{cri}.containerd]\nsnapshotter = \"native\"\ndefault_runtime_name = \"runc\"\n\
+         [{runc}]\nruntime_type = \"io.containerd.runc.v2\"\n\
+         [{runc}.options]\nRoot = \"{here}/runtime\"\n"
+    )
+}
+
+/// Makes gpurun a runtime of the containerd that reads this file.
+fn configure(file: &Path, [class, other]: [&str; 2]) -> io::Result<()> {
+    let mut command = Command::new(Runtime::binary());
+    command.args(["node", "configure", "containerd", "--force", "--set-as-default", "--config"]);
+    command.arg(file).args(["--runtime-class", class, "--as", other]);
+    run(command.arg("--path").arg(Runtime::binary())).map(drop)
 }
 
 /// An archive as `docker save` makes it.

@@ -3,8 +3,8 @@
 use rustix::fs::FileType;
 
 use super::error::Error;
-use super::nodes;
-use crate::gpu::plan::{DeviceKind, DeviceNode, FileKind, FileMount, Place, Plan};
+use crate::gpu::nodes;
+use crate::gpu::plan::{FileKind, FileMount, Place, Plan};
 use crate::gpu::request::Asked;
 use crate::host::{Host, Tree};
 
@@ -51,28 +51,11 @@ pub fn add(host: &Host, root: &Tree, feature: Feature, plan: &mut Plan) -> Resul
         let listed = if directory.is_empty() { "." } else { directory };
         for name in host.dev.names(listed)?.into_iter().filter(|name| matches(name, pattern)) {
             let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
-            let Some(status) = host.dev.link_status(&path)? else {
-                continue;
-            };
-            if status.kind != FileType::CharacterDevice {
-                continue;
+            let why = format!("{}=enabled", feature.variable);
+            if let Some(node) = nodes::of_host(host, &path, why)? {
+                is_empty = false;
+                nodes::add(node, plan);
             }
-            is_empty = false;
-            if nodes::has(plan, &path) {
-                continue;
-            }
-            plan.devices.push(DeviceNode {
-                destination: std::path::Path::new("/dev").join(&path),
-                host_path: Some(host.dev.at(&path)),
-                kind: DeviceKind::Char,
-                major: status.major,
-                minor: status.minor,
-                mode: status.mode & 0o777,
-                uid: 0,
-                gid: status.gid,
-                access: "rwm".to_owned(),
-                why: format!("{}=enabled", feature.variable),
-            });
         }
     }
     if is_empty {

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::error::Error;
-use crate::gpu::plan::{DeviceKind, DeviceNode, FileKind, FileMount, Place};
-use crate::host::Host;
+use crate::gpu::plan::{FileKind, FileMount, Place};
 use crate::host::elf;
 use crate::host::tree::{Found, Tree};
 
@@ -63,22 +62,4 @@ impl Root {
             None => FileKind::Binary,
         })
     }
-}
-
-/// The node `/dev/<name>` of the machine. `None`: there is no such character device.
-pub fn node(host: &Host, name: &str, why: &str) -> Result<Option<DeviceNode>, Error> {
-    let status = host.dev.link_status(name)?;
-    let status = status.filter(|status| status.kind == FileType::CharacterDevice);
-    Ok(status.map(|status| DeviceNode {
-        destination: Path::new("/dev").join(name),
-        host_path: Some(host.dev.at(name)),
-        kind: DeviceKind::Char,
-        major: status.major,
-        minor: status.minor,
-        mode: status.mode & 0o777,
-        uid: 0,
-        gid: status.gid,
-        access: "rwm".to_owned(),
-        why: why.to_owned(),
-    }))
 }

@@ -5,17 +5,13 @@
 //! configure MIG and every IMEX channel included; of `/proc` nothing is hidden or masked, since
 //! making nodes may be a part of their work.
 
-use std::path::Path;
-
-use rustix::fs::FileType;
-
 use super::config::{Config, SECTION};
 use super::error::Error;
 use super::wish::{DEVICES_VARIABLE, NvidiaWish};
 use super::{allowed, gpus, imex, kernel, user_space};
 use crate::gpu::error::GpuError;
-use crate::gpu::nodes::join_groups;
-use crate::gpu::plan::{DeviceKind, DeviceNode, Grant, Plan};
+use crate::gpu::nodes::{self, join_groups};
+use crate::gpu::plan::{Grant, Plan};
 use crate::gpu::vendor::{Summary, Wish};
 use crate::host::{Host, Settings};
 
@@ -102,27 +98,10 @@ fn add_nodes(host: &Host, directory: &str, prefix: &str, plan: &mut Plan) -> Res
         name.starts_with(prefix) && !NOT_THESE.iter().any(|other| name.starts_with(other))
     });
     for name in names {
-        let path = Path::new(directory).join(name);
-        let Some(status) = host.dev.link_status(&path)? else {
-            continue;
-        };
-        let destination = Path::new("/dev").join(&path);
-        let is_known = plan.devices.iter().any(|known| known.destination == destination);
-        if status.kind != FileType::CharacterDevice || is_known {
-            continue;
+        let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+        if let Some(node) = nodes::of_host(host, &path, "management of all GPUs".to_owned())? {
+            nodes::add(node, plan);
         }
-        plan.devices.push(DeviceNode {
-            destination,
-            host_path: Some(host.dev.at(&path)),
-            kind: DeviceKind::Char,
-            major: status.major,
-            minor: status.minor,
-            mode: status.mode & 0o777,
-            uid: 0,
-            gid: status.gid,
-            access: "rwm".to_owned(),
-            why: "management of all GPUs".to_owned(),
-        });
     }
     Ok(())
 }

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use super::KIND;
 use super::config::{Config, Unmet};
 use super::error::Error;
-use super::loose::{self, Root};
+use super::loose::Root;
 use super::requirements;
 use super::trouble::Trouble;
 use super::wish::{DEVICES_VARIABLE, NvidiaWish};
 use crate::gpu::compatibility;
 use crate::gpu::inventory::Device;
-use crate::gpu::nodes::join_groups;
+use crate::gpu::nodes::{self, join_groups};
 use crate::gpu::plan::{FileKind, Grant, Link, Place, Plan};
 use crate::gpu::request::Selection;
 use crate::host::{Host, HostError, elf};
@@ -51,7 +51,7 @@ pub fn inventory(host: &Host) -> Vec<Device> {
         model: Some(MODEL.to_owned()),
         driver: Some("dxgkrnl".to_owned()),
         nodes: vec![Path::new("/dev").join(NODE)],
-        trouble: match loose::node(host, NODE, "") {
+        trouble: match nodes::of_host(host, NODE, String::new()) {
             Ok(Some(_)) => None,
             _ => Some(format!("{} is no character device", host.dev.at(NODE).display())),
         },
@@ -74,7 +74,7 @@ pub fn resolve(
         return Err(Trouble::WslId { id: id.clone() }.into());
     }
     if wish.devices != Selection::None {
-        let node = loose::node(host, NODE, MODEL)?;
+        let node = nodes::of_host(host, NODE, MODEL.to_owned())?;
         let path = || host.dev.at(NODE);
         let node = node.ok_or_else(|| Trouble::WslNode { path: path() })?;
         plan.devices.push(node);

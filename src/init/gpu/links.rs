@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
@@ -13,6 +13,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use super::destination::Destinations;
 use super::error::{ApplyError, name_of};
 use super::files::{self, Prepared};
+use crate::gpu::lexical::joined;
 use crate::gpu::plan::{FileMount, Link, Plan};
 use crate::init::journal::Journal;
 use crate::init::root::Root;
@@ -140,19 +141,4 @@ impl<'a> Ends<'a> {
         }
         self.files.get(&path).copied()
     }
-}
-
-/// `target` as seen from the directory `dir`, without `.` and `..`.
-fn joined(dir: &Path, target: &Path) -> PathBuf {
-    let mut path = PathBuf::from("/");
-    for component in dir.join(target).components() {
-        match component {
-            Component::Normal(name) => path.push(name),
-            Component::ParentDir => {
-                path.pop();
-            }
-            _ => {}
-        }
-    }
-    path
 }

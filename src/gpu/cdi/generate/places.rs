@@ -4,8 +4,9 @@
 //! on the machine, below the driver's root, and the loader's cache says where that is.
 
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use crate::gpu::lexical::joined;
 use crate::gpu::plan::{Abi, FileKind, FileMount, Link, Place, Plan};
 
 /// How many links may lead from one to the next: the kernel's own limit (`MAXSYMLINKS`).
@@ -125,15 +126,7 @@ impl<'a> Places<'a> {
 
 /// A link's target, from the directory that `name` and it are in.
 fn beside(name: &Path, target: &Path) -> PathBuf {
-    let mut path = name.parent().unwrap_or(Path::new("")).to_owned();
-    for component in target.components() {
-        match component {
-            Component::Normal(name) => path.push(name),
-            Component::ParentDir => {
-                path.pop();
-            }
-            _ => {}
-        }
-    }
-    path
+    let parent = Path::new("/").join(name.parent().unwrap_or(Path::new("")));
+    let path = joined(&parent, target);
+    path.strip_prefix("/").unwrap_or(&path).to_owned()
 }

@@ -4,11 +4,13 @@
 //! thing can be named several times, as a library and as the end of a link: it is given once, and
 //! a link never takes the place of a file.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::csv::{Entry, Kind};
+use crate::gpu::lexical::joined;
+use crate::gpu::nodes;
 use crate::gpu::nvidia::error::Error;
-use crate::gpu::nvidia::loose::{self, Root};
+use crate::gpu::nvidia::loose::Root;
 use crate::gpu::plan::{DeviceNode, FileKind, FileMount, Link, Place};
 use crate::host::tree::HostError;
 use crate::host::{Host, elf, glob};
@@ -42,7 +44,7 @@ pub fn collect(entries: &[Entry], root: &Root, host: &Host) -> Result<Collected,
                 let Some(below) = entry.path.strip_prefix("/dev/") else { continue };
                 for path in glob::find(&host.dev, below)? {
                     let Some(name) = path.to_str() else { continue };
-                    let node = loose::node(host, name, WHY)?;
+                    let node = nodes::of_host(host, name, WHY.to_owned())?;
                     is_known |= node.is_some();
                     let known = |node: &DeviceNode| {
                         found.devices.iter().any(|other| other.destination == node.destination)
@@ -182,19 +184,4 @@ pub fn cuda(files: &[FileMount]) -> Result<Option<String>, HostError> {
 
 fn below(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
-}
-
-/// `target` as seen from the directory `dir`, without `.` and `..`.
-fn joined(dir: &Path, target: &Path) -> PathBuf {
-    let mut path = PathBuf::from("/");
-    for component in dir.join(target).components() {
-        match component {
-            Component::Normal(name) => path.push(name),
-            Component::ParentDir => {
-                path.pop();
-            }
-            _ => {}
-        }
-    }
-    path
 }

@@ -19,14 +19,14 @@ use super::capabilities::Capabilities;
 use super::config::{Config, Unmet};
 use super::error::Error;
 use super::gpus::Gpu;
-use super::loose::{self, Root};
+use super::loose::Root;
 use super::select::Selected;
 use super::trouble::Trouble;
 use super::wish::{DEVICES_VARIABLE, NvidiaWish};
 use super::{drm, nodes, requirements};
 use crate::gpu::compatibility;
 use crate::gpu::inventory::{self, Device};
-use crate::gpu::nodes::join_groups;
+use crate::gpu::nodes::{join_groups, of_host};
 use crate::gpu::pci::Address;
 use crate::gpu::plan::{Compatibility, DeviceNode, Grant, Plan};
 use crate::gpu::request::Selection;
@@ -261,7 +261,7 @@ fn separate(wanted: Wanted, host: &Host, devices: &mut Vec<DeviceNode>) -> Resul
     };
     if wanted.integrated {
         devices.retain(|node| node.destination != Path::new(PCI_NODE));
-        let own = loose::node(host, INTEGRATED_NODE, "integrated GPU")?;
+        let own = of_host(host, INTEGRATED_NODE, "integrated GPU".to_owned())?;
         devices.extend(
             own.filter(|own| devices.iter().all(|known| known.destination != own.destination)),
         );
