@@ -58,13 +58,13 @@ pub fn open(path: Option<&Path>, format: Format, debug: bool) -> io::Result<()> 
 }
 
 /// An error with its causes on one line. Messages of most of our errors end with their cause
-/// already: nothing is said twice.
+/// already, or have the remedy after it: nothing is said twice.
 #[must_use]
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
-        if !line.ends_with(&text) {
+        if !line.ends_with(&text) && !line.contains(&format!("{text}; ")) {
             line = format!("{line}: {text}");
         }
     }

@@ -37,7 +37,7 @@ pub enum BundleError {
         source: io::Error,
     },
     /// config.json cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}{}", absent(source))]
     Read {
         /// Its path.
         path: PathBuf,
@@ -63,6 +63,15 @@ pub enum BundleError {
     /// A field that cannot be honoured.
     #[error("invalid spec: {0}")]
     Invalid(String),
+}
+
+fn absent(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::NotFound => {
+            "; name the bundle's directory with --bundle (gpurun spec writes a config.json)"
+        }
+        _ => "",
+    }
 }
 
 impl Bundle {

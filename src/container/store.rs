@@ -32,6 +32,16 @@ pub struct StateDir {
     path: PathBuf,
 }
 
+/// What to do where the caller has no right.
+fn refused(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; use root's rights, or set XDG_RUNTIME_DIR or --root to a directory of your own"
+        }
+        _ => "",
+    }
+}
+
 /// What can go wrong with the state root.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -61,7 +71,7 @@ pub enum StoreError {
         mode: u32,
     },
     /// Any other failure.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", refused(source))]
     Io {
         /// What was tried.
         action: &'static str,

@@ -136,7 +136,7 @@ fn grants(plan: &Plan) -> Vec<Vec<String>> {
             },
             grant.model.clone(),
             grant.bus_id.clone(),
-            grant.uuid.clone(),
+            Some(grant.uuid.clone()).filter(|uuid| !uuid.is_empty()).unwrap_or("-".to_owned()),
             format!("asked for as {}", grant.asked_as),
         ]
     });

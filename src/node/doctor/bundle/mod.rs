@@ -81,7 +81,7 @@ fn unusable(error: &BundleError) -> Finding {
         }
         BundleError::Parse { .. } | BundleError::Invalid(_) => CORRECT,
     };
-    Finding::red("bundle", error.to_string(), remedy)
+    Finding::error("bundle", &error.to_string(), remedy)
 }
 
 fn rootfs(path: &Path) -> Finding {
