@@ -118,6 +118,9 @@ fn is_key(text: &str) -> bool {
 #[test]
 fn every_annotation_that_is_honoured_is_listed_as_potentially_unsafe() {
     gpurun_only!("of gpurun's sources");
+    if !Path::new(env!("CARGO_MANIFEST_DIR")).join("../src").exists() {
+        return skipped("gpurun's sources are not on this machine");
+    }
     let listed = Runtime::native().call(&["features"]).json();
     let listed = listed["potentiallyUnsafeConfigAnnotations"].as_array().unwrap().clone();
     let listed: Vec<&str> = listed.iter().filter_map(Value::as_str).collect();
