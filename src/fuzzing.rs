@@ -5,7 +5,7 @@
 //! looks for inputs that break one; `cargo test` tries the inputs that are kept in `fuzz/corpus`,
 //! among them each that once did.
 
-use crate::{cgroup, commands, container, gpu, host, init, seccomp};
+use crate::{cgroup, commands, container, gpu, host, init, node, seccomp};
 
 /// A reader of foreign bytes, and what it must never do.
 #[derive(Debug)]
@@ -25,11 +25,15 @@ pub fn targets() -> impl Iterator<Item = &'static Target> {
         commands::fuzzing::TARGETS,
         container::fuzzing::TARGETS,
         gpu::fuzzing::TARGETS,
+        gpu::amd::fuzzing::TARGETS,
         gpu::cdi::fuzzing::TARGETS,
         gpu::loader::fuzzing::TARGETS,
         gpu::nvidia::fuzzing::TARGETS,
+        gpu::table::fuzzing::TARGETS,
         host::fuzzing::TARGETS,
         init::fuzzing::TARGETS,
+        node::fuzzing::TARGETS,
+        node::engine::fuzzing::TARGETS,
         seccomp::fuzzing::TARGETS,
     ]
     .into_iter()

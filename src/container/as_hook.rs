@@ -50,7 +50,7 @@ pub struct Called {
 
 impl Called {
     /// The last value of an option of the hook, also as `--name=value`.
-    fn option(&self, name: &str) -> Option<&str> {
+    pub(super) fn option(&self, name: &str) -> Option<&str> {
         let mut found = None;
         let mut words = self.words.iter().skip(1);
         while let Some(word) = words.next() {
@@ -132,7 +132,7 @@ fn state(file: Option<&str>) -> Result<State> {
 
 /// What to do now: the work of all hooks of the container that run this program when this is the
 /// last of them, and nothing before. A hook that the spec does not list does its own.
-fn due(called: &Called, spec: &Spec) -> Result<Vec<Box<dyn Substitute>>> {
+pub(super) fn due(called: &Called, spec: &Spec) -> Result<Vec<Box<dyn Substitute>>> {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.create_container().as_ref());
     let hooks: Vec<&Hook> = hooks.into_iter().flatten().collect();
     let Some(own) = hooks.iter().rfind(|hook| is_called(hook, called)) else {

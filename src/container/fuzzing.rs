@@ -1,14 +1,20 @@
 //! Documents that engines, criu and earlier gpuruns wrote.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use oci_spec::runtime::{Process, Spec};
 use protobuf::Message;
 use rust_criu::rust_criu_protobuf::rpc::Criu_resp;
 
+use super::as_hook::{self, Called};
 use super::criu::fuzzing as criu;
 use super::id::ContainerId;
 use super::resctrl::fuzzing as resctrl;
 use super::state::State;
-use super::{bundle, json, lenient, lock, net_devices, process, state};
+use super::traces::Traces;
+use super::{bundle, holders, json, lenient, lock, net_devices, process, state};
 use crate::cgroup::devices::DeviceRules;
 use crate::fuzzing::{Target, text};
 use crate::gpu::request::Request;
@@ -24,6 +30,9 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "resctrl_schemata", run: resctrl::schemata },
     Target { name: "proc_stat", run: proc_stat },
     Target { name: "proc_locks", run: proc_locks },
+    Target { name: "traces", run: traces },
+    Target { name: "holder_entry", run: holder_entry },
+    Target { name: "hook_call", run: hook_call },
 ];
 
 fn one_line(error: impl std::fmt::Display) {
@@ -132,5 +141,70 @@ fn proc_locks(data: &[u8]) {
     let text = text(data);
     if let Some(pid) = lock::holder(text, rustix::fs::makedev(8, 1), 77) {
         assert!(text.contains("08:01:77") && (pid == 0 || text.contains(&pid.to_string())));
+    }
+}
+
+/// What a container says that it has on the host.
+fn traces(data: &[u8]) {
+    let Ok(traces) = serde_json::from_slice::<Traces>(data) else { return };
+    let written = serde_json::to_value(&traces).expect("JSON");
+    let again: Traces = serde_json::from_value(written.clone()).expect("what was written");
+    assert_eq!(serde_json::to_value(&again).expect("JSON"), written);
+}
+
+/// Where an entry among the holders of GPUs leads.
+fn holder_entry(data: &[u8]) {
+    // What the owner of the machine has entered; its names may be anything but two lines.
+    let bytes: Vec<u8> = data.iter().copied().filter(|byte| !matches!(byte, 0 | b'\n')).collect();
+    let state = Path::new(OsStr::from_bytes(&bytes));
+    let name = holders::name_of(state);
+    assert!(name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    match holders::load(state) {
+        Ok(container) => assert!(container.is_none(), "a container at {}", state.display()),
+        Err(error) => one_line(error),
+    }
+}
+
+/// The hooks of a container, words one a line, with an empty line between two.
+fn hook_call(data: &[u8]) {
+    let hooks: Vec<Called> = text(data)
+        .split("\n\n")
+        .take(8)
+        .map(|hook| Called { words: hook.lines().map(str::to_owned).collect() })
+        .filter(|hook| !hook.words.is_empty())
+        .collect();
+    let args = |words: &[String]| {
+        let own = ["gpurun", "hook"].map(str::to_owned);
+        own.into_iter().chain(words.iter().cloned()).collect::<Vec<_>>()
+    };
+    let listed: Vec<_> = hooks
+        .iter()
+        .map(|hook| serde_json::json!({"path": "/usr/bin/gpurun", "args": args(&hook.words)}))
+        .collect();
+    let spec: Spec = serde_json::from_value(serde_json::json!({
+        "ociVersion": "1.2.0", "hooks": {"createContainer": listed}
+    }))
+    .expect("a spec");
+    let (mut at_work, mut refused) = (Vec::new(), 0);
+    for hook in &hooks {
+        for name in ["config", "container-spec"] {
+            let value = hook.option(name);
+            assert!(value.is_none_or(|value| !value.is_empty()));
+        }
+        match as_hook::due(hook, &spec) {
+            Ok(due) if due.is_empty() => {}
+            Ok(_) => at_work.push(&hook.words),
+            Err(error) => {
+                one_line(&error);
+                refused += 1;
+            }
+        }
+    }
+    // One does the work, unless it is called like the end of another.
+    at_work.dedup();
+    let ends = |a: &Vec<String>, b: &Vec<String>| a.ends_with(b) || b.ends_with(a);
+    assert!(refused == 0 || at_work.is_empty(), "some do, some are refused");
+    if let [one, others @ ..] = &at_work[..] {
+        assert!(others.iter().all(|other| ends(one, other)), "{at_work:?} all do the work");
     }
 }

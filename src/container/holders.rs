@@ -273,7 +273,7 @@ fn holding(container: Container) -> Option<Container> {
 }
 
 /// The container with this state directory. `None`: there is none any more.
-fn load(state: &Path) -> Result<Option<Container>, StateError> {
+pub(super) fn load(state: &Path) -> Result<Option<Container>, StateError> {
     let id = state.file_name().and_then(|name| ContainerId::parse(name.to_str()?).ok());
     let (Some(root), Some(id)) = (state.parent(), id) else { return Ok(None) };
     match Container::load(&Store::new(root.to_owned()), &id) {
@@ -393,7 +393,7 @@ fn lock(holders: &Path) -> Result<File> {
 }
 
 /// FNV-1a of 128 bits: the same from every version of gpurun.
-fn name_of(state: &Path) -> String {
+pub(super) fn name_of(state: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;

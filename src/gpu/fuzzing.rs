@@ -4,6 +4,8 @@ use oci_spec::runtime::{Hook, Spec};
 use serde_json::json;
 
 use super::compatibility::{self, Note};
+use super::exclusive::{ANNOTATION, Exclusive, Policy};
+use super::inventory::{Device, Part};
 use super::pci::Address;
 use super::plan::{Compatibility, Plan};
 use super::request::{Request, Selection};
@@ -17,6 +19,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "hooks", run: hooks },
     Target { name: "pci_address", run: pci_address },
     Target { name: "cuda_note", run: cuda_note },
+    Target { name: "exclusive", run: exclusive },
 ];
 
 fn selection(data: &[u8]) {
@@ -136,4 +139,53 @@ fn cuda_note(data: &[u8]) {
     }
     let mut choices = Choices(section);
     let _ = Note::parse(choices.bytes());
+}
+
+/// The annotation, and behind its line the table of the configuration.
+fn exclusive(data: &[u8]) {
+    let (value, table) = text(data).split_once('\n').unwrap_or((text(data), ""));
+    let spec = json!({"ociVersion": "1.2.0", "annotations": {ANNOTATION: value}});
+    let asked = match Exclusive::read(&serde_json::from_value(spec).unwrap()) {
+        Ok(asked) => asked,
+        Err(error) => {
+            let error = error.to_string();
+            return assert!(!error.contains('\n'), "an error of two lines: {error}");
+        }
+    };
+    let part = Part { name: "0:1".to_owned(), ..Part::default() };
+    let device = Device {
+        kind: "nvidia.com/gpu".into(),
+        name: "0".to_owned(),
+        uuid: Some("GPU-5e1f0000-9d0a-4c1b-8f00-00c0ffee0000".to_owned()),
+        bus_id: Some("0000:65:00.0".to_owned()),
+        parts: vec![part.clone()],
+        ..Device::default()
+    };
+    let devices = [device.clone()];
+    let covered =
+        |exclusive: &Exclusive| [None, Some(&part)].map(|part| exclusive.covers(&device, part));
+    if let Exclusive::These(names) = &asked {
+        assert!(!names.is_empty());
+        for name in names {
+            let one = Exclusive::These(vec![name.clone()]);
+            let is_stranger = one.strangers(&devices).next().is_some();
+            assert_eq!(is_stranger, covered(&one) == [false; 2], "{name}");
+        }
+    }
+    let table = format!("[gpu]\n{table}");
+    let policy = Settings::parse("/c.toml".as_ref(), table, &tables())
+        .map_err(|error| error.to_string())
+        .and_then(|settings| Policy::read(&settings).map_err(|error| error.to_string()));
+    match policy {
+        Err(error) => assert!(!error.contains('\n'), "an error of two lines: {error}"),
+        Ok(policy) => {
+            assert!(policy.holders.is_absolute());
+            let both = covered(&asked.clone().or(policy.exclusive.clone()));
+            let (one, other) = (covered(&asked), covered(&policy.exclusive));
+            assert_eq!(both, [one[0] || other[0], one[1] || other[1]]);
+            let asked = serde_json::to_vec(&asked).expect("JSON");
+            let again: Exclusive = serde_json::from_slice(&asked).expect("what was written");
+            assert_eq!(serde_json::to_vec(&again).expect("JSON"), asked);
+        }
+    }
 }

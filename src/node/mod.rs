@@ -9,6 +9,8 @@ pub mod change;
 pub mod diff;
 pub mod doctor;
 pub mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod hook_names;
 pub mod install;
 pub mod machine;

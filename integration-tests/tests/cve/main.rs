@@ -23,7 +23,7 @@ mod requests;
 mod teeth;
 
 use integration_tests::canary::Canary;
-use integration_tests::{Config, Container, Output};
+use integration_tests::{Config, Container, Output, skipped};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,9 @@ fn without_dev(config: Config) -> Config {
 #[test]
 fn the_table_in_the_security_model_names_every_test() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let document = fs::read_to_string(own.join("../docs/security.md")).unwrap();
+    let Ok(document) = fs::read_to_string(own.join("../docs/security.md")) else {
+        return skipped("gpurun's sources are not on this machine");
+    };
     let mut tests = Vec::new();
     for entry in fs::read_dir(own.join("tests/cve")).unwrap().flatten() {
         let source = fs::read_to_string(entry.path()).unwrap();

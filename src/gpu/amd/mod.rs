@@ -16,6 +16,8 @@
 
 pub mod config;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod gpus;
 pub mod hooks;
 pub mod inventory;

@@ -33,21 +33,23 @@ pub fn read(host: &Host) -> Result<BTreeMap<u32, Node>, HostError> {
         let Ok(Some(text)) = host.sys.read_text(path, LONGEST) else {
             continue;
         };
-        let property = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
-        };
-        let Some(minor) = property("drm_render_minor").filter(|minor: &u64| *minor > 0) else {
-            continue;
-        };
-        let Ok(minor) = u32::try_from(minor) else {
-            continue;
-        };
-        let parent = parent(property("domain").unwrap_or(0), property("location_id").unwrap_or(0));
-        let unique_id = property("unique_id").filter(|id| *id != 0);
-        nodes.insert(minor, Node { parent, unique_id });
+        nodes.extend(node(&text));
     }
     Ok(nodes)
+}
+
+/// What the properties of a node say, by the minor number of its render node. `None`: it has none.
+#[must_use]
+pub fn node(text: &str) -> Option<(u32, Node)> {
+    let property = |name: &str| -> Option<u64> {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    };
+    let minor = property("drm_render_minor").filter(|minor| *minor > 0)?;
+    let minor = u32::try_from(minor).ok()?;
+    let parent = parent(property("domain").unwrap_or(0), property("location_id").unwrap_or(0));
+    let unique_id = property("unique_id").filter(|id| *id != 0);
+    Some((minor, Node { parent, unique_id }))
 }
 
 /// The place on the bus: bits 8 to 15 of the location are the bus, bits 3 to 7 the device. The

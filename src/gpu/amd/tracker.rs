@@ -124,15 +124,26 @@ impl Registers for Amd {
 ///
 /// # Errors
 /// Another container has one of the GPUs for itself, or the file cannot be read or written.
-fn enter(register: &Register, container: &str) -> Result<(), TrackerError> {
-    let Register { file, gpus, .. } = register;
-    if gpus.is_empty() {
+pub fn enter(register: &Register, container: &str) -> Result<(), TrackerError> {
+    let file = &register.file;
+    if register.gpus.is_empty() {
         return Ok(());
     }
     let _lock = lock(file)?;
     let Some(mut list) = read(file)?.filter(is_enabled) else {
         return Ok(());
     };
+    add_to(&mut list, register, container)?;
+    write(file, &list)
+}
+
+/// Enters the container in the list.
+pub(super) fn add_to(
+    list: &mut Value,
+    register: &Register,
+    container: &str,
+) -> Result<(), TrackerError> {
+    let Register { file, gpus, .. } = register;
     let (mut taken, mut others) = (Vec::new(), BTreeSet::new());
     for gpu in gpus {
         let status = &list["gpusStatus"][gpu.to_string()];
@@ -161,7 +172,7 @@ fn enter(register: &Register, container: &str) -> Result<(), TrackerError> {
             ids.push(container.into());
         }
     }
-    write(file, &list)
+    Ok(())
 }
 
 /// Strikes the container off, whether or not the tracker is on by now.
@@ -175,6 +186,11 @@ fn leave(register: &Register, container: &str) -> Result<(), TrackerError> {
     }
     let _lock = lock(file)?;
     let Some(mut list) = read(file)? else { return Ok(()) };
+    if take_from(&mut list, container) { write(file, &list) } else { Ok(()) }
+}
+
+/// Strikes the container off the list, if it is there.
+pub(super) fn take_from(list: &mut Value, container: &str) -> bool {
     let mut is_changed = false;
     let all = list.get_mut("gpusStatus").and_then(Value::as_object_mut);
     for status in all.into_iter().flat_map(|all| all.values_mut()) {
@@ -184,7 +200,7 @@ fn leave(register: &Register, container: &str) -> Result<(), TrackerError> {
             is_changed |= ids.len() != before;
         }
     }
-    if is_changed { write(file, &list) } else { Ok(()) }
+    is_changed
 }
 
 fn is_enabled(list: &Value) -> bool {

@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::Spec;
 
+use super::compare::compare;
 use super::name::QualifiedName;
 use super::registry::Registry;
 use super::spec::CdiSpec;
@@ -11,8 +12,11 @@ use crate::gpu::absorb;
 use crate::gpu::plan::Plan;
 use crate::host::Host;
 
-pub(crate) const TARGETS: &[Target] =
-    &[Target { name: "cdi_file", run: cdi_file }, Target { name: "cdi_names", run: cdi_names }];
+pub(crate) const TARGETS: &[Target] = &[
+    Target { name: "cdi_file", run: cdi_file },
+    Target { name: "cdi_names", run: cdi_names },
+    Target { name: "cdi_compare", run: cdi_compare },
+];
 
 fn cdi_file(data: &[u8]) {
     let spec = match CdiSpec::parse(text(data)) {
@@ -86,4 +90,21 @@ fn cdi_names(data: &[u8]) {
             assert!(!found[..at].contains(name), "{name} twice");
         }
     }
+}
+
+/// Two files with a zero byte between them.
+fn cdi_compare(data: &[u8]) {
+    let text = text(data);
+    let (one, other) = text.split_once('\0').unwrap_or((text, text));
+    let [Ok(one), Ok(other)] = [one, other].map(CdiSpec::parse) else { return };
+    assert_eq!(compare(&one, &one), []);
+    let found = compare(&one, &other);
+    assert!(found.is_sorted_by(|one, next| one < next));
+    let mut mirrored = compare(&other, &one);
+    mirrored.iter_mut().for_each(|one| one.is_in_first = !one.is_in_first);
+    mirrored.sort();
+    assert_eq!(mirrored, found, "it matters which is the first");
+    // As JSON it says the same.
+    let json = CdiSpec::parse(&serde_json::to_string(&one).expect("JSON")).expect("JSON");
+    assert_eq!(compare(&one, &json), []);
 }

@@ -92,7 +92,9 @@ pub fn table(decision: &Decision, alone: &[Alone], paint: Paint) -> String {
     let run = plan.hooks.iter().map(|(phase, hook)| vec![phase.clone(), text(hook.path())]);
     page.section("Hooks", "of CDI files, run as they are", run.collect());
     let absorbed = plan.absorbed_hooks.iter().map(|hook| {
-        let command = [text(&hook.path)].into_iter().chain(hook.args.first().cloned());
+        // The command, of `nvidia-ctk hook COMMAND` both words.
+        let words = hook.args.iter().take_while(|word| !word.starts_with('-')).take(2);
+        let command = [text(&hook.path)].into_iter().chain(words.cloned());
         let command = command.collect::<Vec<_>>().join(" ");
         vec![hook.phase.clone(), command, hook.instead.clone()]
     });
@@ -127,6 +129,11 @@ fn requests(decision: &Decision) -> Vec<Vec<String>> {
     rows.collect()
 }
 
+/// A cell, or what stands in an empty one's place.
+fn or(cell: &str, otherwise: &str) -> String {
+    if cell.is_empty() { otherwise.to_owned() } else { cell.to_owned() }
+}
+
 fn grants(plan: &Plan) -> Vec<Vec<String>> {
     let rows = plan.grants.iter().map(|grant| {
         vec![
@@ -134,9 +141,9 @@ fn grants(plan: &Plan) -> Vec<Vec<String>> {
                 Some(part) => format!("{} {part}", grant.index),
                 None => grant.index.to_string(),
             },
-            grant.model.clone(),
-            grant.bus_id.clone(),
-            Some(grant.uuid.clone()).filter(|uuid| !uuid.is_empty()).unwrap_or("-".to_owned()),
+            or(&grant.model, &grant.kind),
+            or(&grant.bus_id, "-"),
+            or(&grant.uuid, "-"),
             format!("asked for as {}", grant.asked_as),
         ]
     });

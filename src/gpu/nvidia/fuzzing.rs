@@ -5,7 +5,8 @@ use super::config::Config;
 use super::mig::Minors;
 use super::params::without_modification;
 use super::requirements::{Machine, Verdict, evaluate};
-use super::{gpus, kernel, library_table, toolkit_config};
+use super::tegra::csv;
+use super::{gpus, kernel, library_table, mig_uuids, smi, toolkit_config};
 use crate::fuzzing::{Choices, Target, text};
 use crate::gpu::pci::Address;
 use crate::gpu::{cdi, tables};
@@ -18,6 +19,9 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "driver_files", run: driver_files },
     Target { name: "config", run: config },
     Target { name: "toolkit_config", run: toolkit },
+    Target { name: "tegra_csv", run: tegra_csv },
+    Target { name: "nvidia_smi", run: nvidia_smi },
+    Target { name: "mig_uuid_cache", run: mig_uuid_cache },
 ];
 
 fn capabilities(data: &[u8]) {
@@ -152,4 +156,63 @@ fn toolkit(data: &[u8]) {
     if let Err(error) = read_all(&both) {
         assert!(!error.contains('\n'), "an error of two lines: {error}");
     }
+}
+
+/// A list of a Jetson's files.
+fn tegra_csv(data: &[u8]) {
+    let list = text(data);
+    let entries = csv::parse(list);
+    assert!(entries.len() <= list.lines().count());
+    let mut written = String::new();
+    for entry in &entries {
+        assert!(entry.path.starts_with('/') && !entry.path.contains(['\0', '\n']));
+        assert!(entry.path.split('/').all(|name| name != ".."));
+        let kind = match entry.kind {
+            csv::Kind::Device => "dev",
+            csv::Kind::Directory => "dir",
+            csv::Kind::Library => "lib",
+            csv::Kind::Link => "sym",
+        };
+        written += &format!("{kind}, {}\n", entry.path);
+    }
+    assert_eq!(csv::parse(&written), entries, "not read as written");
+}
+
+/// What `nvidia-smi` says to `-L` or to `-q -x`.
+fn nvidia_smi(data: &[u8]) {
+    let said = text(data);
+    if let Some(listed) = smi::listed(said) {
+        for one in &listed {
+            assert!(gpus::is_uuid(&one.gpu) && one.uuid.starts_with("MIG-"));
+            assert!(said.contains(&one.uuid) && said.contains(&one.gpu));
+        }
+        assert_eq!(smi::listed(&format!("{said}\nsomething new\n")), Some(listed));
+    }
+    for gpu in ["GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f", "", "G"] {
+        let whole = smi::numbered(said, gpu);
+        let most = said.matches("<mig_device>").count();
+        assert!(whole.as_ref().is_none_or(|devices| devices.len() <= most));
+        // What was cut off, by its timeout or its end, is no other device.
+        for cut in [said.len() / 2, said.len().saturating_sub(7)] {
+            let cut = (0..=cut).rev().find(|at| said.is_char_boundary(*at)).unwrap_or(0);
+            if let (Some(found), Some(whole)) = (smi::numbered(&said[..cut], gpu), &whole) {
+                assert!(whole.starts_with(&found), "{found:?} is not the start of {whole:?}");
+            }
+        }
+    }
+}
+
+/// The answers that are kept.
+fn mig_uuid_cache(data: &[u8]) {
+    let known = mig_uuids::Known::parse(Some(data), "b", "1");
+    let written = serde_json::to_vec(&known).expect("JSON");
+    assert_eq!(mig_uuids::Known::parse(Some(&written), "b", "1"), known);
+    let nothing = mig_uuids::Known::parse(None, "c", "1");
+    assert_eq!(mig_uuids::Known::parse(Some(&written), "c", "1"), nothing);
+    let asked = ["MIG-ffda444c-c706-57c6-98c9-67c441a0b109", "MIG-a"];
+    let one = known.places(&asked[..1]);
+    let both = known.places(&asked);
+    assert!(both.is_none() || one.is_some());
+    assert!(one.is_none_or(|places| places.len() == 1 && text(data).contains("mig-ffda444c")
+        || text(data).contains("\\u")));
 }

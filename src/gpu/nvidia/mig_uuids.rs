@@ -70,7 +70,7 @@ struct Made {
 
 /// What is kept.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
+pub(super) struct Known {
     boot: String,
     driver: String,
     /// By the GPU's UUID.
@@ -200,7 +200,7 @@ impl Known {
     }
 
     /// What was kept, or nothing where it is of another boot or driver, or no such file.
-    fn parse(bytes: Option<&[u8]>, boot: &str, driver: &str) -> Self {
+    pub(super) fn parse(bytes: Option<&[u8]>, boot: &str, driver: &str) -> Self {
         let known = bytes.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
         known.filter(|known| known.boot == boot && known.driver == driver).unwrap_or_else(|| Self {
             boot: boot.to_owned(),
@@ -210,7 +210,7 @@ impl Known {
     }
 
     /// All of these, or `None`.
-    fn places(&self, asked: &[&str]) -> Option<Places> {
+    pub(super) fn places(&self, asked: &[&str]) -> Option<Places> {
         let place = |id: &&str| {
             let id = id.to_ascii_lowercase();
             self.gpus.iter().find_map(|(gpu, known)| {

@@ -9,6 +9,8 @@ pub mod config;
 pub mod devices;
 pub mod entry;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod ready;
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 pub mod containerd;
 pub mod crio;
 pub mod docker;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod json;
 pub mod places;
 mod plan;

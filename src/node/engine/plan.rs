@@ -134,18 +134,19 @@ pub fn unconfigure(
 }
 
 /// A text without gpurun. `None`: nothing is left of it.
-fn without(
+pub(super) fn without(
     engine: Engine,
     form: &Form,
     text: &str,
     original: Option<&str>,
     it: &Ours,
 ) -> Result<Option<String>, TextError> {
-    if names(engine, form, text, it)?.is_empty() {
-        return Ok(Some(text.to_owned()));
-    }
     let ends = LineEnds::of(text);
+    let given = text;
     let (text, original) = (&*ends.unix(text), original.map(|original| ends.unix(original)));
+    if names(engine, form, text, it)?.is_empty() {
+        return Ok(Some(given.to_owned()));
+    }
     let original = original.as_deref();
     let left = match (engine, form) {
         (Engine::Docker, _) => docker::remove(text, original, it)?,
@@ -159,26 +160,26 @@ fn without(
 
 /// How the lines of a text end: edits are made of lines that end as Unix has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LineEnds {
+pub(super) enum LineEnds {
     Unix,
     Windows,
 }
 
 impl LineEnds {
-    fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).peekable();
         let is_windows = lines.peek().is_some() && lines.all(|line| line.ends_with("\r\n"));
         if is_windows { Self::Windows } else { Self::Unix }
     }
 
-    fn unix(self, text: &str) -> Cow<'_, str> {
+    pub(super) fn unix(self, text: &str) -> Cow<'_, str> {
         match self {
             Self::Unix => Cow::Borrowed(text),
             Self::Windows => Cow::Owned(text.replace("\r\n", "\n")),
         }
     }
 
-    fn back(self, text: String) -> String {
+    pub(super) fn back(self, text: String) -> String {
         match self {
             Self::Unix => text,
             Self::Windows => text.replace('\n', "\r\n"),
@@ -206,7 +207,13 @@ fn others(place: &Place, machine: &Machine) -> Result<Vec<String>, FileError> {
     files.iter().filter_map(|file| machine.text(file).transpose()).collect()
 }
 
-fn names(engine: Engine, form: &Form, text: &str, it: &Ours) -> Result<Vec<String>, TextError> {
+/// The names under which the text has gpurun.
+pub(super) fn names(
+    engine: Engine,
+    form: &Form,
+    text: &str,
+    it: &Ours,
+) -> Result<Vec<String>, TextError> {
     match (engine, form) {
         (Engine::Docker, _) => docker::ours(text, it),
         (Engine::Crio, _) => crio::ours(text, it),

@@ -148,3 +148,18 @@ fn what_is_no_file_is_not_replaced() {
     let error = configure(Engine::Docker, &wish, &node.machine(), path).unwrap_err().to_string();
     assert!(error.ends_with("fifo is not a regular file"), "{error}");
 }
+
+#[test]
+fn a_template_with_windows_line_ends_loses_gpuruns_block_again() {
+    let text = "# mine\r\n{{ template \"base\" . }}\r\n";
+    let path = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl";
+    let node = Node::new(path, text);
+    let file = Some(Path::new(path));
+    let machine = node.machine();
+    let plan = configure(Engine::K3s, &wish(&["gpurun"], false), &machine, file).unwrap();
+    plan.changes.iter().for_each(|change| change.apply(&machine).unwrap());
+    assert!(node.text(path).contains("# gpurun: begin\r\n"), "{}", node.text(path));
+    let plan = unconfigure(Engine::K3s, &it(), &machine, file).unwrap();
+    plan.changes.iter().for_each(|change| change.apply(&machine).unwrap());
+    assert_eq!(node.text(path), text);
+}

@@ -5,7 +5,7 @@
 //! is one GPU, `0`. Beside it one on the PCI bus is served, which is then `1`, with its own nodes
 //! and the files of the lists; the nodes of each are kept from the other's containers.
 
-mod csv;
+pub mod csv;
 mod files;
 
 #[cfg(test)]

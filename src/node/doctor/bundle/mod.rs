@@ -186,7 +186,7 @@ fn hooks(spec: &Spec, plan: Option<&Plan>) -> Vec<Finding> {
         findings.push(Finding::green("hooks", format!("{} are there", all.len())));
     }
     for hook in plan.iter().flat_map(|plan| &plan.absorbed_hooks) {
-        let found = format!("{} {}: gpurun does it itself", hook.phase, hook.path.display());
+        let found = format!("{} {}: {}", hook.phase, hook.path.display(), hook.instead);
         findings.push(Finding::green("hook not run", found));
     }
     findings
