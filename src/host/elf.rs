@@ -4,7 +4,11 @@
 //! whatever its size. The file may hold anything: all arithmetic is checked and all lengths are bounded.
 //! Layout: elf(5). Little-endian only, as are all machines that have GPU drivers.
 
-use std::os::fd::AsFd;
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
 
 /// What one ELF file says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +46,46 @@ const MAX_INTERPRETER: u64 = 4096;
 /// `NAME_MAX`: a longer SONAME cannot be a file name.
 const MAX_NAME: usize = 255;
 
-/// Reads the identity. `None`: not a little-endian ELF file.
+/// A file, and what kept it from being read.
+struct Source<'a> {
+    file: BorrowedFd<'a>,
+    failed: Cell<Option<Errno>>,
+}
+
+impl<'a> Source<'a> {
+    fn of(file: &'a impl AsFd) -> Self {
+        Self { file: file.as_fd(), failed: Cell::new(None) }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Option<usize> {
+        rustix::io::pread(self.file, buffer, offset).map_err(|err| self.failed.set(Some(err))).ok()
+    }
+}
+
+/// Reads the identity. `None`: not a little-endian ELF file, or it cannot be read.
 pub fn identify(file: impl AsFd) -> Option<Identity> {
+    identity(&Source::of(&file))
+}
+
+/// As [`identify`], where a file that cannot be read must not be taken for another kind of file.
+///
+/// # Errors
+/// Read errors of files that can be read at any place.
+pub fn read_identity(file: impl AsFd) -> io::Result<Option<Identity>> {
+    let source = Source::of(&file);
+    let identity = identity(&source);
+    match source.failed.get() {
+        // A directory, a pipe, a device, an offset that the file itself names.
+        None | Some(Errno::ISDIR | Errno::SPIPE | Errno::INVAL | Errno::NXIO | Errno::AGAIN) => {
+            Ok(identity)
+        }
+        Some(err) => Err(err.into()),
+    }
+}
+
+fn identity(file: &Source<'_>) -> Option<Identity> {
     let mut head = [0; HEAD];
-    let length = read_at(&file, &mut head, 0)?;
+    let length = file.read_at(&mut head, 0)?;
     let head = head.get(..length)?;
     // e_ident: magic, class, data (1 = little-endian).
     if head.get(..4)? != b"\x7fELF" || *head.get(5)? != 1 {
@@ -57,15 +97,16 @@ pub fn identify(file: impl AsFd) -> Option<Identity> {
         _ => return None,
     };
     let machine = u16_at(head, 18)?;
-    let soname = soname(&file, head, is_64_bit);
+    let soname = soname(file, head, is_64_bit);
     Some(Identity { is_64_bit, machine, soname })
 }
 
 /// The content of the section of this name in a 64-bit file, if it has at most `limit` bytes.
 pub fn section(file: impl AsFd, name: &[u8], limit: usize) -> Option<Vec<u8>> {
     const ENTRY: usize = 64;
+    let file = Source::of(&file);
     let mut head = [0; ENTRY];
-    let length = read_at(&file, &mut head, 0)?;
+    let length = file.read_at(&mut head, 0)?;
     let head = head.get(..length)?;
     // e_ident: magic, 64-bit, little-endian.
     if head.get(..6)? != b"\x7fELF\x02\x01" || usize::from(u16_at(head, 58)?) != ENTRY {
@@ -73,12 +114,12 @@ pub fn section(file: impl AsFd, name: &[u8], limit: usize) -> Option<Vec<u8>> {
     }
     let (table, count, names) = (u64_at(head, 40)?, u16_at(head, 60)?, u16_at(head, 62)?);
     let mut headers = vec![0; usize::from(count) * ENTRY];
-    let length = read_at(&file, &mut headers, table)?;
+    let length = file.read_at(&mut headers, table)?;
     let headers = headers.get(..length)?;
     let content = |header: &[u8], limit: usize| {
         let size = usize::try_from(u64_at(header, 32)?).ok().filter(|size| *size <= limit)?;
         let mut bytes = vec![0; size];
-        (read_at(&file, &mut bytes, u64_at(header, 24)?)? == size).then_some(bytes)
+        (file.read_at(&mut bytes, u64_at(header, 24)?)? == size).then_some(bytes)
     };
     let all = || headers.as_chunks::<ENTRY>().0.iter().map(<[u8; ENTRY]>::as_slice);
     let names = content(all().nth(names.into())?, MAX_SECTION_NAMES)?;
@@ -100,8 +141,9 @@ struct Segment {
 /// The path of the loader that a program needs (`PT_INTERP`). `None`: it needs none, or is no
 /// little-endian ELF file.
 pub fn interpreter(file: impl AsFd) -> Option<String> {
+    let file = Source::of(&file);
     let mut head = [0; HEAD];
-    let length = read_at(&file, &mut head, 0)?;
+    let length = file.read_at(&mut head, 0)?;
     let head = head.get(..length)?;
     if head.get(..4)? != b"\x7fELF" || *head.get(5)? != 1 {
         return None;
@@ -120,7 +162,7 @@ pub fn interpreter(file: impl AsFd) -> Option<String> {
 
 /// The table of program headers, and the size of an entry.
 fn program_headers<'a>(
-    file: &impl AsFd,
+    file: &Source<'_>,
     head: &'a [u8],
     apart: &'a mut [u8; HEAD],
     wide: bool,
@@ -143,13 +185,13 @@ fn program_headers<'a>(
     match head.get(start..start.checked_add(size)?) {
         Some(table) => Some((table, entry_size)),
         None => {
-            read_at(file, apart.get_mut(..size)?, table)?;
+            file.read_at(apart.get_mut(..size)?, table)?;
             Some((apart.get(..size)?, entry_size))
         }
     }
 }
 
-fn soname(file: &impl AsFd, head: &[u8], wide: bool) -> Option<String> {
+fn soname(file: &Source<'_>, head: &[u8], wide: bool) -> Option<String> {
     let mut apart = [0; HEAD];
     let (table, entry_size) = program_headers(file, head, &mut apart, wide)?;
     let segments = || table.chunks_exact(entry_size).filter_map(|entry| segment(entry, wide));
@@ -214,7 +256,7 @@ fn segment(entry: &[u8], wide: bool) -> Option<Segment> {
 
 /// As [`read_at`], from the `head` of the file where that has all of it: in a library without a
 /// large symbol table the names are there.
-fn read_again(file: &impl AsFd, head: &[u8], buffer: &mut [u8], offset: u64) -> Option<usize> {
+fn read_again(file: &Source<'_>, head: &[u8], buffer: &mut [u8], offset: u64) -> Option<usize> {
     let start = usize::try_from(offset).ok();
     let end = start.and_then(|start| start.checked_add(buffer.len()));
     match start.zip(end).and_then(|(start, end)| head.get(start..end)) {
@@ -222,12 +264,8 @@ fn read_again(file: &impl AsFd, head: &[u8], buffer: &mut [u8], offset: u64) -> 
             buffer.copy_from_slice(known);
             Some(known.len())
         }
-        None => read_at(file, buffer, offset),
+        None => file.read_at(buffer, offset),
     }
-}
-
-fn read_at(file: &impl AsFd, buffer: &mut [u8], offset: u64) -> Option<usize> {
-    rustix::io::pread(file, buffer, offset).ok()
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

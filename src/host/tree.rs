@@ -261,9 +261,11 @@ impl Directory {
         Ok(())
     }
 
-    /// Whether an entry of this name exists; a link counts whether or not it leads anywhere.
+    /// Whether an entry of this name exists; a link counts whether or not it leads anywhere, and so
+    /// does one that cannot be looked at: whoever opens it hears why.
     pub fn has(&self, name: &str) -> bool {
-        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        let found = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        !matches!(found, Err(Errno::NOENT | Errno::NAMETOOLONG))
     }
 
     /// The text of the symbolic link `name`; `None` when there is no such link.

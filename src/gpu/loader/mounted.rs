@@ -29,7 +29,8 @@ pub fn add(spec: &Spec, plan: &mut Plan) -> Result<(), HostError> {
                 continue;
             }
             let Some(file) = host.open_file(&source)? else { continue };
-            if let Some(identity) = elf::identify(file) {
+            let unread = |err| HostError { action: "read", path: source.clone(), source: err };
+            if let Some(identity) = elf::read_identity(file).map_err(unread)? {
                 found.push(MountedLibrary { path, source, soname: identity.soname });
             }
         }

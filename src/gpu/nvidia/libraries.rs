@@ -1,6 +1,7 @@
 //! The driver's libraries and the links beside them.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -10,12 +11,18 @@ use super::driver::{Driver, LibraryDirectory};
 use super::error::Error;
 use super::library_table::{classify, expanded};
 use crate::gpu::plan::{Abi, FileKind, FileMount, Link, Place, Plan};
+use crate::host::HostError;
 use crate::host::elf::{self, EM_386, EM_AARCH64, EM_X86_64, Identity};
 use crate::host::tree::Directory;
 
 /// The sub-directory that VDPAU loads its drivers from.
 const VDPAU: &str = "vdpau";
 const VDPAU_LIBRARY: &str = "libvdpau_nvidia";
+
+/// What to say of a file that cannot be read: it is no reason to leave it out.
+fn unread(path: &Path) -> impl FnOnce(io::Error) -> HostError + '_ {
+    |source| HostError { action: "read", path: path.to_owned(), source }
+}
 
 /// Adds the libraries of the wanted capabilities, each file name once per ABI.
 pub fn add(driver: &Driver, wanted: Capabilities, plan: &mut Plan) -> Result<(), Error> {
@@ -153,8 +160,9 @@ impl Collected<'_> {
         if kind != FileType::Symlink
             && let Some(file) = directory.open_regular(name)
         {
-            let identity = elf::identify(file);
-            return Ok(identity.map(|identity| (directory.path().join(name), identity)));
+            let path = directory.path().join(name);
+            let identity = elf::read_identity(file).map_err(unread(&path))?;
+            return Ok(identity.map(|identity| (path, identity)));
         }
         let path = relative.join(name);
         let (Some(found), Some(file)) =
@@ -162,7 +170,8 @@ impl Collected<'_> {
         else {
             return Ok(None);
         };
-        Ok(elf::identify(file).map(|identity| (found.path, identity)))
+        let identity = elf::read_identity(file).map_err(unread(&found.path))?;
+        Ok(identity.map(|identity| (found.path, identity)))
     }
 
     /// The links that programs and other libraries look a library up by.
