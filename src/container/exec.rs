@@ -262,6 +262,9 @@ pub fn exec(
         pid_file::write(path, ready.child.pid)?;
     }
     if let Err(error) = ready.commit_and_wait() {
+        // It may not have heard that it may go on, and wait for that.
+        let signal = rustix::process::Signal::KILL;
+        let _ = rustix::process::pidfd_send_signal(&ready.child.pidfd, signal);
         launch::reap(ready.child.pid);
         return Err(error);
     }

@@ -184,7 +184,10 @@ impl Launch<'_> {
         loop {
             let message = self.channel.next().context("cannot hear the container's init")?;
             match message {
-                Some(FromInit::Pid(pid)) => self.follow(pid)?,
+                Some(FromInit::Pid(pid)) => {
+                    self.follow(pid)?;
+                    self.channel.tell(FromParent::Done).context("the process has gone")?;
+                }
                 Some(FromInit::MoveNetDevices) => {
                     let linux = self.spec.linux().as_ref();
                     if let Some(devices) = linux.and_then(|linux| linux.net_devices().as_ref()) {

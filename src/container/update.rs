@@ -36,8 +36,8 @@ fn refuse_ended(container: &Container) -> Result<()> {
 /// any case, and the change is one step.
 ///
 /// # Errors
-/// A limit is refused. Then the limits are as before, as far as the
-/// spec had any.
+/// A limit is refused, or what is changed cannot be written down. Then the limits are as before, as
+/// far as the spec had any.
 pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<()> {
     let mut spec = container.spec()?;
     let before = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
@@ -45,17 +45,28 @@ pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<(
     if let Some(memory) = resources.memory_mut() {
         complete(memory, before.as_ref().and_then(|before| before.memory().as_ref()));
     }
-    if let Err(error) = container.state.cgroup.set(&resources) {
+    let devices = container.state.devices.clone();
+    let changed = change(container, &mut spec, &resources);
+    if changed.is_err() {
+        // What failed first is what the caller needs to hear.
         if let Some(before) = &before {
-            // What was refused first is what the caller needs to hear.
             let _ = container.state.cgroup.set(before);
         }
-        return Err(error.into());
+        if container.state.devices != devices {
+            let _ = container.state.cgroup.set_devices(&devices);
+            container.state.devices = devices;
+            let _ = container.save();
+        }
     }
-    set_devices(container, &spec, &resources)?;
-    remember(&mut spec, &resources)?;
-    container.save_spec(&spec)?;
-    Ok(())
+    changed
+}
+
+/// The change itself, which may end half-way.
+fn change(container: &mut Container, spec: &mut Spec, resources: &LinuxResources) -> Result<()> {
+    container.state.cgroup.set(resources)?;
+    set_devices(container, spec, resources)?;
+    remember(spec, resources)?;
+    Ok(container.save_spec(spec)?)
 }
 
 /// Swap is counted together with memory, so one of the two alone is a change of the other as well:

@@ -81,8 +81,13 @@ pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {
             // The channel stays open in the child.
             std::process::exit(0)
         }
-        Forked::Child => rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-            .context("cannot ask to die with the parent"),
+        Forked::Child => {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                .context("cannot ask to die with the parent")?;
+            // What we say next must not overtake our pid: the parent would give the limits, say, to
+            // the process that has just ended.
+            channel.wait_for(FromParent::Done).context("the parent gave up")
+        }
     }
 }
 

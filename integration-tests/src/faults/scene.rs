@@ -58,7 +58,9 @@ fn config(runtime: Runtime, kind: Kind) -> Config {
         .hook("createRuntime", json!({"path": "/bin/true"}));
     // Where a v1 host plays a v2 one, the controllers stay with v1.
     let config = match runtime == Runtime::native() {
-        true => config.set("/linux/resources/pids", json!({"limit": 50})),
+        true => config
+            .set("/linux/resources/pids", json!({"limit": 50}))
+            .set("/linux/resources/cpu", json!({"shares": 600})),
         false => config,
     };
     match kind {
