@@ -88,8 +88,11 @@ pub fn identify(settings: &Settings, host: &Host, devices: &mut [Device]) -> Res
     if devices.iter().all(|device| device.parts.is_empty()) {
         return Ok(());
     }
-    let ids = VENDORS.iter().filter_map(|vendor| vendor.part_ids());
-    ids.fold(Ok(()), |result, ids| result.and(ids.identify(settings, host, devices)))
+    let mut result = Ok(());
+    for ids in VENDORS.iter().filter_map(|vendor| vendor.part_ids()) {
+        result = result.and(ids.identify(settings, host, devices));
+    }
+    result
 }
 
 /// What could be read of the machine.

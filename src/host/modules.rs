@@ -1,15 +1,16 @@
 //! Loading kernel modules, by the machine's modprobe.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::program::{Limits, Program, ProgramError};
+use super::{HostError, Tree};
 
 /// Where modprobe is on every distribution; searched by nobody's `PATH`.
 const PROGRAMS: [&str; 3] = ["/sbin/modprobe", "/usr/sbin/modprobe", "/usr/bin/modprobe"];
 
-/// How long loading may take. A driver that has to start its GPUs takes seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A driver that has to start its GPUs takes seconds to load.
+const LIMITS: Limits = Limits { time: Duration::from_secs(60), output: 64 << 10 };
 
 /// Whether modules can be loaded, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,17 +50,26 @@ pub enum ModuleError {
     },
     /// modprobe did not manage.
     #[error(
-        "the kernel module {module} is not loaded, and {} {module} failed: {reason}; \
-         install the driver for the running kernel, or see the kernel log (dmesg)", program.display()
+        "the kernel module {module} is not loaded, and {reason}; install the driver for the running \
+         kernel, or see the kernel log (dmesg)"
     )]
     Failed {
         /// The module.
         module: &'static str,
-        /// The program.
-        program: PathBuf,
-        /// What it said.
-        reason: String,
+        /// What happened.
+        reason: ModuleFailure,
     },
+}
+
+/// Why modprobe did not manage.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleFailure {
+    /// Its root cannot be opened.
+    #[error(transparent)]
+    Root(#[from] HostError),
+    /// It gave no good answer.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
 }
 
 impl Modules {
@@ -86,60 +96,16 @@ impl Modules {
             Self::Named => Err(ModuleError::Named { module }),
             Self::By(program) => run(program, module)
                 .map(|()| true)
-                .map_err(|reason| ModuleError::Failed { module, program: program.clone(), reason }),
+                .map_err(|reason| ModuleError::Failed { module, reason }),
         }
     }
 }
 
-fn run(program: &Path, module: &str) -> Result<(), String> {
-    let mut command = Command::new(program);
-    // `run` blocks its signals, and what modprobe starts must not.
-    crate::sys::signal::default_in(&mut command);
-    let mut child = command
-        .arg(module)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|err| err.to_string())?;
-    let ended = wait(&mut child);
-    let mut said = Vec::new();
-    if ended.is_ok()
-        && let Some(stderr) = child.stderr.take()
-    {
-        // What cannot be read is not said; the exit code counts.
-        let _ = stderr.take(1024).read_to_end(&mut said);
-    }
-    let said = String::from_utf8_lossy(&said);
-    let said = said.trim().replace(['\n', '\r'], ", ");
-    match ended {
-        Ok(true) => Ok(()),
-        Ok(false) if said.is_empty() => Err("it gave no reason".to_owned()),
-        Ok(false) => Err(said),
-        Err(reason) => Err(reason),
-    }
-}
-
-/// Whether the child ended well.
-fn wait(child: &mut Child) -> Result<bool, String> {
-    let start = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status.success()),
-            Ok(None) if start.elapsed() < PATIENCE => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Ok(None) => {
-                // A child that is gone meanwhile needs no kill.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("it took more than {} seconds", PATIENCE.as_secs()));
-            }
-            Err(err) => return Err(err.to_string()),
-        }
-    }
+fn run(program: &Path, module: &str) -> Result<(), ModuleFailure> {
+    let root = Tree::open(Path::new("/"))?;
+    let program = Program { root: &root, path: program.to_owned(), env: Vec::new() };
+    program.output(&[module], LIMITS)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -151,10 +117,10 @@ mod tests {
         let load = |program: &str| Modules::By(program.into()).load("no-such-module");
         assert!(load("/bin/true").unwrap());
         let error = load("/bin/ls").unwrap_err().to_string();
-        assert!(error.contains("/bin/ls no-such-module failed: "), "{error}");
+        assert!(error.contains("and /bin/ls no-such-module failed (exit status 2): "), "{error}");
         assert!(error.contains("No such file or directory; install"), "{error}");
         let error = load("/bin/false").unwrap_err().to_string();
-        assert!(error.contains("gave no reason"), "{error}");
+        assert!(error.contains("it said nothing"), "{error}");
         let absent = load("/no/such/modprobe").unwrap_err().to_string();
         assert!(absent.contains("No such file"), "{absent}");
     }

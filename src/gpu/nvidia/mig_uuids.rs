@@ -7,6 +7,7 @@
 //! that GPU, none of them made anew meanwhile.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -261,9 +262,8 @@ impl Smi {
                 let present = format!("{PROGRAM} lists {names}");
                 return Err(Error::UnknownMigUuid { id: (*id).to_owned(), present });
             };
-            let gpu = one.gpu.to_ascii_lowercase();
-            if !found.contains_key(&gpu) {
-                found.insert(gpu, self.gpu(id, &one.gpu, &listed, instances)?);
+            if let Entry::Vacant(gpu) = found.entry(one.gpu.to_ascii_lowercase()) {
+                gpu.insert(self.gpu(id, &one.gpu, &listed, instances)?);
             }
         }
         Ok(found)
@@ -274,9 +274,8 @@ impl Smi {
         let listed = self.list(EVERY)?;
         let mut found = BTreeMap::new();
         for one in &listed {
-            let gpu = one.gpu.to_ascii_lowercase();
-            if !found.contains_key(&gpu) {
-                found.insert(gpu, self.gpu(EVERY, &one.gpu, &listed, instances)?);
+            if let Entry::Vacant(gpu) = found.entry(one.gpu.to_ascii_lowercase()) {
+                gpu.insert(self.gpu(EVERY, &one.gpu, &listed, instances)?);
             }
         }
         Ok(found)
