@@ -50,10 +50,10 @@ pub fn line() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// For a process that `run` or `exec` stays with: checks the options, and where it gets a terminal
-/// of ours returns our end and the container's end of a [`line`].
+/// of ours returns our end and the container's end of a [`line()`].
 ///
 /// # Errors
-/// See [`check`] and [`line`].
+/// See [`check`] and [`line()`].
 pub fn attached(
     detached: bool,
     terminal: bool,

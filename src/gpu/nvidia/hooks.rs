@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Hook, LinuxDeviceType, Spec};
 
 use super::gpus::{self, Gpu};
+use super::hook_options::Options;
 use super::{Nvidia, params, profile};
 use crate::gpu::absorb::{HookPrograms, Substitute};
 use crate::gpu::compatibility;
@@ -175,43 +176,6 @@ fn of(plan: &Plan) -> Vec<Vec<String>> {
 /// The switches that may stand before the command; they only concern logging.
 fn is_global(word: &str) -> bool {
     matches!(word, "--debug" | "-d" | "--quiet" | "-q" | "--debug=false" | "--quiet=false")
-}
-
-/// `--name value` and `--name=value`, in order.
-struct Options<'a>(Vec<(&'a str, &'a str)>);
-
-impl<'a> Options<'a> {
-    /// `None`: a word that is no option, or an option without its value.
-    fn parse(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
-        let mut options = Vec::new();
-        while let Some(word) = words.next() {
-            let name = word.strip_prefix('-')?;
-            let name = name.strip_prefix('-').unwrap_or(name);
-            let (name, value) = match name.split_once('=') {
-                Some(pair) => pair,
-                None => (name, words.next()?),
-            };
-            options.push((name, value));
-        }
-        Some(Self(options))
-    }
-
-    /// `None`: there are others. `container-spec` says where the hook finds the container's state,
-    /// and `config` which configuration counts; gpurun as the runtime has both.
-    fn only(&self, known: &[&str]) -> Option<()> {
-        let is_known =
-            |name: &str| ["container-spec", "config"].contains(&name) || known.contains(&name);
-        self.0.iter().all(|(name, _)| is_known(name)).then_some(())
-    }
-
-    fn all(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a str> {
-        self.0.iter().filter(move |(known, _)| *known == name).map(|(_, value)| *value)
-    }
-
-    /// As [`Options::all`], for an option whose value may be a list.
-    fn list(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
-        self.all(name).flat_map(|value| value.split(',')).filter(|item| !item.is_empty())
-    }
 }
 
 impl Substitute for NvidiaHook {

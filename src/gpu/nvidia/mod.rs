@@ -18,6 +18,7 @@ pub mod files;
 pub(crate) mod fuzzing;
 pub mod gated;
 pub mod gpus;
+mod hook_options;
 pub mod hooks;
 pub mod host_cache;
 pub mod imex;

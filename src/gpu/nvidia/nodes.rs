@@ -18,9 +18,9 @@ use crate::host::Host;
 
 /// Fixed by the driver: `nvidia-modeset`, `nvidiactl`, and the two nodes of `nvidia-uvm`.
 const MODESET: u32 = 254;
-/// See [`MODESET`].
+/// See `MODESET`.
 pub const CONTROL: u32 = 255;
-/// See [`MODESET`].
+/// See `MODESET`.
 pub const UVM: u32 = 0;
 const UVM_TOOLS: u32 = 1;
 

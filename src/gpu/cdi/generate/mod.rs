@@ -9,11 +9,11 @@
 //! | file | holds |
 //! |---|---|
 //! | this one | what devices have in common |
-//! | [`choose`] | which devices |
-//! | [`names`] | what they are called |
-//! | [`edits`] | from a plan's nodes and files to edits |
-//! | [`places`] | where the driver's files go |
-//! | [`hooks`] | links, the loader's cache and the vendor's own hooks |
+//! | `choose` | which devices |
+//! | `names` | what they are called |
+//! | `edits` | from a plan's nodes and files to edits |
+//! | `places` | where the driver's files go |
+//! | `hooks` | links, the loader's cache and the vendor's own hooks |
 
 mod choose;
 mod edits;

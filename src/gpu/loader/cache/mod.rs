@@ -2,7 +2,7 @@
 //!
 //! Layout (glibc's `dl-cache.h`): the file is either the new format alone, the old format alone
 //! (before glibc 2.2), or the old one with the new one in its string table. A table is sorted in
-//! descending [`order`], because the loader does a binary search and takes the first entry of a
+//! descending `order`, because the loader does a binary search and takes the first entry of a
 //! name that fits its ABI. Since glibc 2.33 sections may follow the strings: the generator's name
 //! and the `glibc-hwcaps` subdirectories to which entries refer by index.
 //!
