@@ -72,7 +72,7 @@ pub fn of_process(pid: i64) -> String {
 fn mount(line: &str) -> String {
     let fields = line.split(' ').skip(3).filter(|field| {
         // Propagation: whether, not with whom.
-        !field.strip_prefix("master:").is_some_and(|n| n.parse::<u32>().is_ok())
+        field.strip_prefix("master:").is_none_or(|n| n.parse::<u32>().is_err())
     });
     let fields: Vec<&str> =
         fields.map(|field| if field.starts_with("shared:") { "shared" } else { field }).collect();

@@ -5,7 +5,7 @@
 //! `hack/faults` tries every call. Here it is those that confine a container, and a few more that
 //! differ from run to run.
 
-use integration_tests::faults::scene::{Kind, Scene, orderly, walk};
+use integration_tests::faults::scene::{Kind, Scene, orderly, walk, worlds};
 use integration_tests::faults::{Disturbance, Point};
 use integration_tests::{Runtime, gpurun_only};
 use std::time::Duration;
@@ -14,11 +14,7 @@ use std::time::Duration;
 const MOMENT: Duration = Duration::from_millis(500);
 
 fn each(test: impl Fn(Runtime, Kind)) {
-    for runtime in Runtime::each() {
-        for kind in [Kind::Plain, Kind::Gpu] {
-            test(runtime, kind);
-        }
-    }
+    worlds().into_iter().for_each(|(runtime, kind)| test(runtime, kind));
 }
 
 fn create(scene: &Scene, how: Disturbance<'_>) -> integration_tests::faults::Disturbed {

@@ -3,7 +3,7 @@
 //!
 //! `hack/faults --kill` does it before every call. Here it is a few that differ from run to run.
 
-use integration_tests::faults::scene::{Kind, Scene, walk};
+use integration_tests::faults::scene::{Kind, Scene, walk, worlds};
 use integration_tests::faults::{Disturbance, Disturbed, Point};
 use integration_tests::{Runtime, gpurun_only};
 
@@ -12,20 +12,18 @@ type Disturb = fn(&Scene, Disturbance<'_>) -> Disturbed;
 
 fn each(disturb: Disturb, check: fn(&Scene) -> Result<(), String>) {
     gpurun_only!("runc leaves cgroups behind");
-    for runtime in Runtime::each() {
-        for kind in [Kind::Plain, Kind::Gpu] {
-            let list = |scene: &Scene| disturb(scene, Disturbance::List).points;
-            walk(runtime, kind, false, list, |scene, point| {
-                disturb(scene, Disturbance::Kill(point));
-                check(scene)?;
+    for (runtime, kind) in worlds() {
+        let list = |scene: &Scene| disturb(scene, Disturbance::List).points;
+        walk(runtime, kind, false, list, |scene, point| {
+            disturb(scene, Disturbance::Kill(point));
+            check(scene)?;
+            again(scene)?;
+            if point.process > 0 {
+                disturb(scene, Disturbance::KillCaller(point));
                 again(scene)?;
-                if point.process > 0 {
-                    disturb(scene, Disturbance::KillCaller(point));
-                    again(scene)?;
-                }
-                Ok(())
-            });
-        }
+            }
+            Ok(())
+        });
     }
 }
 

@@ -263,6 +263,16 @@ pub fn orderly(done: &Disturbed, point: &Point) -> Result<(), String> {
     Ok(())
 }
 
+/// The cgroup versions with the kinds of container; of the four the two that have most to do,
+/// unless all calls are tried.
+pub fn worlds() -> Vec<(Runtime, Kind)> {
+    let all = Runtime::each().into_iter().flat_map(|it| [(it, Kind::Gpu), (it, Kind::Plain)]);
+    match most() {
+        usize::MAX => all.collect(),
+        _ => all.enumerate().filter(|(number, _)| number % 3 == 0).map(|(_, it)| it).collect(),
+    }
+}
+
 /// How many of the calls of a command are tried.
 fn most() -> usize {
     match std::env::var("GPURUN_FAULTS").as_deref() {
