@@ -108,6 +108,10 @@ fn a_container_that_joins_a_pid_namespace_gives_nothing_to_those_who_are_in_it()
     it.start();
     let pid = format!("/proc/{}/ns/pid", it.c.pid());
     let other = Container::native(Config::args(&["true"]).namespace("pid", Some(&pid)));
+    // The same file, which the attacker knows as no part of the runtime.
+    let program = other.rootfs().join("bin/busybox");
+    fs::remove_file(&program).unwrap();
+    fs::hard_link(it.c.rootfs().join("bin/busybox"), &program).unwrap();
     let bundle = other.bundle();
     for _ in 0..50 {
         let run =
