@@ -167,12 +167,15 @@ fn engine_json(data: &[u8]) {
     assert_eq!(after, before, "a foreign key");
 }
 
+/// What makes a file's text ours.
+type Edit<'a> = dyn Fn(&str) -> Result<String, TextError> + 'a;
+
 fn engine_toml(data: &[u8]) {
     let mut choices = Choices(data);
     let wish = wish(choices.byte());
     let kind = choices.byte();
     let text = expanded(choices.0, TOML_PIECES);
-    let (engine, add): (_, &dyn Fn(&str) -> Result<String, TextError>) = match kind % 4 {
+    let (engine, add): (Engine, &Edit<'_>) = match kind % 4 {
         0 => (Engine::Crio, &|text| crio::add(text, &[], &wish)),
         1 => (Engine::Podman, &|text| podman::add(text, &[], &wish)),
         2 => (Engine::Containerd, &|text| containerd::add(text, &wish, containerd::Version::V2)),
