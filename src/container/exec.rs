@@ -10,7 +10,7 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::create::compile_seccomp;
+use super::decide::compile_seccomp;
 use super::launch::{self, Child, Entry, Launch};
 use super::pidfd_socket::PidfdSocket;
 use super::process::{Liveness, ProcessId};

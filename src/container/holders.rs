@@ -420,6 +420,8 @@ mod tests {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     let _ = fs::remove_dir(&directory);
+                    // Containers do not leave without a pause.
+                    sleep(Duration::from_micros(20));
                 }
             });
             let results: Vec<io::Result<()>> = (0..300)

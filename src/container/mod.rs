@@ -11,6 +11,7 @@ pub mod capabilities;
 pub mod console;
 pub mod create;
 pub mod criu;
+pub mod decide;
 pub mod delete;
 pub mod events;
 pub mod exec;

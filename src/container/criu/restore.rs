@@ -21,7 +21,8 @@ use super::{descriptors, log, namespaces};
 use crate::cgroup::systemd::NewScope;
 use crate::cgroup::{CgroupError, Driver};
 use crate::container::bundle::Bundle;
-use crate::container::create::{self, Decided};
+use crate::container::create;
+use crate::container::decide::{self, Decided};
 use crate::container::id::ContainerId;
 use crate::container::launch::Entry;
 use crate::container::process::ProcessId;
@@ -73,8 +74,8 @@ pub fn restore(
     options: Options,
 ) -> Result<ProcessId> {
     let as_created =
-        create::Options { systemd_cgroup: options.systemd_cgroup, ..create::Options::default() };
-    let decided = create::decide(id, bundle, &as_created)?;
+        decide::Options { systemd_cgroup: options.systemd_cgroup, ..decide::Options::default() };
+    let decided = decide::decide(id, bundle, &as_created)?;
     let (mut container, lock) = create::claim(store, id, &decided, false)?;
     match bring_back(&mut container, &decided, options) {
         Ok(init) => Ok(init),

@@ -11,7 +11,7 @@ use oci_spec::runtime::{Hook, Mount, Spec};
 use super::report::{Report, Section};
 use crate::cgroup::Cgroup;
 use crate::container::bundle::{Bundle, BundleError};
-use crate::container::create::{self, Options};
+use crate::container::decide::{self, Options};
 use crate::container::id::ContainerId;
 use crate::finding::Finding;
 use crate::gpu;
@@ -234,7 +234,7 @@ fn rehearse(
     let path = bundle.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let apparmor = apparmor(&bundle.spec);
     let options = Options { systemd_cgroup, ..Options::default() };
-    let mut findings = match create::rehearse(id, bundle, decision, &options) {
+    let mut findings = match decide::rehearse(id, bundle, decision, &options) {
         Ok(warnings) => {
             let ignored = "nothing, where the container does without";
             let mut all = vec![Finding::green("create", "would go as far as making the cgroup")];
