@@ -119,7 +119,7 @@ impl<'a> Parser<'a> {
                     None | Some("s") => Ok(Value::Text(text)),
                     Some("o") => Ok(Value::Path(text)),
                     Some("g") => Ok(Value::Signature(text)),
-                    Some(other) => Err(format!("has a text where type {other} is")),
+                    Some(other) => Err(format!("has a text where type {other:?} is")),
                 }
             }
             Some(letter @ ('<' | '{' | '(' | '[')) => {
@@ -173,7 +173,7 @@ impl<'a> Parser<'a> {
                 signature
                     .strip_prefix('a')
                     .filter(|item| item.len() == 1 && "ybnqiuxtdsog".contains(*item))
-                    .ok_or_else(|| format!("has an array where type {signature} is"))?,
+                    .ok_or_else(|| format!("has an array where type {signature:?} is"))?,
             ),
         };
         self.eat('[');
@@ -308,9 +308,12 @@ mod tests {
             "nan",
             "@d nan",
             "'a\0b'",
+            "@a\n [1]",
+            "@a\n 'x'",
         ] {
             let error = one("X", bad).unwrap_err();
             assert!(error.contains("org.systemd.property.X"), "{bad:?}: {error}");
+            assert!(!error.contains('\n'), "{error}");
         }
         for name in ["", "a b", "X1", "X;Y"] {
             assert!(one(name, "1").unwrap_err().contains("consists of letters"), "{name:?}");

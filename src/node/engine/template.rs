@@ -82,7 +82,8 @@ pub fn has_block(text: &str) -> bool {
 
 fn without(text: &str) -> String {
     let mut rest = text.to_owned();
-    if let Some(block) = block(text) {
+    // Whoever copied the template may have copied the block as well.
+    while let Some(block) = block(&rest) {
         rest.replace_range(block, "");
     }
     rest
@@ -149,6 +150,16 @@ mod tests {
             assert_eq!(add(Some(&text), &wish(false), PLUGIN, &[]).unwrap(), text);
             assert_eq!(remove(&text, Some(own)).as_deref(), Some(own));
         }
+    }
+
+    #[test]
+    fn a_block_that_was_copied_goes_with_the_first_one() {
+        let block = add(None, &wish(false), PLUGIN, &[]).unwrap();
+        let twice = format!("{block}\n# mine\n{block}");
+        let text = add(Some(&twice), &wish(false), PLUGIN, &[]).unwrap();
+        assert_eq!(text.matches(BEGIN).count(), 1, "{text}");
+        assert!(text.contains("# mine\n"), "{text}");
+        assert_eq!(add(Some(&text), &wish(false), PLUGIN, &[]).unwrap(), text);
     }
 
     #[test]
