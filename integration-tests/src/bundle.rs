@@ -125,6 +125,13 @@ impl Config {
         self
     }
 
+    /// Removes `/dev` and what is mounted in it: the image's own directory is used.
+    #[must_use]
+    pub fn without_dev(self) -> Config {
+        let points = ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"];
+        points.iter().fold(self, |config, point| config.without_mount(point))
+    }
+
     /// Replaces the namespace of a type: `None` leaves the host's, `Some("")` makes a new one,
     /// `Some(path)` joins.
     #[must_use]

@@ -83,10 +83,15 @@ impl Canary {
     #[track_caller]
     pub fn assert_untouched(&self) {
         assert_same(&self.before, &watched(&self.directory));
-        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
-        let place = self.directory.to_string_lossy();
-        assert!(!mounts.contains(&*place), "a mount on the host:\n{mounts}");
+        assert_no_mount_at(&self.directory.to_string_lossy());
     }
+}
+
+/// Fails the test if the host has a mount whose line in the kernel's list contains this.
+#[track_caller]
+pub fn assert_no_mount_at(place: &str) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+    assert!(!mounts.contains(place), "a mount on the host:\n{mounts}");
 }
 
 /// Every file with all that a change would change. The time of a directory's change also tells of

@@ -35,6 +35,18 @@ pub fn build(path: &Path) {
     fs::write(path.join("etc/group"), "root:x:0:\nalice:x:1000:\n").expect("write /etc/group");
 }
 
+/// Takes away what is at `path`, and makes its parents.
+pub fn clear(path: &Path) {
+    if path.is_dir() && !path.is_symlink() {
+        fs::remove_dir_all(path).expect("remove a directory");
+    } else {
+        let _ = fs::remove_file(path);
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).expect("make the parents");
+    }
+}
+
 /// Gives the whole tree to `uid`:`gid`, for containers whose root is that user on the host.
 pub fn give_to(path: &Path, uid: u32, gid: u32) {
     std::os::unix::fs::lchown(path, Some(uid), Some(gid)).expect("lchown");

@@ -3,9 +3,10 @@
 //! Each test has canaries outside of the rootfs; whether the container is refused or contained,
 //! they must be untouched and the host must have no new mount.
 
+use integration_tests::canary::assert_no_mount_at;
 use integration_tests::container::text;
 use integration_tests::leak::{assert_same, listing};
-use integration_tests::{Config, Container, Output, Runtime, gpurun_only, json, wait_for};
+use integration_tests::{Config, Container, Output, Runtime, gpurun_only, json, rootfs, wait_for};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -32,11 +33,7 @@ impl Attack {
     /// Replaces `name` in the image by a link to the canary, absolute or by way of `..`.
     fn link(&self, name: &str, target: &str, relative: bool) {
         let place = self.container.rootfs().join(name);
-        if place.is_dir() && !place.is_symlink() {
-            fs::remove_dir_all(&place).unwrap();
-        } else {
-            let _ = fs::remove_file(&place);
-        }
+        rootfs::clear(&place);
         let target = self.canary.join(target);
         let target = if relative {
             PathBuf::from(format!("../../../../../../../..{}", text(&target)))
@@ -65,15 +62,8 @@ impl Attack {
     #[track_caller]
     fn check(&self) {
         assert_same(&self.before, &listing(&self.canary));
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(self.container.id()), "a mount on the host:\n{mounts}");
+        assert_no_mount_at(self.container.id());
     }
-}
-
-fn without_dev(config: Config) -> Config {
-    ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"]
-        .iter()
-        .fold(config, |config, point| config.without_mount(point))
 }
 
 #[test]
@@ -119,7 +109,7 @@ fn a_link_in_place_of_sys_is_refused() {
 fn a_dev_link_without_a_dev_mount_is_refused() {
     gpurun_only!("CVE-2026-41579 in runc before 1.3.6");
     for relative in [false, true] {
-        let attack = Attack::new(without_dev(Config::idle()));
+        let attack = Attack::new(Config::idle().without_dev());
         attack.link("dev", "", relative);
         let output = attack.create_and_check();
         assert_eq!(output.code, 1, "{output:?}");
@@ -135,7 +125,7 @@ fn links_below_dev_do_not_lead_out() {
                 "/linux/devices",
                 json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3}]),
             );
-            for config in [mounted, without_dev(Config::idle())] {
+            for config in [mounted, Config::idle().without_dev()] {
                 let attack = Attack::new(config);
                 attack.link(
                     &format!("dev/{name}"),
@@ -199,7 +189,8 @@ fn masks_are_not_led_out_by_links() {
 #[test]
 fn a_false_dev_null_of_the_image_is_not_what_masks_are_made_of() {
     gpurun_only!("CVE-2025-31133 in runc before 1.2.8");
-    let config = without_dev(Config::sh("cat /etc/secret"))
+    let config = Config::sh("cat /etc/secret")
+        .without_dev()
         .set("/linux/maskedPaths", json!(["/etc/secret"]));
     let attack = Attack::new(config);
     fs::write(attack.container.rootfs().join("etc/secret"), "secret").unwrap();

@@ -28,8 +28,8 @@ const REMOVE_TRIES: u32 = 5;
 
 /// Removes the container `id`. With `force` a running one is killed first, one that does not exist
 /// is fine, and one whose state is damaged or of another version is cleared away by what else is
-/// written down (`traces`). Returns what could not be undone in the rootfs or what a poststop hook failed with; the
-/// container is gone all the same.
+/// written down (`traces`). Returns what could not be undone in the rootfs or what a poststop hook
+/// failed with; the container is gone all the same.
 ///
 /// # Errors
 /// It does not exist, still runs, or cannot be killed or lose its cgroup; then it is still

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::plan::{DeviceKind, DeviceNode, Plan};
-use crate::host::{Host, HostError};
+use crate::host::config::Section;
+use crate::host::{ConfigError, Host, HostError};
 
 /// The mode of a node that the host does not have.
 const MODE: u32 = 0o666;
@@ -86,6 +87,14 @@ pub fn add(node: DeviceNode, plan: &mut Plan) {
 #[must_use]
 pub fn group_needed(node: &DeviceNode) -> Option<u32> {
     (node.gid != 0 && node.mode & 0o006 != 0o006).then_some(node.gid)
+}
+
+/// Whether a vendor's table of the configuration lets the container's user join the nodes' groups.
+///
+/// # Errors
+/// A wrong value.
+pub fn additional_gids(section: &mut Section<'_>) -> Result<bool, ConfigError> {
+    Ok(!section.boolean("no-additional-gids-for-device-nodes")?.unwrap_or(false))
 }
 
 /// Lets the container's user join the groups of the plan's devices from the one at `first` on.

@@ -5,7 +5,7 @@ use integration_tests::container::text;
 use integration_tests::gpu_container::{GpuContainer, config};
 use integration_tests::gpu_host::{DRIVER_VERSION, Layout, MadeUpHost};
 use integration_tests::race::Racer;
-use integration_tests::{Output, Runtime, gpurun_only, images, json, leak, stub_driver};
+use integration_tests::{Output, Runtime, gpurun_only, images, json, leak, rootfs, stub_driver};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -44,12 +44,7 @@ impl Scene {
 
     fn link(&self, name: &str, target: impl AsRef<Path>) {
         let path = self.at(name);
-        if path.is_dir() && !path.is_symlink() {
-            fs::remove_dir_all(&path).unwrap();
-        } else {
-            let _ = fs::remove_file(&path);
-        }
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        rootfs::clear(&path);
         symlink(target, path).unwrap();
     }
 

@@ -22,8 +22,8 @@ mod processes;
 mod requests;
 mod teeth;
 
-use integration_tests::canary::Canary;
-use integration_tests::{Config, Container, Output, skipped};
+use integration_tests::canary::{Canary, assert_no_mount_at};
+use integration_tests::{Config, Container, Output, rootfs, skipped};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -49,12 +49,7 @@ impl Scene {
     /// Takes away what the image has there, and makes its parents.
     fn clear(&self, name: &str) -> PathBuf {
         let path = self.at(name);
-        if path.is_dir() && !path.is_symlink() {
-            fs::remove_dir_all(&path).unwrap();
-        } else {
-            let _ = fs::remove_file(&path);
-        }
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        rootfs::clear(&path);
         path
     }
 
@@ -90,16 +85,8 @@ impl Scene {
     #[track_caller]
     fn assert_safe(&self) {
         self.canary.assert_untouched();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(self.container.id()), "a mount on the host:\n{mounts}");
+        assert_no_mount_at(self.container.id());
     }
-}
-
-/// The spec's own /dev, and nothing mounted there.
-fn without_dev(config: Config) -> Config {
-    ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"]
-        .iter()
-        .fold(config, |config, point| config.without_mount(point))
 }
 
 /// Every row of the table has its test and every test its row.

@@ -1,7 +1,7 @@
 //! A place in the image that leads out of it: as a link that lies there, or one that comes in the
 //! moment between a look and a mount.
 
-use crate::{Scene, without_dev};
+use crate::Scene;
 use integration_tests::console::ConsoleSocket;
 use integration_tests::container::text;
 use integration_tests::race::Racer;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// A terminal, with nothing mounted on /dev but the directory of terminals.
 fn on_the_images_dev(config: Config) -> Config {
     let options = &["newinstance", "ptmxmode=0666"];
-    without_dev(config).mount("/dev/pts", "devpts", "devpts", options)
+    config.without_dev().mount("/dev/pts", "devpts", "devpts", options)
 }
 
 /// Creates containers for ten seconds while `pairs` are exchanged. Every one is safe.
@@ -76,7 +76,7 @@ fn cve_2024_45310_a_mount_point_that_has_to_be_made_is_not_made_outside() {
 fn cve_2025_31133_a_false_dev_null_masks_nothing_and_opens_nothing() {
     gpurun_only!("runc before 1.2.8");
     let script = "cat /etc/secret; echo x > /etc/secret; cat /proc/self/mountinfo";
-    let config = without_dev(Config::sh(script)).set("/linux/maskedPaths", json!(["/etc/secret"]));
+    let config = Config::sh(script).without_dev().set("/linux/maskedPaths", json!(["/etc/secret"]));
     for bait in ["/proc/sys/kernel/hostname", "/etc/bait", "/proc/self/environ", "null"] {
         let scene = Scene::new(config.clone());
         fs::write(scene.at("etc/secret"), "secret").unwrap();
@@ -152,7 +152,7 @@ fn cve_2026_41579_a_dev_that_is_a_link_is_refused_and_loses_nothing() {
     gpurun_only!("runc before 1.3.6");
     for target in ["", "empty"] {
         for upwards in [false, true] {
-            let scene = Scene::new(without_dev(Config::idle()));
+            let scene = Scene::new(Config::idle().without_dev());
             let target =
                 if upwards { scene.canary.upwards(target) } else { scene.canary.path(target) };
             scene.link("dev", target);
@@ -160,13 +160,13 @@ fn cve_2026_41579_a_dev_that_is_a_link_is_refused_and_loses_nothing() {
         }
     }
     for name in ["pts", "shm", "mqueue", "fd", "stdin", "ptmx", "null", "tty", "core", "console"] {
-        for config in [without_dev(Config::idle()), Config::idle().without_mount("/dev")] {
+        for config in [Config::idle().without_dev(), Config::idle().without_mount("/dev")] {
             let scene = Scene::new(config);
             scene.link(&format!("dev/{name}"), scene.canary.upwards(name));
             scene.created();
         }
     }
-    let scene = Scene::new(without_dev(Config::args(&["true"])));
+    let scene = Scene::new(Config::args(&["true"]).without_dev());
     symlink(scene.canary.upwards(""), scene.at("link")).unwrap();
     raced(&scene, &[("dev", "link")]);
 }
@@ -176,7 +176,8 @@ fn cve_2026_41579_a_dev_that_is_a_link_is_refused_and_loses_nothing() {
 #[test]
 fn cve_2026_88264_a_console_or_null_of_the_image_is_used_only_if_it_is_one() {
     gpurun_only!("crun's and runc's differ");
-    let config = without_dev(Config::sh("cat /etc/secret"))
+    let config = Config::sh("cat /etc/secret")
+        .without_dev()
         .set("/linux/maskedPaths", json!(["/etc/secret"]))
         .set("/process/terminal", false.into());
     // A regular file, a directory, another device, a block device with the numbers of null.

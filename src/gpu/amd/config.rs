@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::tracker;
+use crate::gpu::nodes;
 use crate::host::{ConfigError, Settings};
 
 /// The table's name.
@@ -30,12 +31,7 @@ impl Config {
             Some(path) if path.starts_with('/') => Some(path.into()),
             Some(_) => return Err(section.reject("gpu-tracker", "an absolute path, or none")),
         };
-        let config = Self {
-            tracker,
-            additional_gids: !section
-                .boolean("no-additional-gids-for-device-nodes")?
-                .unwrap_or(false),
-        };
+        let config = Self { tracker, additional_gids: nodes::additional_gids(&mut section)? };
         section.finish()?;
         Ok(config)
     }

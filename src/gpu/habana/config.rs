@@ -1,5 +1,6 @@
 //! The `[habana]` table of the configuration file.
 
+use crate::gpu::nodes;
 use crate::host::{ConfigError, Settings};
 
 /// The table's name.
@@ -23,9 +24,7 @@ impl Config {
         let mut section = settings.section(SECTION)?;
         let config = Self {
             uverbs: section.boolean("mount-uverbs")?.unwrap_or(false),
-            additional_gids: !section
-                .boolean("no-additional-gids-for-device-nodes")?
-                .unwrap_or(false),
+            additional_gids: nodes::additional_gids(&mut section)?,
         };
         section.finish()?;
         Ok(config)

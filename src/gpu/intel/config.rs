@@ -1,5 +1,6 @@
 //! The `[intel]` table of the configuration file.
 
+use crate::gpu::nodes;
 use crate::host::{ConfigError, Settings};
 
 /// The table's name.
@@ -19,11 +20,7 @@ impl Config {
     /// An unknown key or a wrong value.
     pub fn read(settings: &Settings) -> Result<Self, ConfigError> {
         let mut section = settings.section(SECTION)?;
-        let config = Self {
-            additional_gids: !section
-                .boolean("no-additional-gids-for-device-nodes")?
-                .unwrap_or(false),
-        };
+        let config = Self { additional_gids: nodes::additional_gids(&mut section)? };
         section.finish()?;
         Ok(config)
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::capabilities::Capabilities;
 use super::{policy, toolkit_config};
+use crate::gpu::nodes;
 use crate::host::{ConfigError, Settings};
 
 /// The table's name.
@@ -129,9 +130,7 @@ impl Config {
             mps_pipe_directory: section.absolute_path("mps-pipe-directory")?,
             mps_shm_directory: section.absolute_path("mps-shm-directory")?,
             supported,
-            additional_gids: !section
-                .boolean("no-additional-gids-for-device-nodes")?
-                .unwrap_or(false),
+            additional_gids: nodes::additional_gids(&mut section)?,
             load_modules: section.boolean("load-kmods")?.unwrap_or(true),
             csv_directory: section
                 .absolute_path("csv-directory")?

@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, Pattern, SUFFIX, Unknown, below_dev};
 use super::{is_known, ready};
+use crate::gpu::nodes;
 use crate::host::config::Section;
 use crate::host::{ConfigError, Settings};
 
@@ -25,8 +26,7 @@ impl Config {
     pub fn read(settings: &Settings) -> Result<Self, ConfigError> {
         let mut section = settings.section(SECTION)?;
         let enabled = section.strings("enabled")?.unwrap_or_default();
-        let additional_gids =
-            !section.boolean("no-additional-gids-for-device-nodes")?.unwrap_or(false);
+        let additional_gids = nodes::additional_gids(&mut section)?;
         let mut entries = Vec::new();
         for (name, described) in section.tables() {
             entries.push(entry(name, described)?);

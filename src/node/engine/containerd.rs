@@ -254,21 +254,14 @@ pub fn remove(text: &str, original: Option<&str>, it: &Ours) -> Result<Option<St
     let names = names(&document, version, it);
     let section = version.section();
     let default = [&section[..], &[DEFAULT]].concat();
-    let is_default = names.iter().any(|name| toml::text(&document, &default) == Some(name));
-    for name in &names {
-        let path = [&section[..], &[RUNTIMES, name.as_str()]].concat();
-        toml::restore(&mut document, &path, before.as_ref());
-    }
-    if is_default {
-        toml::restore(&mut document, &default, before.as_ref());
-    }
+    let runtimes = [&section[..], &[RUNTIMES]].concat();
+    toml::restore_runtimes(&mut document, &names, &runtimes, &default, before.as_ref());
     forget_runc(&mut document, version, before.as_ref());
     let said_nothing = before.as_ref().is_none_or(|before| !before.contains_key("version"));
     if said_nothing && !document.contains_key("plugins") {
         document.remove("version");
     }
-    let left = toml::text_like(&document, original);
-    Ok((original.is_some() || !left.trim().is_empty()).then_some(left))
+    Ok(toml::left(&document, original))
 }
 
 /// The name of the CRI plugin in a layout.

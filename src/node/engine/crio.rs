@@ -94,16 +94,8 @@ pub fn remove(text: &str, original: Option<&str>, it: &Ours) -> Result<Option<St
     let mut document = toml::parse(text)?;
     let before = original.map(toml::parse).transpose()?;
     let names = names(&document, it);
-    let is_default = names.iter().any(|name| toml::text(&document, &DEFAULT) == Some(name));
-    for name in &names {
-        let path = [&RUNTIMES[..], &[name.as_str()]].concat();
-        toml::restore(&mut document, &path, before.as_ref());
-    }
-    if is_default {
-        toml::restore(&mut document, &DEFAULT, before.as_ref());
-    }
-    let left = toml::text_like(&document, original);
-    Ok((original.is_some() || !left.trim().is_empty()).then_some(left))
+    toml::restore_runtimes(&mut document, &names, &RUNTIMES, &DEFAULT, before.as_ref());
+    Ok(toml::left(&document, original))
 }
 
 #[cfg(test)]

@@ -86,17 +86,9 @@ pub fn remove(text: &str, original: Option<&str>, it: &Ours) -> Result<Option<St
     if names.is_empty() {
         return Ok(Some(text.to_owned()));
     }
-    let is_default = names.iter().any(|name| toml::text(&document, &DEFAULT) == Some(name));
-    for name in &names {
-        let path = [&RUNTIMES[..], &[name.as_str()]].concat();
-        toml::restore(&mut document, &path, before.as_ref());
-    }
-    if is_default {
-        toml::restore(&mut document, &DEFAULT, before.as_ref());
-    }
+    toml::restore_runtimes(&mut document, &names, &RUNTIMES, &DEFAULT, before.as_ref());
     toml::restore(&mut document, &JSON, before.as_ref());
-    let left = toml::text_like(&document, original);
-    Ok((original.is_some() || !left.trim().is_empty()).then_some(left))
+    Ok(toml::left(&document, original))
 }
 
 #[cfg(test)]

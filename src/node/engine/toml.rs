@@ -18,7 +18,7 @@ pub fn parse(text: &str) -> Result<DocumentMut, TextError> {
 
 /// The document's text; the original's own where that says the same: the parser prints every header
 /// of a table with the quotes of the first.
-pub fn text_like(document: &DocumentMut, original: Option<&str>) -> String {
+fn text_like(document: &DocumentMut, original: Option<&str>) -> String {
     let text = document.to_string();
     match original {
         Some(original) if parse(original).is_ok_and(|same| same.to_string() == text) => {
@@ -145,6 +145,31 @@ pub fn restore(document: &mut DocumentMut, path: &[&str], original: Option<&Docu
             }
         }
     }
+}
+
+/// Gives these runtimes back what they have in another document, as [`restore`] does, and the key of
+/// the default runtime where one of them is it.
+pub fn restore_runtimes(
+    document: &mut DocumentMut,
+    names: &[String],
+    runtimes: &[&str],
+    default: &[&str],
+    original: Option<&DocumentMut>,
+) {
+    let is_default = names.iter().any(|name| text(document, default) == Some(name));
+    for name in names {
+        restore(document, &[runtimes, &[name.as_str()]].concat(), original);
+    }
+    if is_default {
+        restore(document, default, original);
+    }
+}
+
+/// What is left of a file's text, as [`text_like`] has it. `None`: nothing of a file that was not
+/// there before.
+pub fn left(document: &DocumentMut, original: Option<&str>) -> Option<String> {
+    let left = text_like(document, original);
+    (original.is_some() || !left.trim().is_empty()).then_some(left)
 }
 
 fn get_mut<'d>(document: &'d mut DocumentMut, path: &[&str]) -> Option<&'d mut dyn TableLike> {

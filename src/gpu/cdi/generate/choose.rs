@@ -19,11 +19,16 @@ pub(super) struct Family {
     pub notes: Vec<String>,
 }
 
-/// Every kind that some vendor has and the options do not exclude.
+/// A vendor's kinds that the options do not exclude.
+fn kinds(vendor: &dyn Vendor, options: &Options) -> Vec<&'static str> {
+    let all = vendor.kinds().iter().copied();
+    all.filter(|kind| options.of.as_ref().is_none_or(|of| of == kind)).collect()
+}
+
+/// Every such kind of every vendor.
 fn candidates(options: &Options) -> impl Iterator<Item = (&'static dyn Vendor, &'static str)> {
-    let all =
-        VENDORS.iter().flat_map(|vendor| vendor.kinds().iter().map(move |kind| (*vendor, *kind)));
-    all.filter(|(_, kind)| options.of.as_ref().is_none_or(|of| of == kind))
+    let vendors = VENDORS.iter().copied();
+    vendors.flat_map(|vendor| kinds(vendor, options).into_iter().map(move |kind| (vendor, kind)))
 }
 
 /// The devices to describe.
@@ -34,19 +39,24 @@ pub(super) fn choose(
 ) -> Result<Family, GenerateError> {
     let mut found: Vec<Family> = Vec::new();
     let (mut notes, mut failure) = (Vec::new(), None);
-    for (vendor, kind) in candidates(options) {
-        let mut devices = match vendor.inventory(settings, host) {
+    for vendor in VENDORS.iter().copied() {
+        let kinds = kinds(vendor, options);
+        let Some(first) = kinds.first() else { continue };
+        let devices = match vendor.inventory(settings, host) {
             Ok(devices) => devices,
             // Another vendor's devices are described all the same.
             Err(error) => {
-                notes.push(format!("{kind}: {error}"));
+                notes.push(format!("{first}: {error}"));
                 failure = failure.or(Some(error));
                 continue;
             }
         };
-        devices.retain(|device| device.kind == kind);
-        if !devices.is_empty() {
-            found.push(Family { vendor, kind, devices, notes: Vec::new() });
+        for kind in kinds {
+            let of_kind = devices.iter().filter(|device| device.kind == kind);
+            let devices: Vec<Device> = of_kind.cloned().collect();
+            if !devices.is_empty() {
+                found.push(Family { vendor, kind, devices, notes: Vec::new() });
+            }
         }
     }
     if let (true, Some(error)) = (found.is_empty(), failure) {
