@@ -229,8 +229,15 @@ impl Launch<'_> {
     fn follow(&mut self, pid: i32) -> Result<()> {
         reap(self.child.pid);
         let raw = Pid::from_raw(pid).context("the init has no pid")?;
-        let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
-            .context("cannot follow the container's init")?;
+        let pidfd = match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                // A child that nobody has reaped: its number is nobody else's.
+                let _ = rustix::process::kill_process(raw, rustix::process::Signal::KILL);
+                reap(pid);
+                return Err(error).context("cannot follow the container's init");
+            }
+        };
         // The OOM score adjustment comes with the fork.
         self.child = Child { pid, pidfd };
         Ok(())

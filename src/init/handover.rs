@@ -76,8 +76,12 @@ pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {
     match clone3(&CloneArgs { flags, cgroup: None })
         .context("cannot fork into the new pid namespace")?
     {
-        Forked::Parent { pid, .. } => {
-            channel.report(&FromInit::Pid(pid))?;
+        Forked::Parent { pid, pidfd } => {
+            if let Err(error) = channel.report(&FromInit::Pid(pid)) {
+                // The parent does not know of it.
+                let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+                return Err(error.into());
+            }
             // The channel stays open in the child.
             std::process::exit(0)
         }

@@ -282,8 +282,8 @@ fn most() -> usize {
     }
 }
 
-/// Calls that confine: one of each kind is always tried.
-const CONFINING: [&str; 22] = [
+/// Calls that confine, or that keep hold of a process: one of each kind is always tried.
+const CONFINING: [&str; 23] = [
     "mount_setattr",
     "seccomp",
     "setgroups",
@@ -306,6 +306,7 @@ const CONFINING: [&str; 22] = [
     "personality",
     "mount",
     "rt_sigprocmask",
+    "pidfd_open",
 ];
 
 /// Those of the calls that are to be tried: all, or the confining ones and a few more, which
@@ -332,7 +333,10 @@ fn sample(points: Vec<Point>, whole: bool) -> Vec<Point> {
             && seen.insert((
                 point.process,
                 point.call.clone(),
-                if point.call == "prctl" { point.detail.clone() } else { String::new() },
+                match &*point.call {
+                    "prctl" | "pidfd_open" => point.detail.clone(),
+                    _ => String::new(),
+                },
             ))
     });
     for _ in 0..most {

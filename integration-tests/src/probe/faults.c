@@ -109,7 +109,7 @@ static const struct call *call_of(long number) {
 static struct process {
     pid_t pid;
     long count;
-    int alive, error; /* of the call that it is in: what to return */
+    int alive, error; /* what the close(2) that it is in is to return */
 } processes[MOST];
 static int known;
 
@@ -159,24 +159,22 @@ static void detail(pid_t pid, const struct call *call, const uint64_t *args, cha
             *c = ' ';
 }
 
-/* Puts -1 in place of the call's number, or an error in place of its result. */
-static void change(pid_t pid, int error) {
+/* Puts an error in place of the call's result; before the call, also -1 in place of its number: then
+ * the result stays as it is here, even if we end before the call does. */
+static void change(pid_t pid, int error, int before) {
     struct user_regs_struct regs;
     struct iovec io = {&regs, sizeof regs};
     ptrace(PTRACE_GETREGSET, pid, NT_PRSTATUS, &io);
 #if defined __x86_64__
-    if (error)
-        regs.rax = -error;
-    else
+    regs.rax = -error;
+    if (before)
         regs.orig_rax = -1;
 #elif defined __aarch64__
-    if (error)
-        regs.regs[0] = -error;
-    else {
+    regs.regs[0] = -error;
+    if (before) {
         int number = -1;
         struct iovec it = {&number, sizeof number};
         ptrace(PTRACE_SETREGSET, pid, NT_ARM_SYSTEM_CALL, &it);
-        return;
     }
 #else
 #error "which register has a call's number here?"
@@ -275,14 +273,16 @@ int main(int argc, char **argv) {
                     if (killing)
                         kill(what ? pid : program, SIGKILL);
                     else {
-                        p->error = what ? what : call->error;
+                        int result = what ? what : call->error;
                         /* close(2) closes, whatever it returns. */
-                        if (info.entry.nr != SYS_close)
-                            change(pid, 0);
+                        if (info.entry.nr == SYS_close)
+                            p->error = result;
+                        else
+                            change(pid, result, 1);
                     }
                 }
             } else if (info.op == PTRACE_SYSCALL_INFO_EXIT && p->error) {
-                change(pid, p->error);
+                change(pid, p->error, 0);
                 p->error = 0;
             }
         } else if (event == PTRACE_EVENT_STOP) {
