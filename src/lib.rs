@@ -31,5 +31,6 @@ pub mod log;
 pub mod mountinfo;
 pub mod node;
 pub mod paint;
+pub mod peer;
 pub mod seccomp;
 pub mod sys;

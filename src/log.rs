@@ -4,6 +4,7 @@
 //! the one line of a fatal error. With `--log FILE` every line is appended to that file, which
 //! several commands share.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,6 +13,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::Serialize;
+
+/// The longest message; what a bundle says can be of any length.
+const MAX_MESSAGE: usize = 8 << 10;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,12 +98,42 @@ pub fn fatal(message: &str) {
     }
 }
 
-/// One line on stderr, which may be full or closed: `eprintln!` would panic.
+/// One line on stderr, which may be full or closed: `eprintln!` would panic. It may be a terminal
+/// as well, and the message name what a bundle or an image says: no control character is written.
 pub fn to_stderr(message: &str) {
-    let _ = io::stderr().write_all(format!("{message}\n").as_bytes());
+    let mut line = String::with_capacity(message.len().min(MAX_MESSAGE) + 1);
+    for letter in shortened(message, MAX_MESSAGE).chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line.push('\n');
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// A text that is longer than `limit` bytes loses its middle: what it is about stands at its
+/// beginning, the reason at its end.
+#[must_use]
+pub fn shortened(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit {
+        return text.into();
+    }
+    const GAP: &str = " … ";
+    let half = limit.saturating_sub(GAP.len()) / 2;
+    let (mut head, mut tail) = (half, text.len() - half);
+    while !text.is_char_boundary(head) {
+        head -= 1;
+    }
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    let part = |range| text.get(range).unwrap_or_default();
+    format!("{}{GAP}{}", part(0..head), part(tail..text.len())).into()
 }
 
 fn write(level: &str, message: &str) {
+    let message = &*shortened(message, MAX_MESSAGE);
     let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let format = LOGGER.get().map_or(Format::Text, |logger| logger.format);
     let mut line = match format {

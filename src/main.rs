@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Err(Refused::Usage(usage)) => {
             let _ = log::open(usage.log.as_deref(), log_format(usage.log_format), false);
             log::fatal(&usage.message);
-            eprintln!("{}", usage.hint());
+            log::to_stderr(&usage.hint());
             return ExitCode::from(usage.status);
         }
     };

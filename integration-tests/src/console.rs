@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,6 +21,19 @@ impl ConsoleSocket {
     /// Listens at `path`.
     pub fn listen(path: &Path) -> ConsoleSocket {
         ConsoleSocket(UnixListener::bind(path).expect("bind the console socket"))
+    }
+
+    /// Listens at `path`, where one connection waits to be accepted already and no other finds room.
+    pub fn jammed(path: &Path) -> (ConsoleSocket, UnixStream) {
+        let socket = ConsoleSocket::listen(path);
+        rustix::net::listen(&socket.0, 0).expect("a short queue");
+        let first = UnixStream::connect(path).expect("room for one");
+        (socket, first)
+    }
+
+    /// Accepts one connection.
+    pub fn accept(&self) -> UnixStream {
+        self.0.accept().expect("accept").0
     }
 
     /// Accepts one connection and takes the one descriptor from it.

@@ -307,6 +307,17 @@ fn what_is_large_but_allowed_works_or_is_refused_in_time() {
     c.run().ok();
     assert!(begin.elapsed() < Duration::from_secs(60));
     c.assert_gone();
+    let begin = Instant::now();
+    let rule =
+        |n| json!({"allow": true, "type": "c", "major": n % 4000, "minor": n, "access": "r"});
+    let rules: Vec<Value> = (0..200_000).map(rule).collect();
+    c.configure(Config::args(&["/bin/true"]).set("/linux/resources/devices", json!(rules)));
+    c.run().refused(1, &["linux.resources.devices", "200000 rules", "whole majors"]);
+    let paths: Vec<String> = (0..200_000).map(|n| format!("/none/{n}")).collect();
+    c.configure(Config::args(&["/bin/true"]).set("/linux/maskedPaths", json!(paths)));
+    c.run().ok();
+    assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
+    c.assert_gone();
 }
 
 #[test]

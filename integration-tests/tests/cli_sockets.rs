@@ -8,7 +8,7 @@ use integration_tests::{Config, Container, Runtime, gpurun_only, wait_for};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The pid that a received pidfd is on.
 fn pid_of(c: &Container, socket: &ConsoleSocket) -> i64 {
@@ -51,6 +51,29 @@ fn nothing_is_started_when_nobody_wants_the_pidfd() {
     let c = Container::native(Config::idle());
     c.create_with(&["--pidfd-socket", "/no/such/socket"]).refused(1, &["/no/such/socket"]);
     c.assert_gone();
+}
+
+#[test]
+fn a_peer_that_accepts_nothing_is_waited_for_without_the_container_and_not_for_ever() {
+    gpurun_only!("runc waits for ever");
+    for option in ["--console-socket", "--pidfd-socket"] {
+        let terminal = option == "--console-socket";
+        let c = Container::native(Config::idle().set("/process/terminal", terminal.into()));
+        let path = c.path("jammed.sock");
+        let (socket, first) = ConsoleSocket::jammed(&path);
+        let (bundle, begin) = (c.bundle(), Instant::now());
+        let args = ["create", "--bundle", text(&bundle), option, text(&path), c.id()];
+        let create = c.start_call(&args);
+        std::thread::sleep(Duration::from_millis(300));
+        let delete = Instant::now();
+        c.delete(&["--force"]).silent();
+        c.call(&["list"]).ok();
+        assert!(delete.elapsed() < Duration::from_secs(3), "nothing is locked: {option}");
+        create.wait().refused(1, &["jammed.sock", "10 s"]);
+        assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+        c.assert_gone();
+        drop((socket, first));
+    }
 }
 
 /// The runtime's `run` as a shell starts it that has opened descriptor 3 and knows its own pid.

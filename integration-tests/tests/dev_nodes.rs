@@ -1,6 +1,9 @@
 //! What is in /dev: default nodes and links, and the nodes that a bundle lists.
 
-use integration_tests::{Config, Container, gpurun_only, json};
+use integration_tests::console::ConsoleSocket;
+use integration_tests::container::text;
+use integration_tests::leak::{assert_same, listing};
+use integration_tests::{Config, Container, Output, gpurun_only, json};
 use std::process::Command;
 
 /// Runs `script` in a container made by `change` and returns what it printed.
@@ -68,6 +71,70 @@ fn a_device_that_is_the_image_s_already_may_be_listed() {
         Command::new("mknod").arg(c.rootfs().join("dev/null")).args(["c", "1", "3"]).status();
     assert!(made.unwrap().success());
     assert_eq!(c.run().ok(), "1:3");
+}
+
+/// A container with a terminal, whose /dev is the image's.
+fn with_the_image_s_dev() -> Container {
+    let options = &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    let config = Config::args(&["true"])
+        .without_dev()
+        .mount("/dev/pts", "devpts", "devpts", options)
+        .push("/linux/devices", json!({"path": "/dev/pipe", "type": "p"}))
+        .set("/process/terminal", true.into());
+    Container::native(config)
+}
+
+#[track_caller]
+fn create(c: &Container) -> Output {
+    let path = c.path("console.sock");
+    let _ = std::fs::remove_file(&path);
+    let _socket = ConsoleSocket::listen(&path);
+    c.create_with(&["--console-socket", text(&path)])
+}
+
+#[test]
+fn nothing_of_ours_stays_in_a_dev_of_the_image() {
+    gpurun_only!("runc leaves all of it");
+    let c = with_the_image_s_dev();
+    let before = listing(&c.rootfs());
+    create(&c).silent();
+    c.delete(&["--force"]).silent();
+    assert_same(&before, &listing(&c.rootfs()));
+    // A console of the image is not ours.
+    let console = c.rootfs().join("dev/console");
+    std::fs::create_dir_all(c.rootfs().join("dev")).unwrap();
+    std::fs::write(&console, "").unwrap();
+    let before = listing(&c.rootfs());
+    create(&c).silent();
+    c.delete(&["--force"]).silent();
+    assert_same(&before, &listing(&c.rootfs()));
+}
+
+#[test]
+fn a_ptmx_of_the_image_stays_or_is_refused_but_never_goes() {
+    gpurun_only!("runc replaces it");
+    for (shape, works) in
+        [("pts/ptmx", true), ("/dev/pts/ptmx", true), ("5:2", true), ("/x", false), ("file", false)]
+    {
+        let c = with_the_image_s_dev();
+        let ptmx = c.rootfs().join("dev/ptmx");
+        std::fs::create_dir_all(c.rootfs().join("dev")).unwrap();
+        match shape {
+            "file" => std::fs::write(&ptmx, "mine").unwrap(),
+            "5:2" => {
+                let made = Command::new("mknod").arg(&ptmx).args(["c", "5", "2"]).status();
+                assert!(made.is_ok_and(|status| status.success()));
+            }
+            text => std::os::unix::fs::symlink(text, &ptmx).unwrap(),
+        }
+        let before = listing(&c.rootfs());
+        match works {
+            true => create(&c).silent(),
+            false => create(&c).refused(1, &["/dev/ptmx"]),
+        };
+        c.delete(&["--force"]);
+        assert_same(&before, &listing(&c.rootfs()));
+    }
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! The nodes have numbers of drivers that no test machine has: where a rule allows the open, the
 //! kernel answers ENXIO, where it does not, EPERM. No hardware is needed.
 
-use integration_tests::{Config, Container, Runtime, Value, gpurun_only, json};
+use integration_tests::faults::{Disturbance, Point, disturb};
+use integration_tests::{Config, Container, Output, Runtime, Value, cgroup, gpurun_only, json};
+use std::fs;
+use std::path::Path;
 
 const ALLOWED: &str = "No such device or address";
 const DENIED: &str = "Operation not permitted";
@@ -192,5 +195,82 @@ fn hundreds_of_rules_work() {
         let c = Container::running(runtime, with_nodes(&rules));
         expect(&c, "<", "a0", ALLOWED);
         expect(&c, "<", "a1", DENIED);
+    }
+}
+
+/// Rules that deny everything but `more`, for `update`.
+fn resources(more: &[Value]) -> String {
+    let mut rules = vec![json!({"allow": false, "access": "rwm"})];
+    rules.extend_from_slice(more);
+    json!({"devices": rules}).to_string()
+}
+
+/// Replaces the container's rules.
+fn update(c: &Container, rules: &[Value]) -> Output {
+    c.call_with(&["update", "--resources=-", c.id()], resources(rules).as_bytes())
+}
+
+#[test]
+fn rules_that_could_not_all_be_set_are_as_before_the_update() {
+    gpurun_only!("runc 1.1 ignores the rules of an update");
+    let hierarchy = Path::new("/sys/fs/cgroup/devices");
+    if !hierarchy.join("devices.list").exists() {
+        return integration_tests::skipped("only v1 sets rules one by one");
+    }
+    let c = Container::native(Config::idle());
+    let parent = format!("/{}-parent", c.id());
+    let above = hierarchy.join(&parent[1..]);
+    fs::create_dir(&above).expect("a cgroup");
+    // So that the last of the new rules is refused.
+    fs::write(above.join("devices.deny"), "a").expect("rules of the parent");
+    for rule in ["c 1:* rwm", "c 5:* rwm", "c 136:* rwm", "c 195:0 rwm", "c *:* m", "b *:* m"] {
+        fs::write(above.join("devices.allow"), rule).expect("rules of the parent");
+    }
+    c.configure(with_nodes(&[]).set("/linux/cgroupsPath", json!(format!("{parent}/{}", c.id()))));
+    c.run_detached();
+    let some = rule(true, Some(195), Some(0), "rw");
+    update(&c, &[some.clone(), rule(true, Some(509), Some(0), "rw")]).refused(1, &["devices"]);
+    expect(&c, "<", "a0", DENIED);
+    // And what is allowed later can be taken back later.
+    update(&c, std::slice::from_ref(&some)).silent();
+    expect(&c, "<", "a0", ALLOWED);
+    update(&c, &[]).silent();
+    expect(&c, "<", "a0", DENIED);
+    c.delete(&["--force"]).silent();
+    cgroup::sweep(&parent[1..]);
+}
+
+#[test]
+fn an_update_after_one_that_was_killed_sets_the_rules_that_it_says() {
+    gpurun_only!("runc 1.1 ignores the rules of an update");
+    for runtime in Runtime::each() {
+        let c = Container::running(runtime, with_nodes(&[]));
+        let file = c.path("rules.json");
+        fs::write(&file, resources(&[rule(true, Some(195), Some(0), "rw")])).expect("rules");
+        let file = format!("--resources={}", file.display());
+        let wider = ["update", &file, c.id()];
+        let calls = disturb(&c, &[], &wider, 0, Disturbance::List).points;
+        update(&c, &[]).silent();
+        let names = ["rename", "renameat", "renameat2", "bpf", "exit_group"];
+        let changes = |point: &&Point| {
+            let rules = point.call == "write" && point.detail.contains("devices.");
+            rules || names.contains(&&*point.call)
+        };
+        let mut open = 0;
+        for (point, any) in calls.iter().filter(changes).flat_map(|it| [(it, true), (it, false)]) {
+            disturb(&c, &[], &wider, 0, Disturbance::Kill(point));
+            open += usize::from(!self::open(&c, "<", "a0").contains(DENIED));
+            if any {
+                // What is in force is what is remembered after any update.
+                c.call_with(&["update", "--resources=-", c.id()], b"{}").silent();
+                let state = c.state_root().join(c.id()).join("state.json");
+                let state = fs::read_to_string(state).expect("a state");
+                let wide = state.contains(r#""major":195,"minor":0"#);
+                expect(&c, "<", "a0", if wide { ALLOWED } else { DENIED });
+            }
+            update(&c, &[]).silent();
+            expect(&c, "<", "a0", DENIED);
+        }
+        assert!(open > 0, "no kill left the device open: {calls:?}");
     }
 }

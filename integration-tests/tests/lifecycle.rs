@@ -3,6 +3,7 @@
 use integration_tests::container::text;
 use integration_tests::{Config, Container, Output, Runtime, Value, gpurun_only, wait_for};
 use std::fs;
+use std::process::Command;
 
 #[test]
 fn a_container_goes_through_created_running_stopped_and_leaves_nothing() {
@@ -355,6 +356,31 @@ fn a_broken_bundle_is_refused_and_leaves_nothing() {
     fs::remove_file(&config).unwrap();
     c.create().refused(1, &["config.json"]);
     c.assert_gone();
+}
+
+#[test]
+fn a_container_keeps_its_mounts_when_another_of_the_same_rootfs_by_another_name_is_deleted() {
+    gpurun_only!("runc leaves the mount points in the image");
+    let c = Container::native(Config::idle());
+    for name in ["proc", "sys", "dev"] {
+        fs::remove_dir_all(c.rootfs().join(name)).unwrap();
+    }
+    let bundle = c.path("second");
+    let other = bundle.join("rootfs");
+    fs::create_dir_all(&other).unwrap();
+    let mounted = Command::new("mount").arg("--bind").args([&c.rootfs(), &other]).status();
+    assert!(mounted.expect("mount(8)").success());
+    let config = fs::read_to_string(c.bundle().join("config.json")).unwrap();
+    let id = format!("{}-second", c.id());
+    fs::write(bundle.join("config.json"), config.replace(c.id(), &id)).unwrap();
+    c.create().silent();
+    c.call(&["run", "--detach", "--bundle", text(&bundle), &id]).silent();
+    c.delete(&["--force"]).silent();
+    let seen = c.call(&["exec", &id, "ls", "/proc/self/exe", "/sys/class", "/dev/null"]);
+    c.call(&["delete", "--force", &id]).silent();
+    assert!(Command::new("umount").arg(&other).status().expect("umount(8)").success());
+    seen.ok();
+    assert!(!c.rootfs().join("proc").exists(), "the last of them takes the mount points away");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What engines read besides exit codes: the log file, version, features, spec.
 
 use integration_tests::container::text;
-use integration_tests::{Config, Container, Runtime, Value, gpurun_only};
+use integration_tests::{Config, Container, Runtime, Value, gpurun_only, json};
 use std::fs;
 
 fn entries(path: &std::path::Path) -> Vec<Value> {
@@ -164,6 +164,35 @@ fn help_lists_the_commands_of_runc() {
         "resume", "update", "spec", "features",
     ] {
         assert!(output.ok().contains(command), "{command} in {output:?}");
+    }
+}
+
+#[test]
+fn a_reason_on_stderr_is_one_line_without_control_characters_and_of_bounded_length() {
+    gpurun_only!("runc writes them as they are");
+    let odd = "a\nlevel=error msg=\u{1b}[31m\u{9b}1m\rb";
+    let long = format!("/{odd}/{}/end", "é".repeat(1 << 20));
+    for config in [
+        Config::args(&[odd]),
+        Config::args(&[&long]),
+        Config::idle().set("/linux/sysctl", json!({odd: "1"})),
+        Config::idle().set("/linux/cgroupsPath", json!(format!("../{odd}"))),
+        Config::idle().set("/root/path", json!(odd)),
+        Config::idle().set("/root/path", json!(long)),
+    ] {
+        let c = Container::native(config);
+        let (log, bundle) = (c.path("log.json"), c.bundle());
+        for options in [&[][..], &["--log", text(&log), "--log-format", "json"]] {
+            let create = ["create", "--bundle", text(&bundle), c.id()];
+            let output = c.call(&[options, &create[..]].concat());
+            output.refused(1, &["\\n"]);
+            let line = output.stderr.strip_suffix('\n').expect("a line");
+            assert!(!line.contains(char::is_control), "{line:?}");
+            assert!(line.len() < 20_000, "{} bytes: {line}", line.len());
+        }
+        let log = entries(&log);
+        assert_eq!(log.len(), 1, "{log:?}");
+        c.assert_gone();
     }
 }
 

@@ -1,6 +1,7 @@
 //! SCMP_ACT_NOTIFY: an agent gets the listener and the container's state
 //! (runtime-spec config-linux.md, "Seccomp", "The Container Process State").
 
+use integration_tests::console::ConsoleSocket;
 use integration_tests::container::text;
 use integration_tests::{Config, Container, Runtime, Value, gpurun_only, json, wait_for};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -9,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// What one connection to the agent brings: the document and the descriptors.
 fn receive(listener: &UnixListener) -> (Value, Vec<OwnedFd>) {
@@ -97,6 +99,28 @@ fn an_agent_that_is_not_there_fails_create_and_leaves_nothing() {
     c.configure(Config::idle().set("/linux/seccomp", profile(&c)));
     c.create().refused(1, &["agent.sock"]);
     c.assert_gone();
+}
+
+#[test]
+fn a_create_whose_agent_takes_nothing_ends_when_the_container_is_deleted_by_force() {
+    gpurun_only!("runc needs a libseccomp with notifications");
+    for accepts in [false, true] {
+        let c = Container::native(Config::idle());
+        let config = Config::idle().set("/linux/seccomp", profile(&c));
+        // More than fits into a socket.
+        c.configure(config.set("/annotations", json!({"long": "x".repeat(1 << 20)})));
+        let (listener, first) = ConsoleSocket::jammed(&c.path("agent.sock"));
+        let accepted = accepts.then(|| listener.accept());
+        let (bundle, begin) = (c.bundle(), Instant::now());
+        let create = c.start_call(&["create", "--bundle", text(&bundle), c.id()]);
+        wait_for("the container", || c.state_root().join(c.id()).exists());
+        std::thread::sleep(Duration::from_millis(700));
+        c.delete(&["--force"]).silent();
+        create.wait().refused(1, &["agent.sock", "ended meanwhile"]);
+        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+        c.assert_gone();
+        drop((accepted, first));
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::container::state::Container;
 use crate::container::{holders, rootless};
 use crate::gpu;
 use crate::gpu::listing::{self, Holder, Listing};
+use crate::log;
 
 /// The GPUs of this machine.
 #[derive(Debug, Args)]
@@ -60,19 +61,19 @@ fn list(global: &Global, json: bool, wide: bool) -> Result<()> {
     // What a program finds in the document, or has no use for, is said to a person.
     for device in &machine.devices {
         if let Some(trouble) = &device.trouble {
-            eprintln!("{}={} cannot be given: {trouble}", device.kind, device.name);
+            log::to_stderr(&format!("{}={} cannot be given: {trouble}", device.kind, device.name));
         }
     }
     if let Err(error) = identified {
-        eprintln!("the ids of parts are not all known: {error}");
+        log::to_stderr(&format!("the ids of parts are not all known: {error}"));
     }
     for name in policy.exclusive.strangers(&machine.devices) {
-        eprintln!(
+        log::to_stderr(&format!(
             "the configuration's gpu.exclusive names {name:?}, which is no GPU of this machine"
-        );
+        ));
     }
     if !machine.devices.is_empty() && rootless::is_confined() {
-        eprintln!("containers of other users are not seen: run this as root to see all");
+        log::to_stderr("containers of other users are not seen: run this as root to see all");
     }
     let missing = machine.failures.iter();
     let missing: Vec<_> = missing.map(|one| format!("{}: {}", one.vendor, one.error)).collect();

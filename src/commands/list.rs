@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::output;
 use crate::cli::Global;
 use crate::container::state::{Container, Report};
+use crate::log;
 
 /// How the list looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -63,7 +64,7 @@ impl List {
             match Container::load(&store, &id) {
                 Ok(container) => entries.push(Entry::of(&container)),
                 // stderr is ours here, and a missing line would be a riddle.
-                Err(error) => eprintln!("load container {id}: {error}"),
+                Err(error) => log::to_stderr(&format!("load container {id}: {error}")),
             }
         }
         if self.quiet {

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::gpu::{load_settings, presence};
 use crate::host::Host;
+use crate::log;
 use crate::node::engine::restart::{self, Action};
 use crate::node::engine::{Engine, Name, Ours, Plan, Wish, configure, unconfigure};
 use crate::node::hook_names::{self, Link};
@@ -166,7 +167,7 @@ impl Target {
     /// Carries the plan out, or shows it.
     fn carry_out(&self, plan: &Plan, machine: &Machine) -> Result<()> {
         for note in &plan.notes {
-            eprintln!("note: {note}");
+            log::to_stderr(&format!("note: {note}"));
         }
         if self.dry_run {
             for change in &plan.changes {

@@ -11,7 +11,7 @@ use rustix::net::{
 };
 use rustix::termios::{self, OptionalActions, OutputModes};
 
-use crate::sys;
+use crate::peer;
 
 /// Refuses terminals and console sockets that do not go together, in runc's words. `detached`:
 /// the command ends before the process does, `create` always.
@@ -36,7 +36,7 @@ pub fn check(detached: bool, terminal: bool, socket: bool) -> Result<()> {
 /// # Errors
 /// When nobody listens there.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
-    sys::net::connect_unix(path)
+    peer::connect(path, None)
         .with_context(|| format!("cannot connect to the console socket {}", path.display()))
 }
 

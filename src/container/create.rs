@@ -60,8 +60,13 @@ pub fn create(
         options.environment.push(notify_socket::environment());
     }
     let decided = decide(id, bundle, &options)?;
+    // Before there is anything to lock: who listens there may take its time.
+    if let Some(path) = &options.console_socket {
+        options.console = Some(console::connect(path)?);
+    }
+    let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     let (mut container, lock) = claim(store, id, &decided, options.no_new_keyring)?;
-    match build(&mut container, decided, options, &lock) {
+    match build(&mut container, decided, options, pidfd_socket, &lock) {
         Ok((spec, pidfd)) => Ok(Created { container, spec, pidfd }),
         Err(error) => Err(abandon(store, id, &container, &lock, error)),
     }
@@ -151,16 +156,12 @@ fn build(
     container: &mut Container,
     decided: Decided,
     mut options: Options,
+    pidfd_socket: Option<PidfdSocket>,
     lock: &Lock,
 ) -> Result<(Spec, OwnedFd)> {
     let Decided { mut bundle, plan, program, tuning, seccomp, namespaces, mut cgroup, .. } =
         decided;
     let (devices, properties, resctrl) = (decided.devices, decided.properties, decided.resctrl);
-    let console = match &options.console_socket {
-        Some(path) => Some(console::connect(path)?),
-        None => options.console.take(),
-    };
-    let pidfd_socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
     Traces::of(&container.state).save_first(&container.dir)?;
     container.save()?;
@@ -219,7 +220,7 @@ fn build(
         seccomp: seccomp.as_ref(),
         cgroups: &cgroups,
         sources: &sources,
-        console,
+        console: options.console.take(),
         fifo: &fifo,
         journal,
         channel: theirs,

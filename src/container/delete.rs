@@ -1,5 +1,6 @@
 //! `delete`: undoes what `create` did, from what is written down, also after a crash at any point.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -239,12 +240,16 @@ fn restore_rootfs(store: &Store, id: &ContainerId, dir: &StateDir, rootfs: &Path
     let Some(journal) = dir.read("created")?.filter(|bytes| !bytes.is_empty()) else {
         return Ok(());
     };
+    let inode = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+    let own = inode(rootfs);
     for other in store.ids()? {
         if other == *id {
             continue;
         }
         let Ok(other) = Container::load(store, &other) else { continue };
-        if other.state.rootfs == rootfs {
+        // It may be mounted elsewhere, too.
+        let place = &other.state.rootfs;
+        if place == rootfs || (own.is_some() && inode(place) == own) {
             let mut heir = other.dir.journal()?;
             return std::io::Write::write_all(&mut heir, &journal)
                 .context("cannot hand the list of created paths on");

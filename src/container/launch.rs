@@ -273,7 +273,7 @@ impl Launch<'_> {
         let state = self.hook_state.document(ContainerState::Creating, Some(self.child.pid));
         let metadata = profile.listener_metadata().as_deref();
         let message = notify::message(self.child.pid, metadata, &state)?;
-        Ok(notify::send(path, &message, listener.as_fd())?)
+        Ok(notify::send(path, &message, listener.as_fd(), self.child.pidfd.as_fd())?)
     }
 }
 

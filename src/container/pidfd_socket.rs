@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::net::{self, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use crate::sys;
+use crate::peer;
 
 /// The connection. Made before anything else, so that nothing is started for nobody.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl PidfdSocket {
     /// # Errors
     /// When nobody listens there.
     pub fn connect(path: &Path) -> Result<Self> {
-        sys::net::connect_unix(path)
+        peer::connect(path, None)
             .map(Self)
             .with_context(|| format!("cannot connect to the pidfd socket {}", path.display()))
     }

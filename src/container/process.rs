@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal;
@@ -50,21 +50,26 @@ impl ProcessId {
     /// A descriptor on it, with its pid. `None`: it has ended.
     #[must_use]
     pub fn open(&self) -> Option<(i32, OwnedFd)> {
-        let pid = rustix::process::Pid::from_raw(self.pid)?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        self.pidfd().ok().map(|pidfd| (self.pid, pidfd))
+    }
+
+    fn pidfd(&self) -> Result<OwnedFd, Errno> {
+        let pid = rustix::process::Pid::from_raw(self.pid).ok_or(Errno::ESRCH)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|err| Errno::from_raw(err.raw_os_error()))?;
         // The descriptor is on whoever has the pid now.
-        (self.liveness() == Liveness::Alive).then_some((self.pid, pidfd))
+        match self.liveness() {
+            Liveness::Alive => Ok(pidfd),
+            Liveness::Ended => Err(Errno::ESRCH),
+        }
     }
 
     /// Sends a signal (0: only asks). A process that has ended is `ESRCH`.
     ///
     /// # Errors
-    /// `ESRCH`, `EPERM`, `EINVAL`.
+    /// `ESRCH`, `EPERM`, `EINVAL`; those of opening a descriptor.
     pub fn signal(&self, number: i32) -> Result<(), Errno> {
-        if self.liveness() == Liveness::Ended {
-            return Err(Errno::ESRCH);
-        }
-        send(self.pid, number)
+        crate::sys::process::pidfd_send_signal(self.pidfd()?.as_fd(), number)
     }
 }
 
@@ -120,5 +125,6 @@ mod tests {
         let other = ProcessId { start_time: me.start_time + 1, ..me };
         assert_eq!(other.liveness(), Liveness::Ended);
         assert_eq!(other.signal(0), Err(Errno::ESRCH));
+        assert_eq!((me.signal(0), me.signal(65)), (Ok(()), Err(Errno::EINVAL)));
     }
 }

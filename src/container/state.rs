@@ -51,6 +51,10 @@ pub struct State {
     pub cgroup: Cgroup,
     /// Its final device rules, from which every later change starts.
     pub devices: DeviceRules,
+    /// An `update` has begun to change the rules and not come to its end: what is in force may be
+    /// `devices`, what that update wanted, or something between the two.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub devices_unsettled: bool,
     /// Those of the rules that its GPUs need; no `update` takes them away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu_rules: Vec<DeviceRule>,
@@ -178,6 +182,7 @@ impl State {
             init: None,
             cgroup,
             devices,
+            devices_unsettled: false,
             gpu_rules: Vec::new(),
             registers: Vec::new(),
             gpus: None,

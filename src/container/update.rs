@@ -10,6 +10,7 @@ use super::resctrl::ResctrlError;
 use super::state::{Container, Status};
 use super::store::Store;
 use crate::cgroup::devices::DeviceRules;
+use crate::log;
 
 /// The container `id` and the lock on it: each change starts from what the one before has left.
 ///
@@ -37,36 +38,57 @@ fn refuse_ended(container: &Container) -> Result<()> {
 ///
 /// # Errors
 /// A limit is refused, or what is changed cannot be written down. Then the limits are as before, as
-/// far as the spec had any.
+/// far as the spec had any, and so are the device rules.
 pub fn update(container: &mut Container, resources: &LinuxResources) -> Result<()> {
-    let mut spec = container.spec()?;
+    let spec = container.spec()?;
     let before = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
     let mut resources = resources.clone();
     if let Some(memory) = resources.memory_mut() {
         complete(memory, before.as_ref().and_then(|before| before.memory().as_ref()));
     }
     let devices = container.state.devices.clone();
-    let changed = change(container, &mut spec, &resources);
+    let changed = change(container, &spec, &resources);
     if changed.is_err() {
         // What failed first is what the caller needs to hear.
         if let Some(before) = &before {
             let _ = container.state.cgroup.set(before);
         }
-        if container.state.devices != devices {
-            let _ = container.state.cgroup.set_devices(&devices);
-            container.state.devices = devices;
-            let _ = container.save();
+        let _ = container.save_spec(&spec);
+        if container.state.devices_unsettled {
+            take_back(container, devices);
         }
     }
     changed
 }
 
 /// The change itself, which may end half-way.
-fn change(container: &mut Container, spec: &mut Spec, resources: &LinuxResources) -> Result<()> {
+fn change(container: &mut Container, spec: &Spec, resources: &LinuxResources) -> Result<()> {
     container.state.cgroup.set(resources)?;
-    set_devices(container, spec, resources)?;
-    remember(spec, resources)?;
-    Ok(container.save_spec(spec)?)
+    let devices = set_devices(container, spec, resources)?;
+    let mut spec = spec.clone();
+    remember(&mut spec, resources)?;
+    container.save_spec(&spec)?;
+    if let Some(devices) = devices {
+        container.state.devices = devices;
+        container.state.devices_unsettled = false;
+        container.save().inspect_err(|_| container.state.devices_unsettled = true)?;
+    }
+    Ok(())
+}
+
+/// Sets the device rules from before a change that failed, however far it came.
+fn take_back(container: &mut Container, devices: DeviceRules) {
+    let set = container.state.cgroup.set_devices(&devices);
+    container.state.devices = devices;
+    container.state.devices_unsettled = set.is_err();
+    if let Err(error) = set {
+        log::warn(format!(
+            "the device rules are not what they were before the update: {error}; \
+             the next update sets them again"
+        ));
+    }
+    // Where this cannot be written down, what is there still says that they are not settled.
+    let _ = container.save();
 }
 
 /// Swap is counted together with memory, so one of the two alone is a change of the other as well:
@@ -85,19 +107,33 @@ fn complete(memory: &mut LinuxMemory, before: Option<&LinuxMemory>) {
     }
 }
 
-fn set_devices(container: &mut Container, spec: &Spec, resources: &LinuxResources) -> Result<()> {
-    let Some(rules) = resources.devices().as_deref().filter(|rules| !rules.is_empty()) else {
-        return Ok(());
+/// Sets the rules of `resources`, and those of the state where an update was killed while it
+/// changed them. That they are being changed is written down before; the rules that are in force
+/// now are returned, to be written down when the rest of the update has succeeded.
+fn set_devices(
+    container: &mut Container,
+    spec: &Spec,
+    resources: &LinuxResources,
+) -> Result<Option<DeviceRules>> {
+    let state = &mut container.state;
+    let wanted = match resources.devices().as_deref().filter(|rules| !rules.is_empty()) {
+        Some(rules) => {
+            let nodes = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref());
+            let mut wanted = DeviceRules::for_container(rules, nodes.unwrap_or_default())?;
+            wanted.allow_each(&state.gpu_rules)?;
+            wanted
+        }
+        None => state.devices.clone(),
     };
-    let nodes = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref());
-    let mut wanted = DeviceRules::for_container(rules, nodes.unwrap_or_default())?;
-    wanted.allow_each(&container.state.gpu_rules)?;
-    if wanted != container.state.devices {
-        container.state.cgroup.set_devices(&wanted)?;
-        container.state.devices = wanted;
-        container.save()?;
+    // Engines send the rules along with every other limit. To set those that are set would stop
+    // the container for a moment, and on v1 can fail: where there are cgroups below.
+    if wanted == state.devices && !state.devices_unsettled {
+        return Ok(None);
     }
-    Ok(())
+    state.devices_unsettled = true;
+    container.save()?;
+    container.state.cgroup.set_devices(&wanted)?;
+    Ok(Some(wanted))
 }
 
 /// Puts what was given into the spec's resources. The rules of devices are not kept there but in

@@ -4,12 +4,13 @@
 //! side is an end of file. Both sides are the same program image: a message is one letter and,
 //! where needed, a few bytes; nothing is serialised.
 
-use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+
+use crate::log::shortened;
 
 /// The longest text of an error that crosses the line.
 const MAX_TEXT: usize = 3000;
@@ -76,7 +77,9 @@ impl Channel {
             FromInit::RunHooks => self.write(b"H"),
             FromInit::SetLimits => self.write(b"M"),
             FromInit::Ready => self.write(b"R"),
-            FromInit::Failed(text) => self.write(&[b"E", shortened(text).as_bytes()].concat()),
+            FromInit::Failed(text) => {
+                self.write(&[b"E", shortened(text, MAX_TEXT).as_bytes()].concat())
+            }
             // A number, not the descriptor: the new filter may hold back sendmsg(2) until its
             // agent answers, and the agent is who the descriptor is for. write(2) it cannot.
             FromInit::SeccompListener(fd) => self.write(&numbered(b'L', *fd)),
@@ -154,24 +157,6 @@ impl Channel {
         rustix::io::write(&self.0, bytes)?;
         Ok(())
     }
-}
-
-/// A text that is too long loses its middle: what it is about stands at its beginning, the reason
-/// at its end.
-fn shortened(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX_TEXT {
-        return text.into();
-    }
-    const HALF: usize = MAX_TEXT / 2 - 4;
-    let (mut head, mut tail) = (HALF, text.len() - HALF);
-    while !text.is_char_boundary(head) {
-        head -= 1;
-    }
-    while !text.is_char_boundary(tail) {
-        tail += 1;
-    }
-    let part = |range| text.get(range).unwrap_or_default();
-    format!("{} … {}", part(0..head), part(tail..text.len())).into()
 }
 
 /// A message with a number.

@@ -56,7 +56,7 @@ pub fn attach(
     root: &Root,
     socket: BorrowedFd<'_>,
     program: &Program,
-    console: bool,
+    console: Option<&mut Journal>,
 ) -> Result<(), ConsoleError> {
     let master = open_ptmx(root)?;
     pty::unlockpt(&master).map_err(step("unlock the pty"))?;
@@ -73,8 +73,8 @@ pub fn attach(
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
         other => other.map_err(step("give the terminal to the user"))?,
     }
-    if console {
-        mount_console(root, &slave)?;
+    if let Some(journal) = console {
+        mount_console(root, &slave, journal)?;
     }
     send_master(socket, &master)?;
     rustix::process::ioctl_tiocsctty(&slave).map_err(step("take the controlling terminal"))?;
@@ -106,18 +106,15 @@ fn check_ptmx(fd: &OwnedFd) -> Result<(), ConsoleError> {
     if real { Ok(()) } else { Err(ConsoleError::NotPtmx) }
 }
 
-fn mount_console(root: &Root, slave: &OwnedFd) -> Result<(), ConsoleError> {
+fn mount_console(root: &Root, slave: &OwnedFd, journal: &mut Journal) -> Result<(), ConsoleError> {
     let failed = |source| ConsoleError::Step { what: "mount the terminal on /dev/console", source };
-    let path = Path::new("/dev/console");
-    let (dev, name) = root.ensure_parent(path, &mut Journal::none()).map_err(failed)?;
-    let create =
-        OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-    match fs::openat(&dev, name, create, Mode::from_raw_mode(0o620)) {
-        Ok(_) | Err(rustix::io::Errno::EXIST) => {}
-        Err(err) => return Err(failed(err.into())),
-    }
-    let nofollow = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = fs::openat(&dev, name, nofollow, Mode::empty()).map_err(|e| failed(e.into()))?;
+    let (dev, name) =
+        (root.parent(Path::new("/dev"), journal).map_err(failed)?, "console".as_ref());
+    let target = match dev.open(name) {
+        Err(err) if err.raw_os_error() == Some(libc::ENOENT) => dev.create_file(name, journal),
+        found => found,
+    };
+    let target = target.map_err(failed)?;
     let kind = fs::fstat(&target).map_err(|err| failed(err.into()))?.st_mode;
     if !matches!(FileType::from_raw_mode(kind), FileType::RegularFile | FileType::CharacterDevice) {
         return Err(failed(io::Error::from_raw_os_error(libc::ELOOP)));

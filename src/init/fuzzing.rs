@@ -51,12 +51,10 @@ fn mountinfo(data: &[u8]) {
 }
 
 fn journal(data: &[u8]) {
-    let records: Vec<(Created, &Path)> = Journal::records(data).collect();
+    let records: Vec<(Created<'_>, &Path)> = Journal::records(data).collect();
     let mut written = Vec::new();
     for (kind, path) in &records {
-        written.extend(format!("{} ", kind.letter()).bytes());
-        written.extend(path.as_os_str().as_bytes());
-        written.push(0);
+        written.extend(super::journal::record(*kind, path));
     }
     assert!(Journal::records(&written).eq(records.iter().copied()));
     // Whatever was cut off, what came before it is the same.

@@ -7,8 +7,10 @@
 
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
@@ -368,7 +370,8 @@ impl Parent {
         journal: &mut Journal,
     ) -> io::Result<()> {
         if self.in_image {
-            journal.record(Created::Link, &self.path.join(name))?;
+            let text = Some(target.as_os_str());
+            journal.record(Created::Link(text), &self.path.join(name))?;
         }
         Ok(fs::symlinkat(target, &self.fd, name)?)
     }
@@ -386,29 +389,36 @@ impl Parent {
         mode: u32,
         journal: &mut Journal,
     ) -> io::Result<()> {
+        let temporary = temporary_name(name);
         if self.in_image {
-            journal.record(Created::File, &self.path.join(temporary_name(name)))?;
+            journal.record(Created::File, &self.path.join(&temporary))?;
         }
-        replace_in(&self.fd, name, content, mode)
+        replace_in(&self.fd, name, &temporary, content, mode)
     }
 }
 
-/// [`Parent::replace_file`] for the file `name` in a directory, without a note in a journal.
+/// [`Parent::replace_file`] for the file `name` in a directory, without a note in a journal;
+/// `temporary` is the name under which it is prepared.
 ///
 /// # Errors
 /// As [`Parent::replace_file`].
-pub fn replace_in(parent: &OwnedFd, name: &OsStr, content: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = temporary_name(name);
+pub fn replace_in(
+    parent: &OwnedFd,
+    name: &OsStr,
+    temporary: &OsStr,
+    content: &[u8],
+    mode: u32,
+) -> io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
     let old = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
         .ok()
         .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
     let mode = Mode::from_raw_mode(old.as_ref().map_or(mode, |stat| stat.st_mode & 0o777));
-    let fd = match fs::openat(parent, &temporary, flags, mode) {
+    let fd = match fs::openat(parent, temporary, flags, mode) {
         Err(Errno::EXIST) => {
             // Left by an earlier run that was killed; the name is ours alone.
-            fs::unlinkat(parent, &temporary, AtFlags::empty())?;
-            fs::openat(parent, &temporary, flags, mode)?
+            fs::unlinkat(parent, temporary, AtFlags::empty())?;
+            fs::openat(parent, temporary, flags, mode)?
         }
         other => other?,
     };
@@ -427,11 +437,11 @@ pub fn replace_in(parent: &OwnedFd, name: &OsStr, content: &[u8], mode: u32) -> 
             let time = Timespec { tv_sec: old.st_mtime, tv_nsec: old.st_mtime_nsec as _ };
             fs::futimens(&file, &Timestamps { last_access: time, last_modification: time })?;
         }
-        fs::renameat(parent, &temporary, parent, name)?;
+        fs::renameat(parent, temporary, parent, name)?;
         Ok(())
     })();
     if written.is_err() {
-        let _ = fs::unlinkat(parent, &temporary, AtFlags::empty());
+        let _ = fs::unlinkat(parent, temporary, AtFlags::empty());
     }
     written
 }
@@ -445,9 +455,23 @@ fn absent_is_none(result: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// The name under which a file is prepared before it is renamed into place.
-fn temporary_name(name: &OsStr) -> PathBuf {
+/// A name under which a file is prepared before it is renamed into place; one that nobody knows
+/// beforehand, so that nobody can put something in its way.
+#[must_use]
+pub fn temporary_name(name: &OsStr) -> OsString {
     let mut temporary = OsString::from(TEMPORARY_PREFIX);
     temporary.push(name);
-    PathBuf::from(temporary)
+    // The standard library has no other random numbers: each of these states is made of some.
+    temporary.push(format!("-{:016x}", RandomState::new().hash_one(())));
+    temporary
+}
+
+/// Whether the file at `path` has a name that [`temporary_name`] gave, of whatever version.
+#[must_use]
+pub fn is_temporary_of(path: &Path, name: &OsStr) -> bool {
+    let bytes = path.file_name().unwrap_or_default().as_bytes();
+    bytes
+        .strip_prefix(TEMPORARY_PREFIX.as_bytes())
+        .and_then(|rest| rest.strip_prefix(name.as_bytes()))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
 }

@@ -124,7 +124,7 @@ impl Init<'_> {
         if self.program.terminal
             && let Some(socket) = self.console.take()
         {
-            console::attach(&root, socket.as_fd(), &self.program, true)?;
+            console::attach(&root, socket.as_fd(), &self.program, Some(&mut self.journal))?;
         }
         let sysctls = linux.and_then(|linux| linux.sysctl().as_ref());
         rootfs::write_sysctls(&root, sysctls.into_iter().flatten())?;

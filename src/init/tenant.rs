@@ -103,7 +103,7 @@ impl Tenant<'_> {
         if self.program.terminal
             && let Some(socket) = self.console.take()
         {
-            console::attach(&root, socket.as_fd(), &self.program, false)?;
+            console::attach(&root, socket.as_fd(), &self.program, None)?;
         }
         let path = change_into(
             &mut self.program,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{ContainerProcessState, State};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use crate::sys;
+use crate::peer;
 
 /// The name that the specification gives the descriptor.
 const FD_NAME: &str = "seccompFd";
@@ -60,34 +60,43 @@ pub fn message(pid: i32, metadata: Option<&str>, state: &State) -> Result<Vec<u8
 
 /// Sends `message` and `listener` to the agent that listens at `path`.
 ///
-/// Blocks until the agent's socket takes it; the descriptor is the agent's as soon as this returns.
+/// Waits until the agent's socket takes it, as [`peer::patiently`] does, and as long as `process`
+/// lives; the descriptor is the agent's as soon as this returns.
 ///
 /// # Errors
 /// [`NotifyError::Connect`], [`NotifyError::Send`].
-pub fn send(path: &Path, message: &[u8], listener: BorrowedFd<'_>) -> Result<(), NotifyError> {
-    let socket = sys::net::connect_unix(path)
+pub fn send(
+    path: &Path,
+    message: &[u8],
+    listener: BorrowedFd<'_>,
+    process: BorrowedFd<'_>,
+) -> Result<(), NotifyError> {
+    let socket = peer::connect(path, Some(process))
         .map_err(|error| NotifyError::Connect { path: path.to_owned(), error })?;
-    send_on(socket.as_fd(), message, listener)
-        .map_err(|error| NotifyError::Send { path: path.to_owned(), error: error.into() })
+    send_on(socket.as_fd(), message, listener, process)
+        .map_err(|error| NotifyError::Send { path: path.to_owned(), error })
 }
 
 fn send_on(
     socket: BorrowedFd<'_>,
     message: &[u8],
     listener: BorrowedFd<'_>,
-) -> rustix::io::Result<()> {
+    process: BorrowedFd<'_>,
+) -> io::Result<()> {
     let fds = [listener];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    let sent = rustix::io::retry_on_intr(|| {
-        rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)
+    let sent = peer::patiently(Some(process), || {
+        let message = [IoSlice::new(message)];
+        Ok(rustix::net::sendmsg(socket, &message, &mut control, SendFlags::NOSIGNAL)?)
     })?;
     // A stream socket may take less than everything; the descriptor went with the first byte.
     let mut rest = message.get(sent..).unwrap_or_default();
     while !rest.is_empty() {
-        let sent =
-            rustix::io::retry_on_intr(|| rustix::net::send(socket, rest, SendFlags::NOSIGNAL))?;
+        let sent = peer::patiently(Some(process), || {
+            Ok(rustix::net::send(socket, rest, SendFlags::NOSIGNAL)?)
+        })?;
         rest = rest.get(sent..).unwrap_or_default();
     }
     Ok(())

@@ -6,12 +6,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg,
-    sendmsg, socket_with,
+    sendmsg, socket_with, sockopt,
 };
 
 use super::check;
@@ -19,14 +20,24 @@ use super::check;
 /// The longest path that fits into `struct sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
 
+/// A stream socket. To connect it, and to send on it, waits no longer than `patience` for the other
+/// side and then is `EAGAIN`.
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn unix_socket(patience: Duration) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
+    Ok(socket)
+}
+
 /// Connects to the stream socket at `path`, however long that is.
 ///
 /// # Errors
-/// `ENOENT`, `ECONNREFUSED`, `EACCES` and the like.
-pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let dial = |address: &SocketAddrUnix| rustix::io::retry_on_intr(|| connect(&socket, address));
+/// `ENOENT`, `ECONNREFUSED`, `EACCES` and the like; `EAGAIN`: see [`unix_socket`].
+pub fn connect_unix(socket: &OwnedFd, path: &Path) -> io::Result<()> {
+    let dial = |address: &SocketAddrUnix| connect(socket, address);
     if path.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH {
         dial(&SocketAddrUnix::new(path)?)?;
     } else {
@@ -34,7 +45,7 @@ pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
         let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         dial(&SocketAddrUnix::new(format!("/proc/self/fd/{}", handle.as_raw_fd()).as_str())?)?;
     }
-    Ok(socket)
+    Ok(())
 }
 
 /// Sends a descriptor in one message with `payload`, which must not be empty.

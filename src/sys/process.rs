@@ -1,7 +1,7 @@
 //! Calls that act on processes.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -15,6 +15,18 @@ use rustix::process::{Signal, chroot, fchdir, set_parent_process_death_signal};
 pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill(2) takes two numbers and touches no memory.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// pidfd_send_signal(2) with any number, 0 as well.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`, `EINVAL`.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: `pidfd` is open; a null pointer stands for what kill(2) would say, so the call
+    // touches no memory.
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, 0) };
+    Errno::result(done).map(drop)
 }
 
 /// Lets `command` start alone: in a process group of its own, without any descriptor of the caller

@@ -23,7 +23,7 @@ pub(super) mod v1;
 pub(super) mod v2;
 
 pub use rule::{Access, DeviceRule, DeviceType};
-pub use rules::DeviceRules;
+pub use rules::{DeviceRules, MAX_RULES};
 
 use std::io;
 use std::path::PathBuf;
@@ -50,6 +50,12 @@ pub enum DeviceError {
         /// The earlier, wider rule.
         wider: Box<DeviceRule>,
     },
+    /// More rules than anybody writes by hand or by device.
+    #[error(
+        "linux.resources.devices has {0} rules, and {MAX_RULES} is the most; allow whole majors \
+         (rules without a minor) instead of single devices"
+    )]
+    TooMany(usize),
     /// More rules than a program can hold.
     #[error("the device rules need a program of {0} instructions, more than a jump can span")]
     TooLong(usize),

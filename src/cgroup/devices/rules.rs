@@ -24,6 +24,9 @@ pub struct DeviceRules {
     exceptions: Vec<DeviceRule>,
 }
 
+/// The most rules that a spec may have. Each is compared with all before it, here and in the kernel.
+pub const MAX_RULES: usize = 4096;
+
 /// What every container gets, as in runc: its own terminals, the nodes that the spec says must
 /// exist, and mknod of anything (a node is of no use without `r` or `w`).
 const DEFAULTS: [(Option<&str>, DeviceRule); 10] = [
@@ -67,7 +70,7 @@ impl DeviceRules {
     ///
     /// # Errors
     /// [`DeviceError::Invalid`] for a rule that no device can match, [`DeviceError::Hole`] for one
-    /// that takes a part out of a wider one.
+    /// that takes a part out of a wider one, [`DeviceError::TooMany`].
     pub fn for_container(
         rules: &[LinuxDeviceCgroup],
         nodes: &[LinuxDevice],
@@ -86,6 +89,9 @@ impl DeviceRules {
     /// # Errors
     /// As [`DeviceRules::for_container`].
     pub fn from_spec(rules: &[LinuxDeviceCgroup]) -> Result<Self, DeviceError> {
+        if rules.len() > MAX_RULES {
+            return Err(DeviceError::TooMany(rules.len()));
+        }
         let mut all = Self::deny_all();
         for (index, rule) in rules.iter().enumerate() {
             let rule =
@@ -330,6 +336,17 @@ mod tests {
         let err = rules(r#"[{"allow":true,"type":"p","access":"r"}]"#).unwrap_err();
         assert!(err.to_string().contains("type \"p\""));
         assert!(rules(r#"[{"allow":true}]"#).unwrap_err().to_string().contains("access"));
+    }
+
+    #[test]
+    fn there_is_an_end_to_the_rules_of_a_spec() {
+        let rule: LinuxDeviceCgroup =
+            serde_json::from_str(r#"{"allow":true,"type":"c","major":1,"access":"r"}"#).unwrap();
+        let mut list = vec![rule.clone(); MAX_RULES];
+        assert!(DeviceRules::from_spec(&list).is_ok());
+        list.push(rule);
+        let error = DeviceRules::from_spec(&list).unwrap_err().to_string();
+        assert!(error.contains("4097 rules") && error.contains("4096"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use crate::gpu::cdi::registry::Problem;
 use crate::gpu::cdi::{self, CdiSpec, Config, Registry};
 use crate::gpu::load_settings;
+use crate::log;
 
 /// What is said of a machine without files.
 const NOTHING: &str = "No CDI file of this machine defines a device. The GPUs that gpurun gives \
@@ -98,7 +99,7 @@ fn list(json: bool) -> Result<()> {
         println!("{name:width$}  {file}");
     }
     for problem in registry.problems() {
-        eprintln!("{problem}");
+        log::to_stderr(&problem.to_string());
     }
     Ok(())
 }

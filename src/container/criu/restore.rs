@@ -71,11 +71,15 @@ pub fn restore(
     store: &Store,
     id: &ContainerId,
     bundle: Bundle,
-    options: Options,
+    mut options: Options,
 ) -> Result<ProcessId> {
     let as_created =
         decide::Options { systemd_cgroup: options.systemd_cgroup, ..decide::Options::default() };
     let decided = decide::decide(id, bundle, &as_created)?;
+    // Before there is anything to lock: who listens there may take its time.
+    if let Some(path) = &options.console_socket {
+        options.console = Some(console::connect(path)?);
+    }
     let (mut container, lock) = create::claim(store, id, &decided, false)?;
     match bring_back(&mut container, &decided, options) {
         Ok(init) => Ok(init),
@@ -90,11 +94,7 @@ pub fn restore(
     }
 }
 
-fn bring_back(
-    container: &mut Container,
-    decided: &Decided,
-    mut options: Options,
-) -> Result<ProcessId> {
+fn bring_back(container: &mut Container, decided: &Decided, options: Options) -> Result<ProcessId> {
     let criu = Criu::find()?;
     let spec = &decided.bundle.spec;
     let inherited = descriptors::inherited(&options.common.images)?;
@@ -104,10 +104,6 @@ fn bring_back(
     if options.lsm_mount_context.is_some() {
         criu.require(LSM).context("--lsm-mount-context requires at least CRIU 3.16")?;
     }
-    let console = match &options.console_socket {
-        Some(path) => Some(console::connect(path)?),
-        None => options.console.take(),
-    };
 
     // Written before the cgroup exists, so that a crash leaves nothing that is not remembered.
     Traces::of(&container.state).save(&container.dir)?;
@@ -184,7 +180,7 @@ fn bring_back(
     let mut returning = Returning {
         hook_state: start::hook_state(container),
         spec,
-        console,
+        console: options.console,
         own_network: decided.namespaces.creates(CloneFlags::CLONE_NEWNET),
         container,
     };

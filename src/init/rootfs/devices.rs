@@ -10,7 +10,7 @@ use std::rc::Rc;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
 use rustix::fs::{
     Access, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, access, chmod, chownat,
-    fstat, makedev, mkdirat, mknodat, openat, openat2, readlinkat, statat, symlinkat, unlinkat,
+    fstat, makedev, mkdirat, mknodat, openat, openat2, readlinkat, statat, symlinkat,
 };
 use rustix::io::Errno;
 
@@ -18,7 +18,7 @@ use super::error::Reason;
 use super::umask::NoUmask;
 use super::{detached, target};
 use crate::gpu::plan::DeviceNode;
-use crate::init::journal::{Created, Journal};
+use crate::init::journal::{Created, Device, Journal};
 use crate::init::root::Root;
 
 /// The nodes that the runtime-spec promises every container, all character devices with mode 0666.
@@ -38,6 +38,12 @@ const LINKS: [(&str, &str); 4] = [
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 ];
+
+/// What /dev/ptmx is a link to.
+const PTMX: &str = "pts/ptmx";
+
+/// What it may be in an image as well.
+const PTMX_DEVICE: Device = Device { kind: FileType::CharacterDevice, major: 5, minor: 2 };
 
 /// The mode of a node for which the spec has none.
 const ANYONE: u32 = 0o666;
@@ -185,10 +191,13 @@ impl Node {
         })
     }
 
+    fn device(&self) -> Device {
+        Device { kind: self.kind, major: self.major, minor: self.minor }
+    }
+
     /// Whether `stat` is of this device.
     fn is(&self, stat: &Stat) -> bool {
-        FileType::from_raw_mode(stat.st_mode) == self.kind
-            && (self.kind == FileType::Fifo || stat.st_rdev == makedev(self.major, self.minor))
+        self.device().is(stat)
     }
 
     fn failed<E: Into<Reason>>(&self, doing: &'static str) -> impl FnOnce(E) -> DeviceError {
@@ -241,7 +250,7 @@ impl<'a> Dev<'a> {
         if self.bind && node.kind != FileType::Fifo {
             return self.bind_node(node, &parent, &name);
         }
-        self.note(node, Created::Node, &parent, &name)?;
+        self.note(node, Created::Node(Some(node.device())), &parent, &name)?;
         let mode = Mode::from_raw_mode(node.mode);
         match mknodat(&parent, &name, node.kind, mode, makedev(node.major, node.minor)) {
             Ok(()) if node.uid == 0 && node.gid == 0 => Ok(()),
@@ -332,8 +341,8 @@ impl<'a> Dev<'a> {
             .map_err(node.failed("attach the host's node"))
     }
 
-    /// The links in /dev. What the image has under these names stays, but /dev/ptmx, which must
-    /// lead to the container's own devpts.
+    /// The links in /dev. What the image has under these names stays, but /dev/ptmx must lead to
+    /// the container's own devpts.
     fn links(&mut self) -> Result<(), DeviceError> {
         for (name, text) in LINKS {
             self.link(name, text)?;
@@ -341,26 +350,28 @@ impl<'a> Dev<'a> {
         if access(c"/proc/kcore", Access::EXISTS).is_ok() {
             self.link("core", "/proc/kcore")?;
         }
-        let text = "pts/ptmx";
-        if readlinkat(&self.dir, c"ptmx", Vec::new())
-            .is_ok_and(|it| it.as_bytes() == text.as_bytes())
-        {
-            return Ok(());
+        self.link("ptmx", PTMX)?;
+        match self.has_ptmx() {
+            true => Ok(()),
+            false => Err(DeviceError::Occupied { path: PathBuf::from("/dev/ptmx") }),
         }
-        match unlinkat(&self.dir, c"ptmx", AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => self.link("ptmx", text),
-            Err(err) => Err(DeviceError::System {
-                doing: "replace it",
-                path: PathBuf::from("/dev/ptmx"),
-                reason: err.into(),
-            }),
-        }
+    }
+
+    /// Whether /dev/ptmx is a link to the devpts of /dev/pts, or the device, which the kernel looks
+    /// for in `pts` beside it.
+    fn has_ptmx(&self) -> bool {
+        let links = [PTMX.as_bytes(), b"/dev/pts/ptmx"];
+        let name = c"ptmx";
+        readlinkat(&self.dir, name, Vec::new()).is_ok_and(|text| links.contains(&text.as_bytes()))
+            || statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| PTMX_DEVICE.is(&stat))
     }
 
     fn link(&mut self, name: &str, text: &str) -> Result<(), DeviceError> {
         let path = Path::new("/dev").join(name);
         let failed = |reason| DeviceError::System { doing: "link it", path: path.clone(), reason };
-        note(self.in_image, self.journal, Created::Link, &path, &self.dir, Path::new(name))
+        let link = Created::Link(Some(text.as_ref()));
+        note(self.in_image, self.journal, link, &path, &self.dir, Path::new(name))
             .map_err(|err| failed(err.into()))?;
         match symlinkat(text, &self.dir, name) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
@@ -372,7 +383,7 @@ impl<'a> Dev<'a> {
     fn note(
         &mut self,
         node: &Node,
-        kind: Created,
+        kind: Created<'_>,
         parent: &OwnedFd,
         name: &Path,
     ) -> Result<(), DeviceError> {
@@ -391,7 +402,7 @@ impl<'a> Dev<'a> {
 fn note(
     in_image: bool,
     journal: &mut Journal,
-    kind: Created,
+    kind: Created<'_>,
     path: &Path,
     parent: &OwnedFd,
     name: &Path,

@@ -1,5 +1,6 @@
 //! `linux.maskedPaths` and `linux.readonlyPaths`.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -39,11 +40,8 @@ fn one_readonly(root: &Root, path: &Path) -> Result<(), Reason> {
 pub fn mask(root: &Root, paths: &[String], label: Option<&str>) -> Result<(), FinishError> {
     let mut covers = Covers { label, ..Covers::default() };
     // Engines put lists together; a path named twice is hidden as well as one named once.
-    let once = paths
-        .iter()
-        .enumerate()
-        .filter(|(index, path)| !paths.iter().take(*index).any(|earlier| earlier == *path));
-    for (_, path) in once {
+    let mut seen = HashSet::with_capacity(paths.len());
+    for path in paths.iter().filter(|path| seen.insert(path.as_str())) {
         covers
             .cover(root, Path::new(path))
             .map_err(|reason| FinishError::Mask { path: PathBuf::from(path), reason })?;

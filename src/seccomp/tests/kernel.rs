@@ -3,6 +3,7 @@
 //! again.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -263,6 +264,12 @@ mod agent {
     }
 }
 
+/// A descriptor on a process that lives on.
+fn own_pidfd() -> std::os::fd::OwnedFd {
+    let own = rustix::process::getpid();
+    rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).expect("pidfd")
+}
+
 #[test]
 fn a_notified_call_waits_for_the_agent_that_got_the_descriptor() {
     use crate::seccomp::notify;
@@ -293,7 +300,7 @@ fn a_notified_call_waits_for_the_agent_that_got_the_descriptor() {
         .expect("state");
         let message = notify::message(42, Some("meta"), &state).expect("message");
         let received = scope.spawn(|| agent::receive(&agent));
-        notify::send(&path, &message, std::os::fd::AsFd::as_fd(&listener)).expect("send");
+        notify::send(&path, &message, listener.as_fd(), own_pidfd().as_fd()).expect("send");
         drop(listener);
         let (json, mut fds) = received.join().expect("agent");
         let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
@@ -323,6 +330,6 @@ fn an_absent_agent_is_an_error_that_names_its_path() {
 
     let listener = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).expect("fd");
     let path = std::path::Path::new("/nonexistent/agent.sock");
-    let error = notify::send(path, b"{}", std::os::fd::AsFd::as_fd(&listener)).err();
+    let error = notify::send(path, b"{}", listener.as_fd(), own_pidfd().as_fd()).err();
     assert!(error.is_some_and(|error| error.to_string().contains("/nonexistent/agent.sock")));
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::PathBuf;
 
 use super::DbusError;
-use crate::sys;
+use crate::peer;
 
 /// A unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Address {
 
     pub(super) fn connect(&self) -> io::Result<UnixStream> {
         match self {
-            Self::Path(path) => sys::net::connect_unix(path).map(UnixStream::from),
+            Self::Path(path) => peer::connect(path, None).map(UnixStream::from),
             Self::Abstract(name) => {
                 UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)
             }

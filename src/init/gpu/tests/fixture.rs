@@ -230,7 +230,12 @@ impl Image {
     /// Undoes the journal as `delete` does: where the container's mounts are not seen.
     pub fn undo(&self) -> Vec<UndoError> {
         self.unmount_inner();
-        undo(&self.path("/"), &fs::read(self.base.join("journal")).unwrap())
+        undo(&self.path("/"), &self.journal())
+    }
+
+    /// What [`Image::apply`] has noted.
+    pub fn journal(&self) -> Vec<u8> {
+        fs::read(self.base.join("journal")).unwrap()
     }
 
     /// Runs a program of the image in it.

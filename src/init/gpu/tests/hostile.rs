@@ -233,6 +233,52 @@ fn a_damaged_journal_removes_nothing_that_was_not_made() {
 }
 
 #[test]
+fn what_a_container_has_put_in_place_of_a_link_or_node_of_ours_stays() {
+    use crate::init::journal::Device;
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+    let rootfs = new_dir("undo");
+    let journal = rootfs.with_extension("journal");
+    let file = fs::File::options().append(true).create(true).open(&journal).unwrap();
+    let mut journal_file = Journal::new(file);
+    let make = |name: &str, kind, major, minor| {
+        let mode = Mode::from_raw_mode(0o666);
+        mknodat(CWD, rootfs.join(name), kind, mode, makedev(major, minor)).unwrap();
+    };
+    let link = |name: &str, text: &str| {
+        std::os::unix::fs::symlink(text, rootfs.join(name)).unwrap();
+    };
+    let (c, b, p) = (FileType::CharacterDevice, FileType::BlockDevice, FileType::Fifo);
+    for name in ["link", "link2"] {
+        let ours = Created::Link(Some("lib.so".as_ref()));
+        journal_file.record(ours, &Path::new("/").join(name)).unwrap();
+    }
+    for (name, kind, numbers) in
+        [("null", c, (1, 3)), ("null2", c, (1, 3)), ("null3", c, (1, 3)), ("p", p, (0, 0))]
+    {
+        let ours = Created::Node(Some(Device { kind, major: numbers.0, minor: numbers.1 }));
+        journal_file.record(ours, &Path::new("/").join(name)).unwrap();
+    }
+    link("link", "lib.so");
+    link("link2", "libmine.so");
+    make("null", c, 1, 3);
+    make("null2", c, 1, 5);
+    make("null3", b, 1, 3);
+    make("p", p, 0, 0);
+    assert!(undo(&rootfs, &fs::read(&journal).unwrap()).is_empty());
+    let mut left: Vec<_> =
+        fs::read_dir(&rootfs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["link2", "null2", "null3"]);
+    // An older version told no more than the kind.
+    let old = b"l /link2\0n /null2\0n /null3\0";
+    assert!(undo(&rootfs, old).is_empty());
+    assert_eq!(fs::read_dir(&rootfs).unwrap().count(), 0);
+    fs::remove_dir_all(&rootfs).unwrap();
+    fs::remove_file(journal).unwrap();
+}
+
+#[test]
 fn undo_takes_back_what_was_made_and_only_that() {
     let rootfs = new_dir("undo");
     let journal = rootfs.with_extension("journal");

@@ -99,10 +99,35 @@ fn the_images_cache_comes_back_as_it_was() {
         // What is no cache at all, and a delete that was cut short.
         std::fs::write(&cache, "").unwrap();
         image.apply(&stubs().plan()).unwrap();
-        image.write("/etc/.gpurun-ld.so.cache", "half");
+        let journal = image.journal();
+        let (_, temporary) = Journal::records(&journal)
+            .filter(|(_, path)| {
+                path.starts_with("/etc") && path.to_string_lossy().contains("/.gpurun-ld.so.cache-")
+            })
+            .last()
+            .unwrap();
+        image.write(temporary.to_str().unwrap(), "half");
         assert!(image.undo().is_empty());
         assert_eq!(std::fs::read(&cache).unwrap(), b"");
         assert_eq!(image.listing_after_unmount(), listing);
+    });
+}
+
+#[test]
+fn no_name_that_a_container_can_take_keeps_the_cache_from_coming_back() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        image.run(&["/sbin/ldconfig"]);
+        let cache = image.path(CACHE);
+        let before = std::fs::read(&cache).unwrap();
+        for _ in 0..2 {
+            image.apply(&stubs().plan()).unwrap();
+            let _ = std::fs::create_dir(image.path("/etc/.gpurun-ld.so.cache"));
+            image.write("/etc/.gpurun-ld.so.cache/file", "");
+            assert_ne!(std::fs::read(&cache).unwrap(), before);
+            assert!(image.undo().is_empty());
+            assert_eq!(std::fs::read(&cache).unwrap(), before);
+        }
     });
 }
 
