@@ -21,6 +21,10 @@ pub struct Plan {
     pub files: Vec<FileMount>,
     /// Symbolic links to create.
     pub links: Vec<Link>,
+    /// Files that mounts of the spec bring to where links lead: they are shown under a link's name
+    /// where the image has that name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub brought: Vec<FileMount>,
     /// Files with made-up content, mounted read-only over a path that must exist (in `/proc`).
     pub masks: Vec<Mask>,
     /// Directories (of `/proc`) that show only some of their entries.

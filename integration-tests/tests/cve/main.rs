@@ -12,10 +12,12 @@
 //! | `processes` | a process gets more than it should |
 //! | `requests` | who may ask for what |
 //! | `gpu` | NVIDIA's toolkit |
+//! | `gpu_links` | its links, where the image has their names |
 //! | `teeth` | the attackers of these tests win where there is a hole |
 
 mod binary;
 mod gpu;
+mod gpu_links;
 mod mount_targets;
 mod proc_and_sys;
 mod processes;

@@ -2,11 +2,13 @@
 //!
 //! What ldconfig would do there: an entry in the cache and a link for each SONAME.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
-use crate::gpu::plan::{Link, MountedLibrary, Place, Plan};
+use crate::gpu::lexical::joined;
+use crate::gpu::plan::{FileKind, FileMount, Link, MountedLibrary, Place, Plan};
 use crate::host::{HostError, Tree, elf};
 
 /// A directory of a driver holds some hundred libraries.
@@ -18,9 +20,51 @@ const MOST_ENTRIES: usize = 10_000;
 /// # Errors
 /// A source that exists and cannot be read.
 pub fn add(spec: &Spec, plan: &mut Plan) -> Result<(), HostError> {
-    if plan.library_dirs.is_empty() {
-        return Ok(());
+    if !plan.library_dirs.is_empty() {
+        add_libraries(spec, plan)?;
     }
+    if !plan.links.is_empty() {
+        plan.brought = ends_of_links(spec, plan);
+    }
+    Ok(())
+}
+
+/// The mounts of the spec and of the plan to which links of the plan lead. Only their destinations
+/// are compared: what is found in the container under such a path may be the image's.
+fn ends_of_links(spec: &Spec, plan: &Plan) -> Vec<FileMount> {
+    let ends: HashSet<PathBuf> = plan.links.iter().filter_map(end).collect();
+    let mut brought: Vec<FileMount> = Vec::new();
+    // A later mount covers an earlier one.
+    for mount in spec.mounts().iter().flatten().chain(&plan.mounts).rev() {
+        let path = joined(Path::new("/"), mount.destination());
+        let Some(source) = source(mount).filter(|_| ends.contains(&path)) else { continue };
+        let destination = Place::Path(path);
+        if brought.iter().all(|known| known.destination != destination) {
+            brought.push(FileMount {
+                source: source.to_owned(),
+                destination,
+                kind: FileKind::Library { soname: None },
+                why: "a mount of the spec, where a link leads to".to_owned(),
+            });
+        }
+    }
+    brought
+}
+
+/// Where a link leads, if its place does not depend on the image.
+fn end(link: &Link) -> Option<PathBuf> {
+    match &link.destination {
+        Place::Path(path) => Some(joined(path.parent().unwrap_or(Path::new("/")), &link.target)),
+        Place::Library(..) => None,
+    }
+}
+
+/// The path of the host that a mount shows.
+fn source(mount: &Mount) -> Option<&Path> {
+    mount.source().as_deref().filter(|source| source.is_absolute())
+}
+
+fn add_libraries(spec: &Spec, plan: &mut Plan) -> Result<(), HostError> {
     let host = Tree::open(Path::new("/"))?;
     let mut found: Vec<MountedLibrary> = Vec::new();
     for mount in spec.mounts().iter().flatten().chain(&plan.mounts) {
@@ -60,7 +104,7 @@ fn brought(
     mount: &Mount,
     dirs: &[PathBuf],
 ) -> Result<Vec<(PathBuf, PathBuf)>, HostError> {
-    let Some(source) = mount.source().as_deref().filter(|source| source.is_absolute()) else {
+    let Some(source) = source(mount) else {
         return Ok(Vec::new());
     };
     let destination = mount.destination();

@@ -15,6 +15,10 @@ use crate::init::journal::Journal;
 use crate::init::root::{Parent, Root};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
+/// Filesystems whose files are the kernel's own (linux/magic.h): proc, sysfs, cgroup, cgroup2. The
+/// field's type differs between architectures; this one holds them all.
+const KERNEL: [i128; 4] = [0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270];
+
 /// A detached mount and the place that waits for it.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -87,6 +91,22 @@ pub(super) fn prepare_over(
         });
     }
     Ok(Prepared { mount, target, path, what: kind_name(&file.kind) })
+}
+
+/// Makes a detached mount of a file that a mount of the spec brings, for a second name, where the
+/// image has `target`. The source is the spec's, never what is found in the container.
+///
+/// `None` where that is no ordinary file (a copy of a file of proc would not be below what is
+/// masked there), or cannot be opened by the root of a user namespace: the name stays the image's.
+pub(super) fn prepare_brought(
+    file: &FileMount,
+    path: PathBuf,
+    target: OwnedFd,
+) -> Option<Prepared> {
+    let (mount, is_dir) = detached(file).ok()?;
+    let filesystem = i128::from(fs::fstatfs(&mount).ok()?.f_type);
+    let is_ordinary = !is_dir && !KERNEL.contains(&filesystem);
+    is_ordinary.then(|| Prepared { mount, target, path, what: kind_name(&file.kind) })
 }
 
 /// Puts the detached mounts into place.

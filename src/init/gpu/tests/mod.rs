@@ -462,6 +462,21 @@ fn a_filtered_directory_shows_what_is_kept_as_it_was_and_nothing_else() {
 }
 
 #[test]
+fn an_entry_to_keep_that_is_a_link_of_the_image_shows_nothing_of_where_it_leads() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let gpus = "/proc/driver/nvidia/gpus";
+        std::fs::create_dir_all(image.path(gpus)).unwrap();
+        std::os::unix::fs::symlink("/etc", image.path(gpus).join("0000:01:00.0")).unwrap();
+        let keep = vec!["0000:01:00.0".to_owned()];
+        let filter = Filter { destination: gpus.into(), keep, why: "test".into() };
+        let plan = Plan { filters: vec![filter], ..Plan::default() };
+        filters::attach(&plan, &image.root(), &mut Generated::default()).unwrap();
+        assert_eq!(std::fs::read_dir(image.path(gpus)).unwrap().count(), 0);
+    });
+}
+
+#[test]
 fn sockets_can_be_connected_to_and_directories_of_data_are_read_only() {
     in_mount_namespace(|| {
         let image = Image::debian();
