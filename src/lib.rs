@@ -31,5 +31,6 @@ pub mod log;
 pub mod mountinfo;
 pub mod node;
 pub mod paint;
+mod reopen;
 pub mod seccomp;
 pub mod sys;

@@ -16,8 +16,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::dangling;
 use super::journal::{Created, Journal};
-use super::{dangling, reopen};
+use crate::reopen;
 
 /// The start of the name under which a file is prepared; no image has a reason to use it.
 pub const TEMPORARY_PREFIX: &str = ".gpurun-";
@@ -451,3 +452,6 @@ fn temporary_name(name: &OsStr) -> PathBuf {
     temporary.push(name);
     PathBuf::from(temporary)
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,6 +153,9 @@ fn libraries_of_32_bits_have_their_own_directory_and_flags() {
             if let Place::Library(abi, _) = &mut file.destination {
                 *abi = Abi::I386;
             }
+            if let FileKind::Library { abi, .. } = &mut file.kind {
+                *abi = Abi::I386;
+            }
         }
         for link in &mut plan.links {
             if let Place::Library(abi, _) = &mut link.destination {
