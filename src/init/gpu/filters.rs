@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::error::{ApplyError, name_of};
-use super::files::attach_to;
+use super::files::{attach_to, refuse_root};
 use super::generated::Generated;
 use crate::gpu::plan::{Filter, Plan};
 use crate::init::root::Root;
@@ -42,6 +42,7 @@ pub(super) fn attach(
                 wanted: "a filtered directory",
             });
         }
+        refuse_root(root, &target, path, "a filtered directory")?;
         let kept = kept(filter, &target).map_err(at)?;
         let names: Vec<String> = kept.iter().map(|(name, _)| name.clone()).collect();
         let cover = generated
