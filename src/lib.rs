@@ -32,5 +32,6 @@ pub mod mountinfo;
 pub mod node;
 pub mod paint;
 pub mod peer;
+mod reopen;
 pub mod seccomp;
 pub mod sys;

@@ -21,6 +21,7 @@
 //! | `confinement` | what can a container's process do |
 //! | `canary` | what of the host was touched |
 //! | `race` | who exchanges files while a runtime works |
+//! | `tripwire` | was a file opened |
 //!
 //! Machines and programs that tests build for themselves:
 //!
@@ -53,6 +54,7 @@ pub mod ordinary_user;
 pub mod race;
 pub mod rootfs;
 pub mod runtime;
+pub mod tripwire;
 pub mod v2;
 
 pub mod cache;

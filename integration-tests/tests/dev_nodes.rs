@@ -4,6 +4,7 @@ use integration_tests::console::ConsoleSocket;
 use integration_tests::container::text;
 use integration_tests::leak::{assert_same, listing};
 use integration_tests::{Config, Container, Output, gpurun_only, json};
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 /// Runs `script` in a container made by `change` and returns what it printed.
@@ -161,4 +162,40 @@ fn an_unusable_device_is_refused() {
         c.create().refused(1, &[]);
         c.assert_gone();
     }
+}
+
+#[test]
+fn a_node_of_the_host_that_is_bound_keeps_its_mode_and_owner() {
+    gpurun_only!("runc 1.1 refuses some of them");
+    let c = Container::native(Config::idle());
+    let (tty, directory) = (c.path("tty"), c.path("dri"));
+    std::fs::create_dir(&directory).unwrap();
+    let card = directory.join("card0");
+    for (node, numbers) in [(&tty, ["5", "0"]), (&card, ["10", "229"])] {
+        let mut mknod = Command::new("mknod");
+        mknod.args(["-m", "0640"]).arg(node).arg("c").args(numbers);
+        assert!(mknod.status().unwrap().success());
+        std::os::unix::fs::chown(node, Some(7), Some(8)).unwrap();
+    }
+    let bound = |config: Config| {
+        config.mount("/dev/tty", "bind", text(&tty), &["bind"]).mount(
+            "/dev/dri",
+            "bind",
+            text(&directory),
+            &["rbind"],
+        )
+    };
+    let device = |minor| {
+        json!([{"path": "/dev/dri/card0", "type": "c", "major": 10, "minor": minor,
+                "fileMode": 0o666, "uid": 0, "gid": 0}])
+    };
+    let script = "stat -c '%t:%T %a %u:%g' /dev/tty /dev/dri/card0";
+    c.configure(bound(Config::sh(script)).set("/linux/devices", device(229)));
+    assert_eq!(c.run().ok(), "5:0 640 7:8\na:e5 640 7:8");
+    for node in [&tty, &card] {
+        let stat = std::fs::metadata(node).unwrap();
+        assert_eq!((stat.mode() & 0o7777, stat.uid(), stat.gid()), (0o640, 7, 8), "{node:?}");
+    }
+    c.configure(bound(Config::sh(script)).set("/linux/devices", device(230)));
+    c.run().refused(1, &["/dev/dri/card0", "something else"]);
 }

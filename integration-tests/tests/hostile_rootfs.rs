@@ -173,6 +173,53 @@ fn a_bind_onto_a_link_does_not_lead_out() {
     }
 }
 
+/// It would be on top of the root: `exec` would enter it, and what is read-only would not be.
+#[test]
+fn nothing_is_mounted_on_the_root_through_a_link() {
+    gpurun_only!("runc 1.1 mounts it");
+    let attack = Attack::new(Config::idle());
+    let volume = attack.container.path("volume");
+    fs::create_dir(&volume).unwrap();
+    for target in ["/", "..", "etc/..", "../../..", "back"] {
+        rootfs::clear(&attack.container.rootfs().join("data"));
+        symlink(target, attack.container.rootfs().join("data")).unwrap();
+        if target == "back" {
+            symlink("etc/../etc/..", attack.container.rootfs().join("back")).unwrap();
+        }
+        for (kind, source, options) in [
+            ("bind", text(&volume), &["rbind", "rw"][..]),
+            ("tmpfs", "tmpfs", &[]),
+            ("cgroup", "cgroup", &[]),
+            ("none", "none", &["remount", "bind", "rw"]),
+        ] {
+            attack.container.configure(Config::idle().mount("/data", kind, source, options));
+            let output = attack.create_and_check();
+            output.refused(1, &["/data", "root of the container", "link"]);
+        }
+    }
+}
+
+/// A volume that has become the container's /dev is a directory of the host.
+#[test]
+fn a_volume_that_a_link_leads_to_dev_gets_no_node_and_loses_no_file() {
+    gpurun_only!("runc 1.1 fills it");
+    let attack = Attack::new(Config::idle());
+    symlink("/dev", attack.container.rootfs().join("data")).unwrap();
+    let volume = attack.container.path("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("ptmx"), "mine").unwrap();
+    let before = listing(&volume);
+    for without_dev in [false, true] {
+        let config = Config::idle().without_mount("/dev/pts").without_mount("/dev/shm");
+        let config = config.without_mount("/dev/mqueue");
+        let config = if without_dev { config.without_mount("/dev") } else { config };
+        attack.container.configure(config.mount("/data", "bind", text(&volume), &["rbind", "rw"]));
+        let output = attack.create_and_check();
+        assert_same(&before, &listing(&volume));
+        output.refused(1, &["/dev", "link"]);
+    }
+}
+
 #[test]
 fn masks_are_not_led_out_by_links() {
     let config = Config::idle()

@@ -9,6 +9,7 @@ use oci_spec::runtime::{Hook, LinuxIntelRdt, Mount};
 use serde::{Deserialize, Serialize};
 
 use super::register::Register;
+use crate::host::elf::{EM_386, EM_AARCH64, EM_X86_64, Identity};
 
 /// Everything that a container's GPU request leads to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -21,6 +22,10 @@ pub struct Plan {
     pub files: Vec<FileMount>,
     /// Symbolic links to create.
     pub links: Vec<Link>,
+    /// Files that mounts of the spec bring to where links lead: they are shown under a link's name
+    /// where the image has that name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub brought: Vec<FileMount>,
     /// Files with made-up content, mounted read-only over a path that must exist (in `/proc`).
     pub masks: Vec<Mask>,
     /// Directories (of `/proc`) that show only some of their entries.
@@ -132,6 +137,18 @@ pub enum Abi {
     I386,
 }
 
+impl Abi {
+    /// That of a library; `None` where this machine cannot run it.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Option<Self> {
+        match (std::env::consts::ARCH, identity.is_64_bit, identity.machine) {
+            ("x86_64", true, EM_X86_64) | ("aarch64", true, EM_AARCH64) => Some(Self::Native),
+            ("x86_64", false, EM_386) => Some(Self::I386),
+            _ => None,
+        }
+    }
+}
+
 /// Where something goes in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -165,6 +182,8 @@ pub enum FileKind {
     Library {
         /// The `DT_SONAME`, where the library has one.
         soname: Option<String>,
+        /// What it is for.
+        abi: Abi,
     },
     /// A program: read-only, nosuid, nodev.
     Binary,
@@ -216,6 +235,8 @@ pub struct MountedLibrary {
     pub source: PathBuf,
     /// Its `DT_SONAME`.
     pub soname: Option<String>,
+    /// What it is for.
+    pub abi: Abi,
 }
 
 /// A directory of the image with newer driver libraries than the host's (CUDA forward

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::reopen;
+
 /// How often a resolution is repeated that a concurrent rename or mount disturbed (`EAGAIN`,
 /// openat2(2)).
 const RESOLVE_ATTEMPTS: usize = 128;
@@ -203,9 +205,23 @@ impl Tree {
         Ok(names)
     }
 
-    /// A file opened for reading.
+    /// A regular file opened for reading; `None` also for something else, which is not opened: that
+    /// alone does something to a device or to whoever waits at a FIFO.
     pub fn open_file(&self, relative: impl AsRef<Path>) -> Result<Option<OwnedFd>, HostError> {
-        self.open_at(relative.as_ref(), OFlags::RDONLY | OFlags::NONBLOCK, "open")
+        let relative = relative.as_ref();
+        let failed = |errno: Errno| error("open", self.at(relative), errno);
+        let Some(handle) = self.open_at(relative, OFlags::PATH, "open")? else {
+            return Ok(None);
+        };
+        let stat = rustix::fs::fstat(&handle).map_err(failed)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        match reopen::readable(&handle) {
+            Ok(Some(file)) => Ok(Some(file)),
+            Ok(None) => Err(failed(Errno::ACCESS)),
+            Err(source) => Err(HostError { action: "open", path: self.at(relative), source }),
+        }
     }
 
     fn open_at(
@@ -340,6 +356,23 @@ mod tests {
         assert_eq!(tree.read("file", 4).unwrap().unwrap(), b"0123");
         assert!(tree.names("absent").unwrap().is_empty());
         assert_eq!(tree.names(".").unwrap(), ["file"]);
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened_as_one() {
+        let scratch = Scratch::new();
+        scratch.write("file", "x");
+        scratch.link("file", "link");
+        scratch.link("/dev/null", "out");
+        let tree = Tree::open(scratch.path()).unwrap();
+        assert!(tree.open_file("file").unwrap().is_some());
+        assert!(tree.open_file("link").unwrap().is_some());
+        for other in [".", "out", "absent"] {
+            assert!(tree.open_file(other).unwrap().is_none(), "{other}");
+        }
+        if scratch.node("null", 1, 3, 0o666) {
+            assert!(tree.open_file("null").unwrap().is_none());
+        }
     }
 
     #[test]

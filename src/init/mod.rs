@@ -20,7 +20,6 @@ pub mod journal;
 pub mod label;
 pub mod namespaces;
 pub mod program;
-mod reopen;
 pub mod root;
 pub mod rootfs;
 pub mod sequence;

@@ -18,8 +18,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::dangling;
 use super::journal::{Created, Journal};
-use super::{dangling, reopen};
+use crate::reopen;
 
 /// The start of the name under which a file is prepared; no image has a reason to use it.
 pub const TEMPORARY_PREFIX: &str = ".gpurun-";
@@ -31,8 +32,45 @@ const RETRIES: usize = 128;
 #[derive(Debug)]
 pub struct Root {
     fd: OwnedFd,
-    /// The id of the mount that `fd` is on, asked for once.
-    mount: OnceCell<u64>,
+    /// Where `fd` is, asked for once.
+    own: OnceCell<Spot>,
+}
+
+/// What tells a file or directory of a mount namespace from all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spot {
+    mount: u64,
+    device: (u32, u32),
+    inode: u64,
+}
+
+impl Spot {
+    fn of(fd: impl AsFd) -> io::Result<Self> {
+        let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
+        let stat = fs::statx(fd, "", AtFlags::EMPTY_PATH, wanted)?;
+        let device = (stat.stx_dev_major, stat.stx_dev_minor);
+        Ok(Self { mount: stat.stx_mnt_id, device, inode: stat.stx_ino })
+    }
+}
+
+/// Where something is, as seen from the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// It is the root itself.
+    Root,
+    /// It is on the root's own mount.
+    OwnMount,
+    /// It is on something that is mounted inside the root (a volume of the user may be a directory
+    /// of the host).
+    OtherMount,
+}
+
+/// The id of the mount that `fd` is on.
+///
+/// # Errors
+/// Of statx.
+pub fn mount_id(fd: impl AsFd) -> io::Result<u64> {
+    Ok(Spot::of(fd)?.mount)
 }
 
 impl AsFd for Root {
@@ -43,7 +81,7 @@ impl AsFd for Root {
 
 impl From<OwnedFd> for Root {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, mount: OnceCell::new() }
+        Self { fd, own: OnceCell::new() }
     }
 }
 
@@ -109,23 +147,32 @@ impl Root {
         Err(Errno::AGAIN.into())
     }
 
-    /// Whether what `fd` refers to is on the root's own mount, not on something that is mounted
-    /// inside the root (a volume of the user may be a directory of the host).
+    /// Where what `fd` refers to is.
+    ///
+    /// # Errors
+    /// Of statx.
+    pub fn whereabouts(&self, fd: impl AsFd) -> io::Result<Whereabouts> {
+        let own = match self.own.get() {
+            Some(own) => own,
+            None => {
+                let own = Spot::of(self)?;
+                self.own.get_or_init(|| own)
+            }
+        };
+        let spot = Spot::of(fd)?;
+        Ok(match spot.mount == own.mount {
+            true if spot == *own => Whereabouts::Root,
+            true => Whereabouts::OwnMount,
+            false => Whereabouts::OtherMount,
+        })
+    }
+
+    /// Whether what `fd` refers to is on the root's own mount.
     ///
     /// # Errors
     /// Of statx.
     pub fn is_own_mount(&self, fd: impl AsFd) -> io::Result<bool> {
-        let mount_of = |fd: BorrowedFd<'_>| {
-            fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
-        };
-        let own = match self.mount.get() {
-            Some(id) => *id,
-            None => {
-                let id = mount_of(self.as_fd())?;
-                *self.mount.get_or_init(|| id)
-            }
-        };
-        Ok(own == mount_of(fd.as_fd())?)
+        Ok(self.whereabouts(fd)? != Whereabouts::OtherMount)
     }
 
     /// The directory at `path`, or an error where the way leads over another mount.
@@ -475,3 +522,6 @@ pub fn is_temporary_of(path: &Path, name: &OsStr) -> bool {
         .and_then(|rest| rest.strip_prefix(name.as_bytes()))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
 }
+
+#[cfg(test)]
+mod tests;

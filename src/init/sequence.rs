@@ -16,7 +16,7 @@ use super::journal::Journal;
 use super::namespaces::Namespaces;
 use super::program::Program;
 use super::root::Root;
-use super::rootfs::{self, CgroupView, DeferredReadonly, Finish, MountContext};
+use super::rootfs::{self, CgroupView, DeferredReadonly, Devices, Finish, MountContext};
 use super::tuning::Tuning;
 use super::{console, executable, gpu, user};
 use crate::gpu::plan::Plan;
@@ -219,11 +219,15 @@ impl Init<'_> {
             sources: self.sources,
         };
         let mounts = list(self.spec.mounts().as_deref());
-        let writable = rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
+        let mounted = rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
         if rootfs::needs_dev(mounts) {
-            let devices = list(linux.and_then(|linux| linux.devices().as_deref()));
-            let planned = self.plan.map_or(&[][..], |plan| &plan.devices);
-            rootfs::create_devices(&root, devices, planned, context.userns, &mut self.journal)?;
+            let devices = Devices {
+                list: list(linux.and_then(|linux| linux.devices().as_deref())),
+                planned: self.plan.map_or(&[][..], |plan| &plan.devices),
+                bind: context.userns,
+                filesystem: mounted.dev,
+            };
+            rootfs::create_devices(&root, devices, &mut self.journal)?;
         }
         if let Some(plan) = self.plan {
             gpu::apply(plan, &root, context.label, &mut self.journal)?;
@@ -232,7 +236,7 @@ impl Init<'_> {
         root.ensure_dir(&self.program.cwd, &mut Journal::none()).with_context(|| {
             format!("cannot create the working directory {:?}", self.program.cwd)
         })?;
-        Ok((root, writable))
+        Ok((root, mounted.deferred))
     }
 
     fn change_root(&mut self, root: &Root) -> Result<()> {

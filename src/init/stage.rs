@@ -25,7 +25,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount
 use super::gpu;
 use super::journal::Journal;
 use super::root::Root;
-use super::rootfs::{self, CgroupView, MountContext};
+use super::rootfs::{self, CgroupView, Devices, MountContext};
 use crate::gpu::plan::Plan;
 use crate::mountinfo;
 
@@ -77,11 +77,15 @@ impl Stage<'_> {
             sources: self.sources,
         };
         let mounts = self.spec.mounts().as_deref().unwrap_or_default();
-        rootfs::mount_all(&root, mounts, &context, journal)?;
+        let mounted = rootfs::mount_all(&root, mounts, &context, journal)?;
         if rootfs::needs_dev(mounts) {
-            let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-            let planned = self.plan.map_or(&[][..], |plan| &plan.devices);
-            rootfs::create_devices(&root, devices, planned, false, journal)?;
+            let devices = Devices {
+                list: linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default(),
+                planned: self.plan.map_or(&[][..], |plan| &plan.devices),
+                bind: false,
+                filesystem: mounted.dev,
+            };
+            rootfs::create_devices(&root, devices, journal)?;
         }
         if let Some(plan) = self.plan {
             gpu::apply(plan, &root, context.label, journal)?;

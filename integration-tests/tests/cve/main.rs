@@ -12,10 +12,14 @@
 //! | `processes` | a process gets more than it should |
 //! | `requests` | who may ask for what |
 //! | `gpu` | NVIDIA's toolkit |
+//! | `gpu_links` | its links, where the image has their names |
+//! | `gpu_volumes` | what it reads in volumes and images |
 //! | `teeth` | the attackers of these tests win where there is a hole |
 
 mod binary;
 mod gpu;
+mod gpu_links;
+mod gpu_volumes;
 mod mount_targets;
 mod proc_and_sys;
 mod processes;

@@ -167,7 +167,7 @@ mod tests {
         FileMount {
             source: Path::new("/host/lib").join(name),
             destination: Place::Library(Abi::Native, name.into()),
-            kind: FileKind::Library { soname: None },
+            kind: FileKind::Library { soname: None, abi: Abi::Native },
             why: "compute".to_owned(),
         }
     }

@@ -12,7 +12,7 @@ use super::error::Error;
 use super::library_table::{classify, expanded};
 use crate::gpu::plan::{Abi, FileKind, FileMount, Link, Place, Plan};
 use crate::host::HostError;
-use crate::host::elf::{self, EM_386, EM_AARCH64, EM_X86_64, Identity};
+use crate::host::elf::{self, Identity};
 use crate::host::tree::Directory;
 
 /// The sub-directory that VDPAU loads its drivers from.
@@ -119,7 +119,7 @@ impl Collected<'_> {
             ));
             return Ok(());
         };
-        let Some(abi) = abi(&identity) else {
+        let Some(abi) = Abi::of(&identity) else {
             return Ok(());
         };
         if abi == Abi::I386 && !self.wanted.any(Capabilities::COMPAT32) {
@@ -143,7 +143,7 @@ impl Collected<'_> {
             source,
             destination: Place::Library(abi, destination),
             // A library that is its own SONAME has it all the same.
-            kind: FileKind::Library { soname: soname.or_else(|| Some(name.to_owned())) },
+            kind: FileKind::Library { soname: soname.or_else(|| Some(name.to_owned())), abi },
             why,
         });
         Ok(())
@@ -230,13 +230,4 @@ fn stem(name: &str) -> &str {
 fn why(set: Capabilities, abi: Abi) -> String {
     let names = set.names().join(", ");
     if abi == Abi::I386 { format!("{names} (32-bit)") } else { names }
-}
-
-/// The ABI of a library that this machine can run.
-fn abi(identity: &Identity) -> Option<Abi> {
-    match (std::env::consts::ARCH, identity.is_64_bit, identity.machine) {
-        ("x86_64", true, EM_X86_64) | ("aarch64", true, EM_AARCH64) => Some(Abi::Native),
-        ("x86_64", false, EM_386) => Some(Abi::I386),
-        _ => None,
-    }
 }

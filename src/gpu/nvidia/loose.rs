@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::error::Error;
-use crate::gpu::plan::{FileKind, FileMount, Place};
+use crate::gpu::plan::{Abi, FileKind, FileMount, Place};
 use crate::host::elf;
 use crate::host::tree::{Found, Tree};
 
@@ -57,8 +57,9 @@ impl Root {
             return Ok(FileKind::Binary);
         }
         let identity = self.tree.open_file(path)?.and_then(elf::identify);
-        Ok(match identity {
-            Some(identity) => FileKind::Library { soname: identity.soname },
+        let library = identity.and_then(|identity| Some((Abi::of(&identity)?, identity.soname)));
+        Ok(match library {
+            Some((abi, soname)) => FileKind::Library { soname, abi },
             None => FileKind::Binary,
         })
     }

@@ -13,6 +13,7 @@ use crate::gpu::compatibility::{self, Note};
 use crate::gpu::plan::{Abi, Compatibility};
 use crate::host::elf;
 use crate::init::root::Root;
+use crate::reopen;
 
 /// The directory holds some ten files.
 const MOST_ENTRIES: usize = 1000;
@@ -67,7 +68,11 @@ fn regular_files(dir: &OwnedFd) -> Option<Vec<String>> {
     Some(names)
 }
 
+/// Opens a regular file for reading. What else has the name by now is not opened, for that alone
+/// does something to a device or to whoever waits at a FIFO.
 fn open(dir: &OwnedFd, name: &str) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    fs::openat(dir, name, flags, Mode::empty()).ok()
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = fs::openat(dir, name, flags, Mode::empty()).ok()?;
+    let found = FileType::from_raw_mode(fs::fstat(&handle).ok()?.st_mode);
+    if found == FileType::RegularFile { reopen::readable(&handle).ok()? } else { None }
 }

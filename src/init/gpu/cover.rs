@@ -20,7 +20,7 @@ use super::error::ApplyError;
 use super::files::attach_to;
 use super::generated;
 use crate::init::label;
-use crate::init::root::Root;
+use crate::init::root::{Root, Whereabouts};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// A directory that was given a writable layer.
@@ -55,6 +55,9 @@ pub(super) fn cover_parent(
     for dir in path.ancestors().skip(1).filter(|dir| dir.parent().is_some()) {
         let failed = |reason| ApplyError::Cover { path: dir.to_owned(), reason };
         if let Some(lower) = root.find(dir).map_err(failed)? {
+            if root.whereabouts(&lower).map_err(failed)? == Whereabouts::Root {
+                break;
+            }
             let overlay = cover(&lower, label).map_err(failed)?;
             return Ok(Cover { overlay, path: dir.to_owned() });
         }

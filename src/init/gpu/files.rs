@@ -12,8 +12,12 @@ use super::destination::Destinations;
 use super::error::{ApplyError, name_of};
 use crate::gpu::plan::{FileKind, FileMount, Plan};
 use crate::init::journal::Journal;
-use crate::init::root::{Parent, Root};
+use crate::init::root::{Parent, Root, Whereabouts};
 use crate::sys::mount::{MountAttr, mount_setattr};
+
+/// Filesystems whose files are the kernel's own (linux/magic.h): proc, sysfs, cgroup, cgroup2. The
+/// field's type differs between architectures; this one holds them all.
+const KERNEL: [i128; 4] = [0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270];
 
 /// A detached mount and the place that waits for it.
 #[derive(Debug)]
@@ -55,7 +59,10 @@ pub(super) fn prepare(
         let what = kind_name(&file.kind);
         let target = if is_dir {
             directories.push(path.clone());
-            root.ensure_dir(&path, journal).map_err(|err| ApplyError::at(what, &path, err))?
+            let at = |err| ApplyError::at(what, &path, err);
+            let target = root.ensure_dir(&path, journal).map_err(at)?;
+            refuse_root(root, &target, &path, what)?;
+            target
         } else {
             file_target(root, &mut parent, &path, what, journal)?
         };
@@ -87,6 +94,22 @@ pub(super) fn prepare_over(
         });
     }
     Ok(Prepared { mount, target, path, what: kind_name(&file.kind) })
+}
+
+/// Makes a detached mount of a file that a mount of the spec brings, for a second name, where the
+/// image has `target`. The source is the spec's, never what is found in the container.
+///
+/// `None` where that is no ordinary file (a copy of a file of proc would not be below what is
+/// masked there), or cannot be opened by the root of a user namespace: the name stays the image's.
+pub(super) fn prepare_brought(
+    file: &FileMount,
+    path: PathBuf,
+    target: OwnedFd,
+) -> Option<Prepared> {
+    let (mount, is_dir) = detached(file).ok()?;
+    let filesystem = i128::from(fs::fstatfs(&mount).ok()?.f_type);
+    let is_ordinary = !is_dir && !KERNEL.contains(&filesystem);
+    is_ordinary.then(|| Prepared { mount, target, path, what: kind_name(&file.kind) })
 }
 
 /// Puts the detached mounts into place.
@@ -134,6 +157,26 @@ pub(super) fn file_target(
         Err(err) => return Err(at(err)),
     };
     fit_for_a_file(fd, path, what)
+}
+
+/// Refuses to mount on the root itself, where a link of the image leads to it: what is there would
+/// be on top of the container's root, for whoever enters its mount namespace.
+///
+/// # Errors
+/// [`ApplyError::InTheWay`].
+pub(super) fn refuse_root(
+    root: &Root,
+    target: &OwnedFd,
+    path: &Path,
+    wanted: &'static str,
+) -> Result<(), ApplyError> {
+    match root.whereabouts(target).map_err(|err| ApplyError::at(wanted, path, err))? {
+        Whereabouts::Root => {
+            let (path, found) = (path.to_owned(), "a link to the root");
+            Err(ApplyError::InTheWay { path, found, wanted })
+        }
+        Whereabouts::OwnMount | Whereabouts::OtherMount => Ok(()),
+    }
 }
 
 /// What the image has at `path`, if a file can be mounted on it.

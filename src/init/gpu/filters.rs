@@ -4,10 +4,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::error::{ApplyError, name_of};
-use super::files::attach_to;
+use super::files::{attach_to, refuse_root};
 use super::generated::Generated;
 use crate::gpu::plan::{Filter, Plan};
 use crate::init::root::Root;
@@ -41,7 +42,8 @@ pub(super) fn attach(
                 wanted: "a filtered directory",
             });
         }
-        let kept = kept(filter, root).map_err(at)?;
+        refuse_root(root, &target, path, "a filtered directory")?;
+        let kept = kept(filter, &target).map_err(at)?;
         let names: Vec<String> = kept.iter().map(|(name, _)| name.clone()).collect();
         let cover = generated
             .directory(&names, root)
@@ -56,20 +58,20 @@ pub(super) fn attach(
     Ok(())
 }
 
-/// Detached, read-only copies of the entries to keep, those that exist.
-fn kept(filter: &Filter, root: &Root) -> io::Result<Vec<(String, OwnedFd)>> {
+/// Detached, read-only copies of the entries of `directory` to keep, those that exist. A link is
+/// none: without a procfs there it would be the image's, and lead to what is masked elsewhere.
+fn kept(filter: &Filter, directory: &OwnedFd) -> io::Result<Vec<(String, OwnedFd)>> {
     let mut kept: Vec<(String, OwnedFd)> = Vec::with_capacity(filter.keep.len());
     for name in &filter.keep {
         let is_plain = !name.is_empty() && name != "." && name != ".." && !name.contains('/');
         if !is_plain || kept.iter().any(|(known, _)| known == name) {
             continue;
         }
-        let Some(entry) = root.find(&filter.destination.join(name))? else {
-            continue;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let entry = match fs::openat(directory, name.as_str(), flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            entry => entry?,
         };
-        if FileType::from_raw_mode(fs::fstat(&entry)?.st_mode) != FileType::Directory {
-            continue;
-        }
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH

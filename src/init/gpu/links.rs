@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::destination::Destinations;
 use super::error::{ApplyError, name_of};
@@ -26,8 +25,8 @@ const LONGEST_CHAIN: usize = 40;
 /// A file or another link of the image is not replaced, because it would be gone when the
 /// container is: the file that the link finally leads to is mounted over it, so the name opens the
 /// same file. Those mounts are given back, for [`files::attach`]. What is in the way stays
-/// visible where the link leads to no file of the plan (a device node), and where the user mounted
-/// something on the very name.
+/// visible where the link leads to no file that the plan or a mount of the spec brings (a device
+/// node), and where the user mounted something on the very name.
 ///
 /// # Errors
 /// [`ApplyError::InTheWay`] for a directory or special file; [`ApplyError::ReadOnly`] and
@@ -65,21 +64,14 @@ pub(super) fn create(
             continue;
         }
         let ends = ends.get_or_insert_with(|| Ends::of(plan, destinations));
-        let file = ends.follow(&path);
-        let mounted = match file {
-            Some(_) => None,
-            None => mounted_by_the_spec(root, &joined(parent_of(&path), &link.target)),
-        };
-        if file.is_none() && mounted.is_none() {
+        let Some(end) = ends.follow(&path) else {
             continue;
-        }
+        };
         let stat = fs::fstat(&found).map_err(|err| at(err.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile | FileType::Symlink => stand_ins.extend(match (file, mounted) {
-                (Some(file), _) => Some(files::prepare_over(file, path, found)?),
-                (None, mount) => {
-                    mount.map(|mount| Prepared { mount, target: found, path, what: "a library" })
-                }
+            FileType::RegularFile | FileType::Symlink => stand_ins.extend(match end {
+                End::Planned(file) => Some(files::prepare_over(file, path, found)?),
+                End::Brought(file) => files::prepare_brought(file, path, found),
             }),
             found => {
                 return Err(ApplyError::InTheWay { path, found: name_of(found), wanted: "a link" });
@@ -87,20 +79,6 @@ pub(super) fn create(
         }
     }
     Ok(stand_ins)
-}
-
-/// A detached copy of the mount of a file that a mount of the spec brought to `path`, where an
-/// engine or a CDI file mounts the driver's files and a hook of theirs makes the links.
-fn mounted_by_the_spec(root: &Root, path: &Path) -> Option<OwnedFd> {
-    let fd = root.resolve(path).ok()?;
-    let is_file = FileType::from_raw_mode(fs::fstat(&fd).ok()?.st_mode) == FileType::RegularFile;
-    if !is_file || root.is_own_mount(&fd).ok()? {
-        return None;
-    }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(&fd, "", flags).ok()
 }
 
 fn parent_of(path: &Path) -> &Path {
@@ -116,22 +94,33 @@ fn is_mount_point(fd: &OwnedFd) -> io::Result<bool> {
 /// Where the plan's links lead, as paths of the container.
 struct Ends<'a> {
     links: HashMap<PathBuf, &'a Path>,
-    files: HashMap<PathBuf, &'a FileMount>,
+    files: HashMap<PathBuf, End<'a>>,
+}
+
+/// What is at the end of links.
+#[derive(Clone, Copy)]
+enum End<'a> {
+    /// A file of the plan.
+    Planned(&'a FileMount),
+    /// A file that a mount of the spec brings.
+    Brought(&'a FileMount),
 }
 
 impl<'a> Ends<'a> {
     fn of(plan: &'a Plan, destinations: &Destinations) -> Self {
         let link = |link: &'a Link| (destinations.path(&link.destination), link.target.as_path());
-        let file = |file: &'a FileMount| (destinations.path(&file.destination), file);
+        let path = |file: &FileMount| destinations.path(&file.destination);
+        let brought = plan.brought.iter().map(|file| (path(file), End::Brought(file)));
+        let planned = plan.files.iter().map(|file| (path(file), End::Planned(file)));
         Self {
             links: plan.links.iter().map(link).collect(),
-            files: plan.files.iter().map(file).collect(),
+            files: brought.chain(planned).collect(),
         }
     }
 
     /// The file at the end of the links that begin at `path`. Only the plan is looked at: what
     /// the image has under these names says nothing about the driver.
-    fn follow(&self, path: &Path) -> Option<&'a FileMount> {
+    fn follow(&self, path: &Path) -> Option<End<'a>> {
         let mut path = path.to_owned();
         for _ in 0..LONGEST_CHAIN {
             let Some(target) = self.links.get(&path) else {

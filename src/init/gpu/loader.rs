@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -129,9 +129,10 @@ impl Libraries {
         let mut found = Self::default();
         // Every path that is a library, by its own name or through links.
         let mut known: BTreeMap<OsString, u32> = BTreeMap::new();
-        let mounted = plan.libraries.iter().filter_map(|library| {
-            let abi = abi_of(&library.source)?;
-            Some(Found { path: library.path.clone(), soname: library.soname.clone(), abi })
+        let mounted = plan.libraries.iter().map(|library| Found {
+            path: library.path.clone(),
+            soname: library.soname.clone(),
+            abi: library.abi,
         });
         // The loader takes the first of several of one name.
         for library in newer.iter().cloned().chain(mounted) {
@@ -150,23 +151,20 @@ impl Libraries {
             known.insert(key(path), flags);
         }
         for file in &plan.files {
-            let FileKind::Library { soname } = &file.kind else {
+            let FileKind::Library { soname, abi } = &file.kind else {
                 continue;
             };
             let path = destinations.path(&file.destination);
-            let abi = match &file.destination {
-                Place::Library(abi, name) => {
-                    if name.parent().is_none_or(|dir| dir.as_os_str().is_empty()) {
-                        found.add_dir(path.parent());
-                    }
-                    Some(*abi)
+            let is_in_a_directory_of_its_own = match &file.destination {
+                Place::Library(_, name) => {
+                    name.parent().is_some_and(|dir| !dir.as_os_str().is_empty())
                 }
-                Place::Path(_) => {
-                    found.add_dir(path.parent());
-                    abi_of(&file.source)
-                }
+                Place::Path(_) => false,
             };
-            let Some(flags) = abi.and_then(cache::flags) else {
+            if !is_in_a_directory_of_its_own {
+                found.add_dir(path.parent());
+            }
+            let Some(flags) = cache::flags(*abi) else {
                 continue;
             };
             found.add(path.file_name(), &path, flags);
@@ -218,19 +216,6 @@ impl Libraries {
 /// A path as a key: its components in one spelling, compared as bytes and not one by one.
 fn key(path: &Path) -> OsString {
     path.components().collect::<PathBuf>().into_os_string()
-}
-
-/// The ABI of a library of the host, from its ELF header.
-fn abi_of(source: &Path) -> Option<Abi> {
-    let mut header = [0; 20];
-    std::fs::File::open(source).ok()?.read_exact(&mut header).ok()?;
-    match (header.get(..5)?, header.get(18..20)?) {
-        // ELFCLASS32 and EM_386.
-        ([0x7f, b'E', b'L', b'F', 1], [3, 0]) => Some(Abi::I386),
-        // ELFCLASS64.
-        ([0x7f, b'E', b'L', b'F', 2], _) => Some(Abi::Native),
-        _ => None,
-    }
 }
 
 /// Whether a file could be given its content.

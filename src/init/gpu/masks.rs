@@ -4,7 +4,7 @@
 use rustix::fs::{self, FileType};
 
 use super::error::{ApplyError, name_of};
-use super::files::{Prepared, attach_to, file_target};
+use super::files::{Prepared, attach_to, file_target, refuse_root};
 use super::generated::Generated;
 use crate::gpu::plan::Plan;
 use crate::init::journal::Journal;
@@ -52,7 +52,10 @@ pub(super) fn attach(
         let stat = fs::fstat(&target).map_err(|err| at(err.into()))?;
         let mount = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => generated.file(mask.content.as_bytes(), root),
-            FileType::Directory => generated.directory(&[], root),
+            FileType::Directory => {
+                refuse_root(root, &target, path, "a mask")?;
+                generated.directory(&[], root)
+            }
             found => {
                 return Err(ApplyError::InTheWay {
                     path: path.clone(),

@@ -67,7 +67,7 @@ fn place(one: &mut OneMount<'_>, tree: OwnedFd, source: &Path) -> Result<OwnedFd
     };
     // Only the whole of a procfs may stand in for /proc, not a directory of it.
     let procfs = stat.st_ino == PROC_ROOT_INO && target::is_procfs(tree.as_fd())?;
-    target::check_proc(dest, target.as_fd(), procfs)?;
+    target::check(one.root, dest, target.as_fd(), procfs)?;
 
     set_exactly(tree.as_fd(), one.options.attrs)?;
     one.attach(tree, &target)

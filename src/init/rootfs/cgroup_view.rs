@@ -63,7 +63,7 @@ fn unified(one: &mut OneMount<'_>, own: &Path, all: &Path) -> Result<OwnedFd, Ca
     }
     let dest = one.spec.destination();
     let target = target::directory(one.root, dest, one.journal)?;
-    target::check_proc(dest, target.as_fd(), false)?;
+    target::check(one.root, dest, target.as_fd(), false)?;
     let plan = Blueprint {
         fstype: "cgroup2",
         source: one.spec.source().as_deref(),
@@ -110,7 +110,7 @@ fn nothing(label: Option<&str>) -> Result<OwnedFd, Cause> {
 fn hybrid(one: &mut OneMount<'_>, hierarchies: &[Hierarchy]) -> Result<OwnedFd, Cause> {
     let dest = one.spec.destination();
     let target = target::directory(one.root, dest, one.journal)?;
-    target::check_proc(dest, target.as_fd(), false)?;
+    target::check(one.root, dest, target.as_fd(), false)?;
 
     let safe = MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
     let readonly = one.options.attrs.set & MOUNT_ATTR_RDONLY;

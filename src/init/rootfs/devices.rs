@@ -19,7 +19,7 @@ use super::umask::NoUmask;
 use super::{detached, target};
 use crate::gpu::plan::DeviceNode;
 use crate::init::journal::{Created, Device, Journal};
-use crate::init::root::Root;
+use crate::init::root::{Root, mount_id};
 
 /// The nodes that the runtime-spec promises every container, all character devices with mode 0666.
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -56,6 +56,12 @@ pub enum DeviceError {
         "\"/dev\" of the rootfs is not a directory (a link there is refused); mount a tmpfs on /dev"
     )]
     DevIsNotADirectory,
+    /// /dev is a directory of the host.
+    #[error(
+        "\"/dev\" is covered by a mount of another place, to which a link in the rootfs leads (or that \
+         is in the rootfs already): remove the link, or mount a tmpfs on /dev"
+    )]
+    DevIsCovered,
     /// Numbers or a type that no device node has.
     #[error("device {path:?}: {what}")]
     Invalid {
@@ -106,35 +112,48 @@ pub enum DeviceError {
     },
 }
 
-/// Whether the runtime fills /dev: not when the spec binds a directory of the host there.
+/// Whether the runtime fills /dev: not when the spec shows the host's there, by a bind mount or as a
+/// devtmpfs, which all have in common.
 #[must_use]
 pub fn needs_dev(mounts: &[Mount]) -> bool {
     !mounts.iter().any(|mount| {
         let options = mount.options().as_deref().unwrap_or_default();
-        let bind = mount.typ().as_deref() == Some("bind")
+        let of_the_host = matches!(mount.typ().as_deref(), Some("bind" | "devtmpfs"))
             || options.iter().any(|option| option == "bind" || option == "rbind");
-        bind && target::clean(mount.destination()) == Path::new("/dev")
+        of_the_host && target::clean(mount.destination()) == Path::new("/dev")
     })
 }
 
-/// Creates the default devices, `devices`, and the links in /dev.
+/// What is to be in /dev.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Devices<'a> {
+    /// The spec's devices.
+    pub list: &'a [LinuxDevice],
+    /// Where the nodes of some of them are on the host; those of the others have the same path.
+    pub planned: &'a [DeviceNode],
+    /// Bind the host's nodes instead of making some, as a user namespace demands.
+    pub bind: bool,
+    /// The mount of the filesystem that the runtime has made for /dev
+    /// ([`Mounted::dev`](super::Mounted::dev)).
+    pub filesystem: Option<u64>,
+}
+
+/// Creates the default devices, those of `devices`, and the links in /dev.
 ///
-/// With `bind`, as a user namespace demands, the host's nodes are bind mounted instead of made;
-/// so they are where mknod(2) is forbidden. The host's node is the one of the same path, but for
-/// a device of `planned`, which says where its node is. A node that exists with the right type and
-/// number is given the right mode and owner.
+/// Where mknod(2) is forbidden, the host's nodes are bound too. A node of the image that exists with
+/// the right type and number is given the right mode and owner; one that is mounted there, itself or
+/// with its directory, is the host's and stays as it is.
 ///
 /// # Errors
 /// [`DeviceError`].
 pub fn create_devices(
     root: &Root,
-    devices: &[LinuxDevice],
-    planned: &[DeviceNode],
-    bind: bool,
+    devices: Devices<'_>,
     journal: &mut Journal,
 ) -> Result<(), DeviceError> {
     let _umask = NoUmask::set();
-    let mut dev = Dev::open(root, planned, bind, journal)?;
+    let mut dev = Dev::open(root, devices, journal)?;
+    let devices = devices.list;
     for (path, major, minor) in DEFAULT {
         if devices.iter().any(|device| device.path().as_path() == Path::new(path)) {
             continue;
@@ -211,8 +230,7 @@ impl Node {
 struct Dev<'a> {
     root: &'a Root,
     dir: Rc<OwnedFd>,
-    planned: &'a [DeviceNode],
-    bind: bool,
+    devices: Devices<'a>,
     in_image: bool,
     journal: &'a mut Journal,
 }
@@ -220,8 +238,7 @@ struct Dev<'a> {
 impl<'a> Dev<'a> {
     fn open(
         root: &'a Root,
-        planned: &'a [DeviceNode],
-        bind: bool,
+        devices: Devices<'a>,
         journal: &'a mut Journal,
     ) -> Result<Self, DeviceError> {
         let path = Path::new("/dev");
@@ -242,22 +259,38 @@ impl<'a> Dev<'a> {
             return Err(DeviceError::DevIsNotADirectory);
         }
         let in_image = root.is_own_mount(&dir).map_err(failed)?;
-        Ok(Self { root, dir: Rc::new(dir), planned, bind, in_image, journal })
+        if !in_image && devices.filesystem != Some(mount_id(&dir).map_err(failed)?) {
+            return Err(DeviceError::DevIsCovered);
+        }
+        Ok(Self { root, dir: Rc::new(dir), devices, in_image, journal })
     }
 
     fn create(&mut self, node: &Node) -> Result<(), DeviceError> {
         let (parent, name) = self.parent(node)?;
-        if self.bind && node.kind != FileType::Fifo {
+        if self.devices.bind && node.kind != FileType::Fifo {
             return self.bind_node(node, &parent, &name);
         }
         self.note(node, Created::Node(Some(node.device())), &parent, &name)?;
         let mode = Mode::from_raw_mode(node.mode);
         match mknodat(&parent, &name, node.kind, mode, makedev(node.major, node.minor)) {
             Ok(()) if node.uid == 0 && node.gid == 0 => Ok(()),
-            Ok(()) | Err(Errno::EXIST) => settle(node, &parent, &name),
+            Ok(()) => settle(node, &examined(node, &parent, &name)?),
+            Err(Errno::EXIST) => {
+                let found = examined(node, &parent, &name)?;
+                if self.is_mounted(&found.fd).map_err(node.failed("examine it"))? {
+                    return Ok(());
+                }
+                settle(node, &found)
+            }
             Err(Errno::PERM) if node.kind != FileType::Fifo => self.bind_node(node, &parent, &name),
             Err(err) => Err(node.failed("create it")(err)),
         }
+    }
+
+    /// Whether a node came with a mount of the spec: it is not the container's then, and who may
+    /// open it is for its owner to say.
+    fn is_mounted(&self, node: &OwnedFd) -> std::io::Result<bool> {
+        Ok(!self.root.is_own_mount(node)? && self.devices.filesystem != Some(mount_id(node)?))
     }
 
     /// The directory that a node is created in and its name there.
@@ -309,8 +342,11 @@ impl<'a> Dev<'a> {
             let (path, major, minor) = (node.path.clone(), node.major, node.minor);
             DeviceError::NotOnHost { path, major, minor }
         };
-        let planned =
-            self.planned.iter().find(|known| target::clean(&known.destination) == node.path);
+        let planned = self
+            .devices
+            .planned
+            .iter()
+            .find(|known| target::clean(&known.destination) == node.path);
         let source = match planned {
             None => &node.path,
             Some(known) => known.host_path.as_ref().ok_or_else(absent)?,
@@ -416,18 +452,30 @@ fn note(
     }
 }
 
-/// Checks the node that has the name, and gives it the right mode and owner.
-fn settle(node: &Node, parent: &OwnedFd, name: &Path) -> Result<(), DeviceError> {
+/// A node that is there.
+#[derive(Debug)]
+struct Found {
+    fd: OwnedFd,
+    stat: Stat,
+}
+
+/// What has the name of `node`, if it is that device.
+fn examined(node: &Node, parent: &OwnedFd, name: &Path) -> Result<Found, DeviceError> {
     let fd = open_nofollow(node, parent, name)?;
     let stat = fstat(&fd).map_err(node.failed("examine it"))?;
     if !node.is(&stat) {
         return Err(DeviceError::Occupied { path: node.path.clone() });
     }
+    Ok(Found { fd, stat })
+}
+
+/// Gives a node the right mode and owner.
+fn settle(node: &Node, found: &Found) -> Result<(), DeviceError> {
+    let Found { fd, stat } = found;
     if (stat.st_uid, stat.st_gid) != (node.uid, node.gid) {
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-        match chownat(&fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH) {
-            // A node of the host that the spec has mounted there, and the runtime is only the root
-            // of a user namespace: who may open it is for its owner to say.
+        match chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH) {
+            // An image that cannot be changed, or not by the root of a user namespace.
             Err(Errno::PERM | Errno::ROFS) => return Ok(()),
             done => done.map_err(node.failed("set its owner"))?,
         }

@@ -44,7 +44,7 @@ pub fn mount(one: &mut OneMount<'_>, fstype: &str) -> Result<OwnedFd, Cause> {
             None => target::directory(one.root, dest, one.journal)?,
         }
     };
-    target::check_proc(dest, target.as_fd(), fstype == "proc")?;
+    target::check(one.root, dest, target.as_fd(), fstype == "proc")?;
 
     let context = label::option(one.context.label).filter(|_| !UNLABELLED.contains(&fstype));
     let mut data: Vec<&str> = mode.iter().map(String::as_str).collect();

@@ -35,10 +35,10 @@ mod umask;
 mod validate;
 
 pub use cgroup_view::{CgroupView, Hierarchy};
-pub use devices::{DeviceError, create_devices, needs_dev};
+pub use devices::{DeviceError, Devices, create_devices, needs_dev};
 pub use error::Reason;
 pub use finish::{Finish, FinishError, finish};
-pub use mounts::{Cause, DeferredReadonly, MountContext, MountError, mount_all};
+pub use mounts::{Cause, DeferredReadonly, MountContext, MountError, Mounted, mount_all};
 pub use options::{IdMapping, MountOptions};
 pub use pivot::{PivotError, pivot};
 pub use prepare::{PrepareError, Propagation, prepare_root};

@@ -13,7 +13,7 @@ use super::options::MountOptions;
 use super::umask::NoUmask;
 use super::{bind, detached, filesystem, target};
 use crate::init::journal::Journal;
-use crate::init::root::Root;
+use crate::init::root::{Root, mount_id};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// What the mounts depend on besides themselves.
@@ -84,6 +84,12 @@ pub enum Cause {
     /// A mount on the root directory itself.
     #[error("nothing can be mounted on the root of the container; change root.path instead")]
     OntoRoot,
+    /// A link of the rootfs leads to the root directory.
+    #[error(
+        "a link in the rootfs leads from there to the root of the container, on which nothing can be \
+         mounted; remove the link"
+    )]
+    LinkToRoot,
     /// A link or a file where procfs or sysfs is to go.
     #[error("filesystem {fstype:?} must be mounted on ordinary directory, not on a link or file")]
     NotOrdinaryDirectory {
@@ -124,10 +130,18 @@ pub struct DeferredReadonly {
     pub mount: OwnedFd,
 }
 
+/// What came of the mounts, as far as later steps need it.
+#[derive(Debug, Default)]
+pub struct Mounted {
+    /// A tmpfs or /dev with `ro`: it stays writable, because mount points and devices have to be
+    /// created in it, until [`finish`](super::finish()).
+    pub deferred: Vec<DeferredReadonly>,
+    /// The id of the mount of a new filesystem on /dev.
+    pub dev: Option<u64>,
+}
+
 /// Mounts `mounts` in their order inside `root`.
 ///
-/// A tmpfs or /dev with `ro` stays writable, because mount points and devices have to be created
-/// in it; [`finish`](super::finish()) makes the returned mounts read-only.
 ///
 /// # Errors
 /// The first mount that fails; those before it stay.
@@ -136,22 +150,16 @@ pub fn mount_all(
     mounts: &[Mount],
     context: &MountContext<'_>,
     journal: &mut Journal,
-) -> Result<Vec<DeferredReadonly>, MountError> {
+) -> Result<Mounted, MountError> {
     let _umask = NoUmask::set();
-    let mut deferred = Vec::new();
+    let mut mounted = Mounted::default();
     for (number, mount) in mounts.iter().enumerate() {
         let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
         let source = context.sources.get(number).and_then(Option::as_ref);
         let mut one = OneMount { root, spec: mount, options, source, context, journal };
-        match one.mount() {
-            Ok(Some(made)) => {
-                deferred.push(DeferredReadonly { dest: mount.destination().clone(), mount: made });
-            }
-            Ok(None) => {}
-            Err(cause) => return Err(MountError::new(mount, cause)),
-        }
+        one.mount(&mut mounted).map_err(|cause| MountError::new(mount, cause))?;
     }
-    Ok(deferred)
+    Ok(mounted)
 }
 
 /// One mount of the spec and where it goes.
@@ -172,15 +180,16 @@ pub struct OneMount<'a> {
 }
 
 impl OneMount<'_> {
-    /// Mounts it; returns the mount when it has yet to become read-only.
-    fn mount(&mut self) -> Result<Option<OwnedFd>, Cause> {
-        let dest = self.spec.destination();
+    /// Mounts it, and notes in `mounted` what has to be known of it later.
+    fn mount(&mut self, mounted: &mut Mounted) -> Result<(), Cause> {
+        let dest = target::clean(self.spec.destination());
         let fstype = self.spec.typ().as_deref().unwrap_or("none");
         let bind = self.options.bind || fstype == "bind";
-        if target::clean(dest) == Path::new("/") {
+        if dest == Path::new("/") {
             return Err(Cause::OntoRoot);
         }
-        let late = fstype == "tmpfs" && !bind || target::clean(dest) == Path::new("/dev");
+        let is_dev = dest == Path::new("/dev");
+        let late = fstype == "tmpfs" && !bind || is_dev;
         let defer = late && self.options.attrs.set & MOUNT_ATTR_RDONLY != 0;
         if defer {
             self.options.attrs.set &= !MOUNT_ATTR_RDONLY;
@@ -195,7 +204,15 @@ impl OneMount<'_> {
             filesystem::mount(self, fstype)?
         };
         self.settle(mount.as_fd())?;
-        Ok(defer.then_some(mount))
+        if is_dev && !bind && !self.options.remount {
+            let id = mount_id(&mount).map_err(Cause::system("examine the mount"))?;
+            mounted.dev = Some(id);
+        }
+        if defer {
+            let dest = self.spec.destination().clone();
+            mounted.deferred.push(DeferredReadonly { dest, mount });
+        }
+        Ok(())
     }
 
     /// What is applied to an attached mount: attributes of all below it, and propagation.
@@ -217,7 +234,7 @@ impl OneMount<'_> {
     fn remount(&self, bind: bool) -> Result<OwnedFd, Cause> {
         let mount = self.root.resolve(self.spec.destination());
         let mount = mount.map_err(Cause::system("open the mount point"))?;
-        target::check_proc(self.spec.destination(), mount.as_fd(), true)?;
+        target::check(self.root, self.spec.destination(), mount.as_fd(), true)?;
         if !bind {
             filesystem::reconfigure(self, mount.as_fd())?;
         }

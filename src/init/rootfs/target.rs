@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::mounts::Cause;
 use crate::init::journal::Journal;
-use crate::init::root::Root;
+use crate::init::root::{Root, Whereabouts};
 
 /// The files in /proc that may be covered: what lxcfs and CRIU provide themselves.
 const COVERABLE: [&str; 11] = [
@@ -80,14 +80,18 @@ pub fn ordinary_directory(
     Err(refused())
 }
 
-/// Refuses mounts that would give the container a false /proc.
+/// Refuses mounts on the root itself, and those that would give the container a false /proc.
 ///
 /// `procfs` says that what is mounted is a procfs itself. The name of the destination is looked
-/// at, and so is where it led: a link elsewhere in the rootfs may point into /proc.
-pub fn check_proc(dest: &Path, target: BorrowedFd<'_>, procfs: bool) -> Result<(), Cause> {
+/// at, and so is where it led: a link in the rootfs may point to the root or into /proc.
+pub fn check(root: &Root, dest: &Path, target: BorrowedFd<'_>, procfs: bool) -> Result<(), Cause> {
     let dest = clean(dest);
     if dest == Path::new("/") {
         return Err(Cause::OntoRoot);
+    }
+    let led = root.whereabouts(target).map_err(Cause::system("examine the mount point"))?;
+    if led == Whereabouts::Root {
+        return Err(Cause::LinkToRoot);
     }
     if dest == Path::new("/proc") {
         return if procfs { Ok(()) } else { Err(Cause::NotProc) };
@@ -98,7 +102,7 @@ pub fn check_proc(dest: &Path, target: BorrowedFd<'_>, procfs: bool) -> Result<(
     if dest.starts_with("/proc") {
         return Err(Cause::InsideProc);
     }
-    if !procfs && is_procfs(target)? {
+    if !procfs && led == Whereabouts::OtherMount && is_procfs(target)? {
         return Err(Cause::InsideProc);
     }
     Ok(())
@@ -122,9 +126,9 @@ mod tests {
 
     #[test]
     fn only_named_files_of_proc_may_be_covered() {
-        let host = rustix::fs::open(c"/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
-        let host = host.expect("the root directory opens");
-        let check = |dest: &str, procfs| check_proc(Path::new(dest), host.as_fd(), procfs);
+        let root = Root::open(Path::new("/")).expect("the root directory opens");
+        let etc = root.resolve(Path::new("/etc")).expect("a directory opens");
+        let check = |dest: &str, procfs| check(&root, Path::new(dest), etc.as_fd(), procfs);
         assert!(matches!(check("/proc", false), Err(Cause::NotProc)));
         assert!(check("/proc", true).is_ok());
         assert!(check("/proc/./cpuinfo", false).is_ok());
@@ -132,5 +136,7 @@ mod tests {
         assert!(matches!(check("/proc/self", true), Err(Cause::InsideProc)));
         assert!(matches!(check("/a/..", true), Err(Cause::OntoRoot)));
         assert!(check("/process", false).is_ok());
+        let link = super::check(&root, Path::new("/data"), root.as_fd(), false);
+        assert!(matches!(link, Err(Cause::LinkToRoot)));
     }
 }

@@ -101,7 +101,7 @@ impl Collected {
             return Ok(true);
         };
         let name = name.to_string_lossy();
-        let FileKind::Library { soname } = &file.kind else { return Ok(true) };
+        let FileKind::Library { soname, .. } = &file.kind else { return Ok(true) };
         let Some((stem, version)) = name.split_once(".so.") else { return Ok(true) };
         if !version.contains('.') {
             return Ok(true);

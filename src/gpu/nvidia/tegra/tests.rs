@@ -6,10 +6,10 @@ use crate::gpu::GpuError;
 use crate::gpu::cdi::generate::{HookProgram, Options, generate};
 use crate::gpu::nvidia::config::Config;
 use crate::gpu::nvidia::testing::Machine;
-use crate::gpu::plan::{FileKind, Place, Plan};
+use crate::gpu::plan::{Abi, FileKind, Place, Plan};
 use crate::gpu::request::Request;
 use crate::gpu::resolve;
-use crate::host::elf::EM_AARCH64;
+use crate::host::elf::{EM_AARCH64, EM_X86_64};
 use crate::host::testing::elf;
 
 const LIBRARIES: &str = "usr/lib/aarch64-linux-gnu";
@@ -42,9 +42,10 @@ fn machine() -> Option<Machine> {
     let names = "nvidia,p3737-0000+p3701-0000\0nvidia,tegra234\0";
     files.write("sys/firmware/devicetree/base/compatible", names);
     files.write("root/etc/nv_tegra_release", "# R36 (release), REVISION: 3.0\n");
+    let own = if cfg!(target_arch = "aarch64") { EM_AARCH64 } else { EM_X86_64 };
     let library = |name: &str, soname: &str| {
         let path = format!("root/{LIBRARIES}/tegra/{name}");
-        files.write(&path, elf(true, EM_AARCH64, Some(soname)));
+        files.write(&path, elf(true, own, Some(soname)));
     };
     library("libcuda.so.1.1", "libcuda.so.1");
     files.link("libcuda.so.1.1", &format!("root/{LIBRARIES}/tegra/libcuda.so.1"));
@@ -125,7 +126,7 @@ fn what_the_lists_name_is_given_once_and_what_is_not_there_is_left_out() {
             ]
         );
         let soname = Some("libcuda.so.1".to_owned());
-        assert_eq!(plan.files[0].kind, FileKind::Library { soname });
+        assert_eq!(plan.files[0].kind, FileKind::Library { soname, abi: Abi::Native });
         assert!(plan.notes[0].starts_with("2 entries of the lists"), "{:?}", plan.notes);
         assert!(plan.grants[0].model.contains("Orin"), "{:?}", plan.grants);
         assert_eq!(plan.env[0].1, "void");

@@ -100,7 +100,7 @@ impl Stubs {
         let library = |name: &str, soname: &str| FileMount {
             source: self.library(name),
             destination: place(name),
-            kind: FileKind::Library { soname: Some(soname.into()) },
+            kind: FileKind::Library { soname: Some(soname.into()), abi: Abi::Native },
             why: "the driver's library".into(),
         };
         let link = |name: &str, target: &str| Link {

@@ -42,6 +42,38 @@ fn links_out_of_the_rootfs_lead_nowhere_outside() {
 }
 
 #[test]
+fn a_directory_that_is_a_link_to_the_root_is_not_mounted_over() {
+    in_mount_namespace(|| {
+        let text = || "test".to_owned();
+        let firmware = FileMount {
+            source: new_dir("firmware"),
+            destination: Place::Path("/data".into()),
+            kind: FileKind::Data,
+            why: text(),
+        };
+        let mask = Mask { destination: "/data".into(), content: text(), why: text() };
+        let filter = Filter { destination: "/data".into(), keep: vec![], why: text() };
+        for plan in [
+            Plan { files: vec![firmware.clone()], ..Plan::default() },
+            Plan { masks: vec![mask], ..Plan::default() },
+            Plan { filters: vec![filter], ..Plan::default() },
+        ] {
+            let image = Image::debian();
+            image.link("/data", "usr/..");
+            let error = image.apply(&plan).unwrap_err().to_string();
+            assert!(error.contains("/data is a link to the root"), "{error}");
+        }
+        let image = Image::debian();
+        image.link("/data", "/");
+        image.make_read_only();
+        let mask = Mask { destination: "/data/new".into(), content: text(), why: text() };
+        let plan = Plan { generated: vec![mask], ..Plan::default() };
+        assert!(matches!(image.apply(&plan), Err(ApplyError::ReadOnly { .. })));
+        fs::remove_dir(&firmware.source).unwrap();
+    });
+}
+
+#[test]
 fn a_cache_that_is_a_link_out_a_fifo_or_a_device_is_replaced() {
     in_mount_namespace(|| {
         let image = Image::debian();

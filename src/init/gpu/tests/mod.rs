@@ -178,6 +178,9 @@ fn libraries_of_32_bits_have_their_own_directory_and_flags() {
             if let Place::Library(abi, _) = &mut file.destination {
                 *abi = Abi::I386;
             }
+            if let FileKind::Library { abi, .. } = &mut file.kind {
+                *abi = Abi::I386;
+            }
         }
         for link in &mut plan.links {
             if let Place::Library(abi, _) = &mut link.destination {
@@ -484,6 +487,21 @@ fn a_filtered_directory_shows_what_is_kept_as_it_was_and_nothing_else() {
             assert!(error.to_string().contains("/etc/plain"), "{error}");
         });
     }
+}
+
+#[test]
+fn an_entry_to_keep_that_is_a_link_of_the_image_shows_nothing_of_where_it_leads() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let gpus = "/proc/driver/nvidia/gpus";
+        std::fs::create_dir_all(image.path(gpus)).unwrap();
+        std::os::unix::fs::symlink("/etc", image.path(gpus).join("0000:01:00.0")).unwrap();
+        let keep = vec!["0000:01:00.0".to_owned()];
+        let filter = Filter { destination: gpus.into(), keep, why: "test".into() };
+        let plan = Plan { filters: vec![filter], ..Plan::default() };
+        filters::attach(&plan, &image.root(), &mut Generated::default()).unwrap();
+        assert_eq!(std::fs::read_dir(image.path(gpus)).unwrap().count(), 0);
+    });
 }
 
 #[test]

@@ -26,14 +26,15 @@ fn journalled(place: &Place) -> Vec<String> {
 fn the_default_devices_and_links_are_made_in_a_tmpfs() {
     sandbox(|place| {
         let root = prepared(place);
-        mount(&root, place, docker_mounts()).unwrap();
+        let filesystem = mount(&root, place, docker_mounts()).unwrap().dev;
         let devices = list(json!([
             {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o600, "uid": 3, "gid": 4},
             {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o660},
             {"path": "/dev/pipe", "type": "p"},
             {"path": "", "type": "c", "major": 9, "minor": 9},
         ]));
-        create_devices(&root, &devices, &[], false, &mut journal(place)).unwrap();
+        let devices = Devices { list: &devices, filesystem, ..Devices::default() };
+        create_devices(&root, devices, &mut journal(place)).unwrap();
         let dev = place.rootfs.join("dev");
         for (name, major, minor, mode) in [
             ("zero", 1, 5, 0o666),
@@ -62,18 +63,18 @@ fn the_default_devices_and_links_are_made_in_a_tmpfs() {
 fn what_is_made_in_the_image_is_noted_and_what_it_has_is_accepted() {
     sandbox(|place| {
         let root = prepared(place);
-        create_devices(&root, &[], &[], false, &mut journal(place)).unwrap();
+        fill_dev(&root, &[], &mut journal(place)).unwrap();
         let first = journalled(place);
         for record in
             ["d /dev", "N c 1 3 /dev/null", "L 8 pts/ptmx/dev/ptmx", "L 13 /proc/self/fd/dev/fd"]
         {
             assert!(first.contains(&record.to_owned()), "{first:?}");
         }
-        create_devices(&root, &[], &[], false, &mut journal(place)).unwrap();
+        fill_dev(&root, &[], &mut journal(place)).unwrap();
         assert_eq!(journalled(place), first);
         let looser = list(json!([{"path": "/dev/tty", "type": "c", "major": 5, "minor": 0,
             "fileMode": 0o600, "uid": 9}]));
-        create_devices(&root, &looser, &[], false, &mut journal(place)).unwrap();
+        fill_dev(&root, &looser, &mut journal(place)).unwrap();
         let tty = fs::metadata(place.rootfs.join("dev/tty")).unwrap();
         assert_eq!((tty.mode() & 0o7777, tty.uid()), (0o600, 9));
     });
@@ -83,13 +84,15 @@ fn what_is_made_in_the_image_is_noted_and_what_it_has_is_accepted() {
 fn devices_can_be_bound_from_the_host() {
     sandbox(|place| {
         let root = prepared(place);
-        mount(&root, place, docker_mounts()).unwrap();
-        create_devices(&root, &[], &[], true, &mut Journal::none()).unwrap();
+        let filesystem = mount(&root, place, docker_mounts()).unwrap().dev;
+        let bound = Devices { filesystem, bind: true, ..Devices::default() };
+        create_devices(&root, bound, &mut Journal::none()).unwrap();
         let null = place.rootfs.join("dev/null");
         assert!(is_mounted(&null));
         assert_eq!(fs::metadata(&null).unwrap().rdev(), makedev(1, 3));
         let wrong = list(json!([{"path": "/dev/zero", "type": "c", "major": 1, "minor": 7}]));
-        let err = create_devices(&root, &wrong, &[], true, &mut Journal::none()).unwrap_err();
+        let err = create_devices(&root, Devices { list: &wrong, ..bound }, &mut Journal::none())
+            .unwrap_err();
         assert!(matches!(err, DeviceError::OtherOnHost { .. }), "{err}");
     });
 }
@@ -98,7 +101,7 @@ fn devices_can_be_bound_from_the_host() {
 fn a_planned_device_is_bound_from_where_the_plan_says() {
     sandbox(|place| {
         let root = prepared(place);
-        mount(&root, place, docker_mounts()).unwrap();
+        let filesystem = mount(&root, place, docker_mounts()).unwrap().dev;
         let elsewhere = place.dir.join("gpu0");
         let mode = Mode::from_raw_mode(0o666);
         mknodat(CWD, &elsewhere, FileType::CharacterDevice, mode, makedev(195, 0)).unwrap();
@@ -117,7 +120,9 @@ fn a_planned_device_is_bound_from_where_the_plan_says() {
         let create = |planned: DeviceNode| {
             let device = json!([{"path": "/dev/made-up/gpu0", "type": "c", "major": 195,
                                  "minor": planned.minor}]);
-            create_devices(&root, &list(device), &[planned], true, &mut Journal::none())
+            let (list, planned) = (list(device), [planned]);
+            let devices = Devices { list: &list, planned: &planned, bind: true, filesystem };
+            create_devices(&root, devices, &mut Journal::none())
         };
         create(planned.clone()).unwrap();
         let node = place.rootfs.join("dev/made-up/gpu0");
@@ -147,9 +152,7 @@ fn devices_that_cannot_exist_are_refused() {
             json!([{"path": "/", "type": "c", "major": 1, "minor": 1}]),
             json!([{"path": "/dev", "type": "c", "major": 1, "minor": 1}]),
         ] {
-            assert!(
-                create_devices(&root, &list(device), &[], false, &mut Journal::none()).is_err()
-            );
+            assert!(fill_dev(&root, &list(device), &mut Journal::none()).is_err());
         }
     });
 }
@@ -158,5 +161,7 @@ fn devices_that_cannot_exist_are_refused() {
 fn a_dev_bound_from_the_host_is_not_filled() {
     let bound = mounts(json!([{"destination": "/dev/", "source": "/dev", "options": ["rbind"]}]));
     assert!(!needs_dev(&bound));
+    let shared = mounts(json!([{"destination": "/dev", "type": "devtmpfs"}]));
+    assert!(!needs_dev(&shared));
     assert!(needs_dev(&mounts(docker_mounts())));
 }

@@ -40,7 +40,7 @@ fn a_dev_that_is_a_link_is_refused_and_nothing_outside_changes() {
             let before = canary(place);
             symlink(&routes(place)[route], place.rootfs.join("dev")).unwrap();
             let root = prepared(place);
-            let refused = create_devices(&root, &[], &[], false, &mut Journal::none()).unwrap_err();
+            let refused = fill_dev(&root, &[], &mut Journal::none()).unwrap_err();
             assert!(matches!(refused, DeviceError::DevIsNotADirectory), "{refused}");
             assert_eq!(listing(&place.host), before);
         });
@@ -59,9 +59,9 @@ fn links_below_dev_are_not_followed() {
         let root = prepared(place);
         let devices = devices::list(json!([
             {"path": "/dev/sub/node", "type": "c", "major": 1, "minor": 3}]));
-        let err = create_devices(&root, &devices, &[], false, &mut Journal::none()).unwrap_err();
+        let err = fill_dev(&root, &devices, &mut Journal::none()).unwrap_err();
         assert!(err.to_string().contains("/dev/sub/node"), "{err}");
-        let err = create_devices(&root, &[], &[], false, &mut Journal::none()).unwrap_err();
+        let err = fill_dev(&root, &[], &mut Journal::none()).unwrap_err();
         assert!(err.to_string().contains("/dev/ptmx"), "{err}");
         assert_eq!(fs::read_link(dev.join("ptmx")).unwrap(), place.host.join("file"));
         assert_eq!(listing(&place.host), before);
@@ -81,7 +81,7 @@ fn a_device_name_taken_by_a_link_or_file_is_refused() {
                 _ => fifo(&null),
             }
             let root = prepared(place);
-            let err = create_devices(&root, &[], &[], false, &mut Journal::none()).unwrap_err();
+            let err = fill_dev(&root, &[], &mut Journal::none()).unwrap_err();
             assert!(matches!(err, DeviceError::Occupied { .. }), "{err}");
             assert_eq!(listing(&place.host), before);
         });

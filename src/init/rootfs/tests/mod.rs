@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, unshare};
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{LinuxDevice, Mount};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::{Value, json};
 
@@ -88,7 +88,7 @@ pub fn mounts(list: Value) -> Vec<Mount> {
 }
 
 /// Mounts `list` with nothing special in the context.
-pub fn mount(root: &Root, place: &Place, list: Value) -> Result<Vec<DeferredReadonly>, MountError> {
+pub fn mount(root: &Root, place: &Place, list: Value) -> Result<Mounted, MountError> {
     let context = MountContext {
         bundle: &place.dir,
         label: None,
@@ -98,6 +98,22 @@ pub fn mount(root: &Root, place: &Place, list: Value) -> Result<Vec<DeferredRead
         sources: &[],
     };
     mount_all(root, &mounts(list), &context, &mut Journal::none())
+}
+
+/// Fills a /dev that is the image's.
+pub fn fill_dev(
+    root: &Root,
+    list: &[LinuxDevice],
+    journal: &mut Journal,
+) -> Result<(), DeviceError> {
+    create_devices(root, Devices { list, ..Devices::default() }, journal)
+}
+
+/// Mounts `docker_mounts` and fills /dev.
+pub fn mount_and_fill(root: &Root, place: &Place) {
+    let filesystem = mount(root, place, docker_mounts()).unwrap().dev;
+    create_devices(root, Devices { filesystem, ..Devices::default() }, &mut Journal::none())
+        .unwrap();
 }
 
 /// As [`mount`], which must fail; the text of the error.

@@ -8,8 +8,8 @@ use super::*;
 fn the_mounts_of_an_engine_appear_as_asked_for() {
     sandbox(|place| {
         let root = prepared(place);
-        let deferred = mount(&root, place, docker_mounts()).unwrap();
-        assert!(deferred.is_empty());
+        let made = mount(&root, place, docker_mounts()).unwrap();
+        assert!(made.deferred.is_empty() && made.dev.is_some());
         let at = |dest: &str| mounted(place.rootfs.join(dest));
         assert_eq!(at("proc").fstype, "proc");
         assert_eq!(at("proc").options, "rw,nosuid,nodev,noexec,relatime");
@@ -152,7 +152,8 @@ fn a_readonly_tmpfs_takes_mount_points_until_the_end() {
                 {"destination": "/run/inner", "source": place.host, "options": ["bind"]},
             ]),
         )
-        .unwrap();
+        .unwrap()
+        .deferred;
         assert_eq!(deferred.len(), 1);
         assert!(mounted(place.rootfs.join("run")).has("rw"));
         let spec = Finish {

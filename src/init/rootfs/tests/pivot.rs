@@ -25,8 +25,7 @@ fn after_the_pivot_the_host_is_out_of_reach() {
         sandbox(|place| {
             fs::write(place.rootfs.join("marker"), "").unwrap();
             let root = prepared(place);
-            mount(&root, place, docker_mounts()).unwrap();
-            create_devices(&root, &[], &[], false, &mut Journal::none()).unwrap();
+            mount_and_fill(&root, place);
             pivot(&root, no_pivot).unwrap();
             assert_eq!(std::env::current_dir().unwrap(), Path::new("/"));
             assert!(Path::new("/marker").exists());
@@ -89,8 +88,7 @@ fn masks_and_readonly_paths_hold() {
         fs::write(place.rootfs.join("file"), "text").unwrap();
         symlink("/file", place.rootfs.join("alias")).unwrap();
         let root = prepared(place);
-        mount(&root, place, docker_mounts()).unwrap();
-        create_devices(&root, &[], &[], false, &mut Journal::none()).unwrap();
+        mount_and_fill(&root, place);
         pivot(&root, false).unwrap();
         let masked = strings(&[
             "/proc/version",
@@ -136,8 +134,9 @@ fn a_readonly_root_keeps_its_other_mounts_writable() {
         let root = prepared(place);
         let mut list = docker_mounts();
         list[1]["options"].as_array_mut().unwrap().push(json!("ro"));
-        let deferred = mount(&root, place, list).unwrap();
-        create_devices(&root, &[], &[], false, &mut Journal::none()).unwrap();
+        let Mounted { deferred, dev: filesystem } = mount(&root, place, list).unwrap();
+        let devices = Devices { filesystem, ..Devices::default() };
+        create_devices(&root, devices, &mut Journal::none()).unwrap();
         pivot(&root, false).unwrap();
         finish(&root, &Finish { deferred: &deferred, readonly_root: true, ..open_ended() })
             .unwrap();
@@ -155,8 +154,7 @@ fn stdio_on_the_hosts_null_moves_to_the_containers() {
         let host = fs::File::options().read(true).write(true).open("/dev/null").unwrap();
         rustix::stdio::dup2_stdin(&host).unwrap();
         let root = prepared(place);
-        mount(&root, place, docker_mounts()).unwrap();
-        create_devices(&root, &[], &[], false, &mut Journal::none()).unwrap();
+        mount_and_fill(&root, place);
         pivot(&root, false).unwrap();
         let before = rustix::fs::fstat(rustix::stdio::stdin()).unwrap().st_ino;
         finish(&root, &open_ended()).unwrap();

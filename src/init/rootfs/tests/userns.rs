@@ -96,8 +96,9 @@ fn a_container_in_a_user_namespace_gets_its_filesystem() {
             cgroupns: true,
             sources: &[],
         };
-        mount_all(&root, &mounts(list), &context, &mut Journal::none()).unwrap();
-        create_devices(&root, &[], &[], true, &mut Journal::none()).unwrap();
+        let made = mount_all(&root, &mounts(list), &context, &mut Journal::none()).unwrap();
+        let devices = Devices { bind: true, filesystem: made.dev, ..Devices::default() };
+        create_devices(&root, devices, &mut Journal::none()).unwrap();
         pivot(&root, false).unwrap();
         let sysctls =
             std::collections::BTreeMap::from([("net.ipv4.ip_forward".to_owned(), "1".to_owned())]);
