@@ -102,6 +102,8 @@ pub fn clone_into(
     match forked? {
         Forked::Child => {
             drop(ours);
+            // It is writable, and of the host.
+            drop(directory);
             child()
         }
         Forked::Parent { pid, pidfd } => Ok((Child { pid, pidfd }, into.is_some(), ours)),

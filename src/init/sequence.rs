@@ -10,7 +10,9 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
-use super::handover::{change_into, fork_into_pid_namespace, join_session_keyring, reset_signals};
+use super::handover::{
+    change_into, fork_into_pid_namespace, join_session_keyring, reset_signals, settle_in,
+};
 use super::hooks::{self, HookState, Surroundings};
 use super::journal::Journal;
 use super::namespaces::Namespaces;
@@ -110,6 +112,7 @@ impl Init<'_> {
         if !self.no_new_keyring {
             join_session_keyring(self.id, self.program.selinux.as_deref())?;
         }
+        self.tuning.place()?;
         self.tuning.apply()?;
         self.set_names()?;
         self.loopback()?;
@@ -124,7 +127,7 @@ impl Init<'_> {
         if self.program.terminal
             && let Some(socket) = self.console.take()
         {
-            console::attach(&root, socket.as_fd(), &self.program, true)?;
+            console::attach(&console::make(&root, socket.as_fd(), &self.program, true)?)?;
         }
         let sysctls = linux.and_then(|linux| linux.sysctl().as_ref());
         rootfs::write_sysctls(&root, sysctls.into_iter().flatten())?;
@@ -273,9 +276,12 @@ impl Init<'_> {
             rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
                 .context("cannot become undumpable")?;
         }
+        user::bound_capabilities(&self.program)?;
+        let entered = settle_in(&mut self.program, root);
         let path = change_into(
             &mut self.program,
             root,
+            entered,
             self.seccomp,
             &self.channel,
             self.preserve_fds,
