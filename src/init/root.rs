@@ -12,10 +12,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, Uid,
+    self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
 };
 use rustix::io::Errno;
 
+use super::held::{Held, mount_id};
 use super::journal::{Created, Journal};
 use super::{dangling, reopen};
 
@@ -31,6 +32,8 @@ pub struct Root {
     fd: OwnedFd,
     /// The id of the mount that `fd` is on, asked for once.
     mount: OnceCell<u64>,
+    /// Mounts that the runtime has made in it and keeps hold of.
+    held: Held,
 }
 
 impl AsFd for Root {
@@ -41,7 +44,7 @@ impl AsFd for Root {
 
 impl From<OwnedFd> for Root {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, mount: OnceCell::new() }
+        Self { fd, mount: OnceCell::new(), held: Held::default() }
     }
 }
 
@@ -53,6 +56,25 @@ impl Root {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self::from(fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Keeps hold of a mount that was made at `place`, if it is one on which more is built: paths
+    /// below it start there from now on.
+    pub fn hold(&mut self, place: &Path, mount: OwnedFd) {
+        self.held.keep(place, mount);
+    }
+
+    /// Closes what is held: paths start at the root again.
+    pub fn let_go(&mut self) {
+        self.held = Held::default();
+    }
+
+    /// The place of a mount that is held and can no longer be found there.
+    ///
+    /// # Errors
+    /// Of statx.
+    pub fn find_moved(&self) -> io::Result<Option<&'static str>> {
+        self.held.find_moved(self.as_fd())
     }
 
     /// Resolves `path` inside the root to an `O_PATH` descriptor, following links inside the root.
@@ -96,15 +118,16 @@ impl Root {
         resolve: ResolveFlags,
     ) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
-        let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        for _ in 0..RETRIES {
-            match fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, mode, resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Ok(fd) => return Ok(fd),
-                Err(err) => return Err(err.into()),
+        if let Some((mount, rest)) = self.held.below(path)
+            && !resolve.contains(ResolveFlags::NO_XDEV)
+        {
+            match open_at(mount, rest, flags, mode, ResolveFlags::BENEATH) {
+                // A link that leads out of it, from the root of the container.
+                Err(Errno::XDEV) => {}
+                done => return Ok(done?),
             }
         }
-        Err(Errno::AGAIN.into())
+        Ok(open_at(&self.fd, path, flags, mode, resolve | ResolveFlags::IN_ROOT)?)
     }
 
     /// Whether what `fd` refers to is on the root's own mount, not on something that is mounted
@@ -113,9 +136,7 @@ impl Root {
     /// # Errors
     /// Of statx.
     pub fn is_own_mount(&self, fd: impl AsFd) -> io::Result<bool> {
-        let mount_of = |fd: BorrowedFd<'_>| {
-            fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
-        };
+        let mount_of = |fd: BorrowedFd<'_>| mount_id(fd, "", AtFlags::EMPTY_PATH);
         let own = match self.mount.get() {
             Some(id) => *id,
             None => {
@@ -434,6 +455,23 @@ pub fn replace_in(parent: &OwnedFd, name: &OsStr, content: &[u8], mode: u32) -> 
         let _ = fs::unlinkat(parent, &temporary, AtFlags::empty());
     }
     written
+}
+
+fn open_at(
+    start: &OwnedFd,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let (flags, resolve) = (flags | OFlags::CLOEXEC, resolve | ResolveFlags::NO_MAGICLINKS);
+    for _ in 0..RETRIES {
+        match fs::openat2(start, path, flags, mode, resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            done => return done,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 /// Turns "there is nothing" into `None`.

@@ -118,10 +118,8 @@ impl Init<'_> {
         self.loopback()?;
         self.receive_net_devices()?;
 
-        let (built, writable) = self.build_rootfs()?;
-        self.change_root(&built)?;
-        drop(built);
-        let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
+        let (mut root, writable) = self.build_rootfs()?;
+        self.change_root(&root)?;
 
         let linux = self.spec.linux().as_ref();
         if self.program.terminal
@@ -149,6 +147,7 @@ impl Init<'_> {
             },
         )?;
         drop(writable);
+        root.let_go();
 
         self.become_program(&root)
     }
@@ -209,7 +208,7 @@ impl Init<'_> {
     fn build_rootfs(&mut self) -> Result<(Root, Vec<DeferredReadonly>)> {
         let linux = self.spec.linux().as_ref();
         let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
-        let root = match self.shared_root.take() {
+        let mut root = match self.shared_root.take() {
             Some(root) => root,
             None => rootfs::prepare_root(self.rootfs, propagation)?,
         };
@@ -222,7 +221,7 @@ impl Init<'_> {
             sources: self.sources,
         };
         let mounts = list(self.spec.mounts().as_deref());
-        let writable = rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
+        let writable = rootfs::mount_all(&mut root, mounts, &context, &mut self.journal)?;
         if rootfs::needs_dev(mounts) {
             let devices = list(linux.and_then(|linux| linux.devices().as_deref()));
             let planned = self.plan.map_or(&[][..], |plan| &plan.devices);

@@ -132,7 +132,7 @@ pub struct DeferredReadonly {
 /// # Errors
 /// The first mount that fails; those before it stay.
 pub fn mount_all(
-    root: &Root,
+    root: &mut Root,
     mounts: &[Mount],
     context: &MountContext<'_>,
     journal: &mut Journal,
@@ -143,13 +143,15 @@ pub fn mount_all(
         let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
         let source = context.sources.get(number).and_then(Option::as_ref);
         let mut one = OneMount { root, spec: mount, options, source, context, journal };
-        match one.mount() {
-            Ok(Some(made)) => {
-                deferred.push(DeferredReadonly { dest: mount.destination().clone(), mount: made });
-            }
-            Ok(None) => {}
-            Err(cause) => return Err(MountError::new(mount, cause)),
+        let failed = |cause| MountError::new(mount, cause);
+        let (made, defer) = one.mount().map_err(failed)?;
+        let dest = mount.destination();
+        if defer {
+            let again = made.try_clone();
+            let again = again.map_err(|err| failed(Cause::system("keep it open")(err)))?;
+            deferred.push(DeferredReadonly { dest: dest.clone(), mount: again });
         }
+        root.hold(&target::clean(dest), made);
     }
     Ok(deferred)
 }
@@ -172,8 +174,8 @@ pub struct OneMount<'a> {
 }
 
 impl OneMount<'_> {
-    /// Mounts it; returns the mount when it has yet to become read-only.
-    fn mount(&mut self) -> Result<Option<OwnedFd>, Cause> {
+    /// Mounts it; returns the mount, and whether it has yet to become read-only.
+    fn mount(&mut self) -> Result<(OwnedFd, bool), Cause> {
         let dest = self.spec.destination();
         let fstype = self.spec.typ().as_deref().unwrap_or("none");
         let bind = self.options.bind || fstype == "bind";
@@ -195,7 +197,7 @@ impl OneMount<'_> {
             filesystem::mount(self, fstype)?
         };
         self.settle(mount.as_fd())?;
-        Ok(defer.then_some(mount))
+        Ok((mount, defer))
     }
 
     /// What is applied to an attached mount: attributes of all below it, and propagation.
