@@ -259,6 +259,7 @@ fn build(
         },
         resctrl: resctrl.as_ref(),
         map_ids: namespaces.creates(CloneFlags::CLONE_NEWUSER),
+        joins: None,
         seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
     };
     let ready = launch.until_ready()?;
