@@ -229,7 +229,7 @@ pub fn exec(
         namespaces: foreign_namespaces(init.pid)?,
         rootless,
         root: container.state.shared_root.map(|_| root_of(init)).transpose()?,
-        keyring_of: (!container.state.no_new_keyring).then_some(&container.state.id),
+        keyring: container.state.keyring(),
         seccomp: filter.as_ref(),
         console,
         channel: theirs,

@@ -17,6 +17,7 @@ use super::{executable, user};
 use crate::seccomp::Filter;
 use crate::sys;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
+use crate::sys::keyring::SessionKeyring;
 
 /// The mask where the spec has none.
 const DEFAULT_UMASK: u32 = 0o022;
@@ -119,12 +120,15 @@ pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {
 /// Keys of the caller are none of the container's business. A kernel or a policy (a seccomp profile
 /// around the runtime) without keyrings has none to leak; anything else that fails is an error.
 /// With SELinux it has the program's label, so that the program can use it.
-pub(super) fn join_session_keyring(id: &str, selinux: Option<&str>) -> Result<()> {
+///
+/// `new`: nothing has this name yet, because nobody could know it; those who come later join it.
+pub(super) fn join_session_keyring(name: &str, selinux: Option<&str>, new: bool) -> Result<()> {
     if let Some(label) = selinux {
         user::label_keys(label)?;
     }
-    if let Ok(name) = CString::new(format!("_ses.{id}")) {
-        match sys::keyring::join_session_keyring(&name) {
+    if let Ok(name) = CString::new(name) {
+        let joined = SessionKeyring::join(&name);
+        match joined.and_then(|keyring| if new { keyring.share() } else { Ok(()) }) {
             Err(err) if matches!(err.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
             done => done.context(
                 "cannot leave the session keyring of the runtime's caller (--no-new-keyring keeps \

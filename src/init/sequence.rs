@@ -29,8 +29,6 @@ use crate::sys;
 /// What the parent hands to the init, by fork.
 #[derive(Debug)]
 pub struct Init<'a> {
-    /// The container's id, for the keyring's name.
-    pub id: &'a str,
     /// The spec, with the plan's devices, rules, environment and groups in it.
     pub spec: &'a Spec,
     /// The bundle, where relative sources of mounts start.
@@ -67,8 +65,8 @@ pub struct Init<'a> {
     pub preserve_fds: u32,
     /// Change the root without pivot_root (an initramfs as the host's root).
     pub no_pivot: bool,
-    /// Keep the inherited session keyring.
-    pub no_new_keyring: bool,
+    /// The name of its new session keyring; `None` keeps the caller's.
+    pub keyring: Option<String>,
     /// Whether other processes can see this one before it execs (a shared pid namespace).
     pub visible: bool,
     /// Whether the runtime runs without root's rights.
@@ -109,8 +107,8 @@ impl Init<'_> {
         self.enter_namespaces()?;
         self.become_container_root()?;
         rustix::process::setsid().context("cannot start a session")?;
-        if !self.no_new_keyring {
-            join_session_keyring(self.id, self.program.selinux.as_deref())?;
+        if let Some(name) = &self.keyring {
+            join_session_keyring(name, self.program.selinux.as_deref(), true)?;
         }
         self.tuning.place()?;
         self.tuning.apply()?;

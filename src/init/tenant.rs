@@ -42,8 +42,8 @@ pub struct Tenant<'a> {
     pub rootless: bool,
     /// The container's root directory, where it has no mount namespace to find it in.
     pub root: Option<OwnedFd>,
-    /// The id of the container whose session keyring it shares; `None` keeps the caller's.
-    pub keyring_of: Option<&'a str>,
+    /// The name of the container's session keyring; `None` keeps the caller's.
+    pub keyring: Option<String>,
     /// The seccomp filter, the same as the container's.
     pub seccomp: Option<&'a Filter>,
     /// Where the terminal's master goes.
@@ -108,8 +108,8 @@ impl Tenant<'_> {
             fork_into_pid_namespace(&self.channel)?;
         }
         rustix::process::setsid().context("cannot start a session")?;
-        if let Some(id) = self.keyring_of {
-            join_session_keyring(id, self.program.selinux.as_deref())?;
+        if let Some(name) = &self.keyring {
+            join_session_keyring(name, self.program.selinux.as_deref(), false)?;
         }
         self.tuning.apply()?;
         if let Some(terminal) = terminal {
