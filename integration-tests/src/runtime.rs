@@ -70,10 +70,15 @@ impl Runtime {
 
     /// A command that runs the binary in this cgroup world; arguments are still to be added.
     pub fn command(&self) -> Command {
+        self.command_of(&Runtime::binary())
+    }
+
+    /// As [`Runtime::command`], of another program.
+    pub fn command_of(&self, program: &Path) -> Command {
         if self.cgroup == Version::V2 && Version::of_host() == Version::V1 {
-            return v2::wrap(&Runtime::binary());
+            return v2::wrap(program);
         }
-        Command::new(Runtime::binary())
+        Command::new(program)
     }
 
     /// Calls the binary with `args` alone (no `--root`).

@@ -3,7 +3,7 @@
 use integration_tests::cgroup::{self, Version};
 use integration_tests::console::ConsoleSocket;
 use integration_tests::container::text;
-use integration_tests::{Config, Container, Runtime, gpurun_only, json, skipped, wait_for};
+use integration_tests::{Config, Container, Runtime, Value, gpurun_only, json, skipped, wait_for};
 use std::fs;
 
 #[test]
@@ -200,6 +200,24 @@ fn the_limits_of_the_container_apply() {
         c.sh("ulimit -n; ulimit -c; ulimit -Hc; cat /proc/self/oom_score_adj"),
         "88\n1\n2\n321"
     );
+}
+
+#[test]
+fn a_process_file_without_an_oom_score_has_the_containers() {
+    let config = Config::idle().set("/process/oomScoreAdj", 321.into());
+    let c = Container::running(Runtime::native(), config);
+    let file = c.path("process.json");
+    let mut process = json!({"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/bin"],
+        "args": ["cat", "/proc/self/oom_score_adj"]});
+    let score = |process: &Value| {
+        fs::write(&file, process.to_string()).unwrap();
+        c.call(&["exec", "--process", text(&file), c.id()]).ok().to_owned()
+    };
+    assert_eq!(score(&process), "321");
+    if Runtime::is_gpurun() {
+        process["oomScoreAdj"] = 654.into();
+        assert_eq!(score(&process), "654");
+    }
 }
 
 #[test]

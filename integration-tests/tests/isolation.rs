@@ -2,6 +2,7 @@
 //! spec says. Each attribute that a process inherits is set to something odd in the caller, listed in
 //! the container, and the other way round.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -168,8 +169,42 @@ fn the_session_keyring_is_the_containers_own_and_empty() {
     wait_for("the end of the caller's keyring", || !keys().contains("canary_ring"));
     let ring = format!("_ses.{}", c.id());
     let all = keys();
+    // One for both processes.
     let own: Vec<&str> = all.lines().filter(|line| line.contains(&ring)).collect();
-    assert!(!own.is_empty() && own.iter().all(|line| line.ends_with(": empty")), "{own:?}");
+    assert!(own.len() == 1 && own[0].ends_with(": empty"), "{own:?}");
+}
+
+/// Another container of the same user may make a keyring of any name, and let the whole user join.
+#[test]
+fn a_keyring_that_somebody_has_made_for_the_container_is_not_used() {
+    gpurun_only!("runc joins whatever has the name");
+    let c = Container::native(Config::idle());
+    let ring = format!("_ses.{}", c.id());
+    let name = CString::new(ring.clone()).unwrap();
+    let mut other = Command::new("sleep");
+    other.arg("1000");
+    // SAFETY: system calls between fork and exec, with strings that live.
+    #[allow(unsafe_code, reason = "no crate of the tests wraps add_key(2)")]
+    unsafe {
+        other.pre_exec(move || {
+            keyctl::join_session(&name);
+            keyctl::let_everybody_in();
+            keyctl::add(c"user", c"canary_key");
+            Ok(())
+        });
+    }
+    let mut other = other.spawn().unwrap();
+    c.run_detached();
+    let all = fs::read_to_string("/proc/keys").unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let mut rings: Vec<&str> = all
+        .lines()
+        .filter(|line| line.contains(&ring))
+        .map(|line| line.rsplit(' ').next().unwrap())
+        .collect();
+    rings.sort_unstable();
+    assert_eq!(rings, ["1", "empty"], "{all}");
 }
 
 #[allow(unsafe_code, reason = "no crate of the tests wraps keyctl(2)")]
@@ -190,6 +225,12 @@ mod keyctl {
     pub fn join_session(name: &CStr) {
         // SAFETY: the string lives.
         unsafe { syscall(NUMBERS.1, JOIN_SESSION_KEYRING, name.as_ptr()) };
+    }
+
+    pub fn let_everybody_in() {
+        let (all, set_permissions): (c_long, c_long) = (0x3f3f_3f3f, 5);
+        // SAFETY: numbers only.
+        unsafe { syscall(NUMBERS.1, set_permissions, SESSION, all) };
     }
 
     pub fn add(kind: &CStr, name: &CStr) {

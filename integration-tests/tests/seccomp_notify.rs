@@ -89,7 +89,22 @@ fn the_listener_of_an_exec_goes_to_the_agent_too() {
     assert_eq!(output.stdout.trim(), "refused", "{output:?}");
     let taken = agent.join().unwrap();
     assert_ne!(taken[0].0["pid"], taken[1].0["pid"]);
-    assert_eq!(taken[1].0["state"]["id"], c.id());
+    // The process is the new one, the state that of the container.
+    let state = &taken[1].0["state"];
+    assert_eq!(state["id"], c.id());
+    assert_eq!((&state["status"], &state["pid"]), (&json!("running"), &json!(c.pid())));
+}
+
+#[test]
+fn the_agent_is_told_that_a_container_with_an_exec_is_only_created() {
+    gpurun_only!("runc needs a libseccomp with notifications");
+    let c = Container::native(Config::idle());
+    c.configure(Config::idle().set("/linux/seccomp", profile(&c)));
+    let agent = agent(&c, 2);
+    c.create().silent();
+    c.exec(&["true"]).ok();
+    let state = &agent.join().unwrap()[1].0["state"];
+    assert_eq!((&state["status"], &state["pid"]), (&json!("created"), &json!(c.pid())));
 }
 
 #[test]

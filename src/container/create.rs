@@ -8,6 +8,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 use rustix::fs::{CWD, FileType, Mode};
+use rustix::rand::GetRandomFlags;
 
 use super::bundle::Bundle;
 use super::criu::descriptors;
@@ -80,6 +81,7 @@ pub(super) fn claim(
     no_new_keyring: bool,
 ) -> Result<(Container, Lock)> {
     let gpu_rules = gpu_rules(decided.plan.as_ref())?;
+    let keyring_suffix = unguessable().context("cannot get random bytes for the keyring's name")?;
     let dir = store.claim(id)?;
     let lock = match Lock::take(&dir) {
         Err(error @ LockError::Gone) => {
@@ -104,6 +106,7 @@ pub(super) fn claim(
     let mut container = Container { dir, state };
     container.state.resctrl = decided.resctrl.clone();
     container.state.no_new_keyring = no_new_keyring;
+    container.state.keyring_suffix = keyring_suffix;
     container.state.gpu_rules = gpu_rules;
     container.state.registers =
         decided.plan.as_ref().map(|plan| plan.registers.clone()).unwrap_or_default();
@@ -115,6 +118,14 @@ pub(super) fn claim(
         container.state.stdio = descriptors::pipes();
     }
     Ok((container, lock))
+}
+
+/// Other containers of the same user may make keyrings of any name, and join those whose name they
+/// know.
+fn unguessable() -> rustix::io::Result<String> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(format!(".{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 /// Takes back what exists of a container that could not be made; returns what to tell the caller.
@@ -208,7 +219,6 @@ fn build(
     let sources = mount_sources::open(&bundle.spec, &bundle.path, &namespaces, rootless)?;
     let id = container.state.id.clone();
     let init = Init {
-        id: &id,
         spec: &bundle.spec,
         bundle: &bundle.path,
         rootfs: &bundle.rootfs,
@@ -227,7 +237,7 @@ fn build(
         hook_state: hook_state.clone(),
         preserve_fds: options.preserve_fds,
         no_pivot: options.no_pivot,
-        no_new_keyring: options.no_new_keyring,
+        keyring: container.state.keyring(),
         visible: shares_pid_namespace(&bundle.spec),
         rootless,
         committed: false,
@@ -260,6 +270,7 @@ fn build(
         },
         resctrl: resctrl.as_ref(),
         map_ids: namespaces.creates(CloneFlags::CLONE_NEWUSER),
+        joins: None,
         seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
     };
     let ready = launch.until_ready()?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, Spec};
+use oci_spec::runtime::{Capabilities, ContainerState, LinuxCapabilities, Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
@@ -126,6 +126,9 @@ pub fn inherit(spec: &Spec, process: &mut Process) -> Result<()> {
     if process.no_new_privileges().is_none() {
         process.set_no_new_privileges(own.no_new_privileges());
     }
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(own.oom_score_adj());
+    }
     if process.capabilities().is_none() {
         process.set_capabilities(own.capabilities().clone());
     }
@@ -185,14 +188,16 @@ pub fn exec(
     process: &Process,
     mut options: Options,
 ) -> Result<Child> {
-    match container.status() {
-        Status::Created | Status::Running => {}
-        Status::Paused if options.ignore_paused => {}
+    let status = match container.status() {
+        Status::Created => ContainerState::Created,
+        Status::Running => ContainerState::Running,
+        // The specification has no word for it.
+        Status::Paused if options.ignore_paused => ContainerState::Running,
         Status::Paused => {
             bail!("cannot exec in a paused container (use --ignore-paused to override)")
         }
         Status::Stopped | Status::Creating => bail!("cannot exec in a stopped container"),
-    }
+    };
     let init = container.state.init.context("cannot exec in a stopped container")?;
     let raw = Pid::from_raw(init.pid).context("cannot exec in a stopped container")?;
     let init_fd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
@@ -224,7 +229,7 @@ pub fn exec(
         namespaces: foreign_namespaces(init.pid)?,
         rootless,
         root: container.state.shared_root.map(|_| root_of(init)).transpose()?,
-        keyring_of: (!container.state.no_new_keyring).then_some(&container.state.id),
+        keyring: container.state.keyring(),
         seccomp: filter.as_ref(),
         console,
         channel: theirs,
@@ -252,6 +257,7 @@ pub fn exec(
         cgroup: joined.as_ref().map_or(Entry::Born, Entry::Join),
         resctrl: container.state.resctrl.as_ref(),
         map_ids: false,
+        joins: Some((status, init.pid)),
         seccomp: profile,
     };
     let ready = launch.until_ready()?;

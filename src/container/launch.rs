@@ -102,6 +102,8 @@ pub fn clone_into(
     match forked? {
         Forked::Child => {
             drop(ours);
+            // It is writable, and of the host.
+            drop(directory);
             child()
         }
         Forked::Parent { pid, pidfd } => Ok((Child { pid, pidfd }, into.is_some(), ours)),
@@ -129,6 +131,9 @@ pub struct Launch<'a> {
     pub resctrl: Option<&'a Resctrl>,
     /// Whether a new user namespace waits for its maps.
     pub map_ids: bool,
+    /// The status of the container that the child joins, and its init's pid; `None`: the child is
+    /// the init.
+    pub joins: Option<(ContainerState, i32)>,
     /// The profile, for its listener.
     pub seccomp: Option<&'a LinuxSeccomp>,
 }
@@ -270,7 +275,8 @@ impl Launch<'_> {
             .listener_path()
             .as_deref()
             .context("linux.seccomp.listenerPath is missing: nobody answers SCMP_ACT_NOTIFY")?;
-        let state = self.hook_state.document(ContainerState::Creating, Some(self.child.pid));
+        let (status, init) = self.joins.unwrap_or((ContainerState::Creating, self.child.pid));
+        let state = self.hook_state.document(status, Some(init));
         let metadata = profile.listener_metadata().as_deref();
         let message = notify::message(self.child.pid, metadata, &state)?;
         Ok(notify::send(path, &message, listener.as_fd(), self.child.pidfd.as_fd())?)

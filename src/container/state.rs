@@ -78,6 +78,9 @@ pub struct State {
     /// Whether its processes keep the session keyring of whoever starts them.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// How the name of its session keyring ends.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub keyring_suffix: String,
     /// What its stdin, stdout and stderr were at first, if there is a pipe among them: a
     /// checkpoint names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -190,12 +193,20 @@ impl State {
             shared_root: None,
             own_pid_namespace,
             no_new_keyring: false,
+            keyring_suffix: String::new(),
             stdio: Vec::new(),
             has_late_hooks: spec.hooks().as_ref().is_some_and(|hooks| {
                 let any = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|all| !all.is_empty());
                 any(hooks.poststart()) || any(hooks.poststop())
             }),
         }
+    }
+
+    /// The name of the session keyring that its processes share; `None`: each keeps that of
+    /// whoever starts it.
+    #[must_use]
+    pub fn keyring(&self) -> Option<String> {
+        (!self.no_new_keyring).then(|| format!("_ses.{}{}", self.id, self.keyring_suffix))
     }
 
     /// Where it is entered among the holders of GPUs.

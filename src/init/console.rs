@@ -47,17 +47,17 @@ fn step(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> ConsoleError {
     move |err| ConsoleError::Step { what, source: err.into() }
 }
 
-/// Makes the pty, sends the master through `socket`, and puts the slave on descriptors 0 to 2 as
-/// the controlling terminal of the calling session leader. With `console`, also on /dev/console.
+/// Makes the pty, sends the master through `socket`, and returns the slave. With `console`, it is
+/// also on /dev/console.
 ///
 /// # Errors
 /// Names the step.
-pub fn attach(
+pub fn make(
     root: &Root,
     socket: BorrowedFd<'_>,
     program: &Program,
     console: Option<&mut Journal>,
-) -> Result<(), ConsoleError> {
+) -> Result<OwnedFd, ConsoleError> {
     let master = open_ptmx(root)?;
     pty::unlockpt(&master).map_err(step("unlock the pty"))?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -77,10 +77,18 @@ pub fn attach(
         mount_console(root, &slave, journal)?;
     }
     send_master(socket, &master)?;
-    rustix::process::ioctl_tiocsctty(&slave).map_err(step("take the controlling terminal"))?;
-    rustix::stdio::dup2_stdin(&slave).map_err(step("put the terminal on stdin"))?;
-    rustix::stdio::dup2_stdout(&slave).map_err(step("put the terminal on stdout"))?;
-    rustix::stdio::dup2_stderr(&slave).map_err(step("put the terminal on stderr"))?;
+    Ok(slave)
+}
+
+/// Puts the slave on descriptors 0 to 2 as the controlling terminal of the calling session leader.
+///
+/// # Errors
+/// Names the step.
+pub fn attach(slave: &OwnedFd) -> Result<(), ConsoleError> {
+    rustix::process::ioctl_tiocsctty(slave).map_err(step("take the controlling terminal"))?;
+    rustix::stdio::dup2_stdin(slave).map_err(step("put the terminal on stdin"))?;
+    rustix::stdio::dup2_stdout(slave).map_err(step("put the terminal on stdout"))?;
+    rustix::stdio::dup2_stderr(slave).map_err(step("put the terminal on stderr"))?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use rustix::process::{DumpableBehavior, Signal};
+use rustix::thread::CapabilitySet;
 
 use super::channel::{Channel, FromInit, FromParent};
 use super::program::Program;
@@ -16,9 +17,28 @@ use super::{executable, user};
 use crate::seccomp::Filter;
 use crate::sys;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
+use crate::sys::keyring::SessionKeyring;
 
 /// The mask where the spec has none.
 const DEFAULT_UMASK: u32 = 0o022;
+
+/// What takes rights over the container's files that the program may not have: its home, and its
+/// working directory. Returns whether that has been entered; where not, the user may be able to.
+pub(super) fn settle_in(program: &mut Program, root: &Root) -> bool {
+    executable::add_home(program, root);
+    user::enter_directory(program, root)
+}
+
+/// The capabilities that the steps from [`join_session_keyring`] on take, besides the program's own.
+pub(super) fn still_needed(program: &Program, seccomp: Option<&Filter>) -> CapabilitySet {
+    let mut needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETPCAP;
+    let labels = program.apparmor.is_some() || program.selinux.is_some();
+    if labels || (seccomp.is_some() && !program.no_new_privs) {
+        // Labels are written through a procfs of our own, which has to be mounted.
+        needed |= CapabilitySet::SYS_ADMIN;
+    }
+    needed
+}
 
 /// From the runtime's identity to the program's; also for `exec`. Returns the program's path.
 ///
@@ -29,15 +49,18 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// - read(2) and write(2) on the line to the parent and on the fifo of `start`;
 /// - rt_sigaction(2), rt_sigprocmask(2), execve(2), and exit_group(2) when that fails;
 /// - whatever the spec's startContainer hooks take to run.
+///
+/// The bounding set is the program's already ([`user::bound_capabilities`]); `entered` is what
+/// [`settle_in`] returned.
 pub(super) fn change_into(
     program: &mut Program,
     root: &Root,
+    entered: bool,
     seccomp: Option<&Filter>,
     channel: &Channel,
     preserve_fds: u32,
     rootless: bool,
 ) -> Result<CString> {
-    executable::add_home(program, root);
     user::label_exec(program)?;
     // As runc: the mask of whoever called the runtime is nothing to the container.
     let mask = program.umask.unwrap_or(DEFAULT_UMASK);
@@ -47,7 +70,6 @@ pub(super) fn change_into(
     }
     sys::fd::close_on_exec_from(preserve_fds.saturating_add(3))
         .context("cannot close descriptors on exec")?;
-    let entered = user::enter_directory(program, root);
     ask_for_limits(program, channel)?;
     user::become_user(program, root, entered)?;
     // The parent may end the moment it has said "commit". Until then its death is an end of file
@@ -98,12 +120,15 @@ pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {
 /// Keys of the caller are none of the container's business. A kernel or a policy (a seccomp profile
 /// around the runtime) without keyrings has none to leak; anything else that fails is an error.
 /// With SELinux it has the program's label, so that the program can use it.
-pub(super) fn join_session_keyring(id: &str, selinux: Option<&str>) -> Result<()> {
+///
+/// `new`: nothing has this name yet, because nobody could know it; those who come later join it.
+pub(super) fn join_session_keyring(name: &str, selinux: Option<&str>, new: bool) -> Result<()> {
     if let Some(label) = selinux {
         user::label_keys(label)?;
     }
-    if let Ok(name) = CString::new(format!("_ses.{id}")) {
-        match sys::keyring::join_session_keyring(&name) {
+    if let Ok(name) = CString::new(name) {
+        let joined = SessionKeyring::join(&name);
+        match joined.and_then(|keyring| if new { keyring.share() } else { Ok(()) }) {
             Err(err) if matches!(err.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
             done => done.context(
                 "cannot leave the session keyring of the runtime's caller (--no-new-keyring keeps \

@@ -15,6 +15,7 @@ pub mod executable;
 pub(crate) mod fuzzing;
 pub mod gpu;
 pub mod handover;
+mod held;
 pub mod hooks;
 pub mod journal;
 pub mod label;

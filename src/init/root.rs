@@ -19,6 +19,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::dangling;
+use super::held::{self, Held};
 use super::journal::{Created, Journal};
 use crate::reopen;
 
@@ -34,6 +35,8 @@ pub struct Root {
     fd: OwnedFd,
     /// Where `fd` is, asked for once.
     own: OnceCell<Spot>,
+    /// Mounts that the runtime has made in it and keeps hold of.
+    held: Held,
 }
 
 /// What tells a file or directory of a mount namespace from all others.
@@ -70,7 +73,7 @@ pub enum Whereabouts {
 /// # Errors
 /// Of statx.
 pub fn mount_id(fd: impl AsFd) -> io::Result<u64> {
-    Ok(Spot::of(fd)?.mount)
+    held::mount_id(fd.as_fd(), "", AtFlags::EMPTY_PATH)
 }
 
 impl AsFd for Root {
@@ -81,7 +84,7 @@ impl AsFd for Root {
 
 impl From<OwnedFd> for Root {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, own: OnceCell::new() }
+        Self { fd, own: OnceCell::new(), held: Held::default() }
     }
 }
 
@@ -93,6 +96,25 @@ impl Root {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self::from(fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Keeps hold of a mount that was made at `place`, if it is one on which more is built: paths
+    /// below it start there from now on.
+    pub fn hold(&mut self, place: &Path, mount: OwnedFd) {
+        self.held.keep(place, mount);
+    }
+
+    /// Closes what is held: paths start at the root again.
+    pub fn let_go(&mut self) {
+        self.held = Held::default();
+    }
+
+    /// The place of a mount that is held and can no longer be found there.
+    ///
+    /// # Errors
+    /// Of statx.
+    pub fn find_moved(&self) -> io::Result<Option<&'static str>> {
+        self.held.find_moved(self.as_fd())
     }
 
     /// Resolves `path` inside the root to an `O_PATH` descriptor, following links inside the root.
@@ -136,15 +158,16 @@ impl Root {
         resolve: ResolveFlags,
     ) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
-        let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        for _ in 0..RETRIES {
-            match fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, mode, resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Ok(fd) => return Ok(fd),
-                Err(err) => return Err(err.into()),
+        if let Some((mount, rest)) = self.held.below(path)
+            && !resolve.contains(ResolveFlags::NO_XDEV)
+        {
+            match open_at(mount, rest, flags, mode, ResolveFlags::BENEATH) {
+                // A link that leads out of it, from the root of the container.
+                Err(Errno::XDEV) => {}
+                done => return Ok(done?),
             }
         }
-        Err(Errno::AGAIN.into())
+        Ok(open_at(&self.fd, path, flags, mode, resolve | ResolveFlags::IN_ROOT)?)
     }
 
     /// Where what `fd` refers to is.
@@ -491,6 +514,23 @@ pub fn replace_in(
         let _ = fs::unlinkat(parent, temporary, AtFlags::empty());
     }
     written
+}
+
+fn open_at(
+    start: &OwnedFd,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let (flags, resolve) = (flags | OFlags::CLOEXEC, resolve | ResolveFlags::NO_MAGICLINKS);
+    for _ in 0..RETRIES {
+        match fs::openat2(start, path, flags, mode, resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            done => return done,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 /// Turns "there is nothing" into `None`.

@@ -10,7 +10,9 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
-use super::handover::{change_into, fork_into_pid_namespace, join_session_keyring, reset_signals};
+use super::handover::{
+    change_into, fork_into_pid_namespace, join_session_keyring, reset_signals, settle_in,
+};
 use super::hooks::{self, HookState, Surroundings};
 use super::journal::Journal;
 use super::namespaces::Namespaces;
@@ -27,8 +29,6 @@ use crate::sys;
 /// What the parent hands to the init, by fork.
 #[derive(Debug)]
 pub struct Init<'a> {
-    /// The container's id, for the keyring's name.
-    pub id: &'a str,
     /// The spec, with the plan's devices, rules, environment and groups in it.
     pub spec: &'a Spec,
     /// The bundle, where relative sources of mounts start.
@@ -65,8 +65,8 @@ pub struct Init<'a> {
     pub preserve_fds: u32,
     /// Change the root without pivot_root (an initramfs as the host's root).
     pub no_pivot: bool,
-    /// Keep the inherited session keyring.
-    pub no_new_keyring: bool,
+    /// The name of its new session keyring; `None` keeps the caller's.
+    pub keyring: Option<String>,
     /// Whether other processes can see this one before it execs (a shared pid namespace).
     pub visible: bool,
     /// Whether the runtime runs without root's rights.
@@ -107,24 +107,24 @@ impl Init<'_> {
         self.enter_namespaces()?;
         self.become_container_root()?;
         rustix::process::setsid().context("cannot start a session")?;
-        if !self.no_new_keyring {
-            join_session_keyring(self.id, self.program.selinux.as_deref())?;
+        if let Some(name) = &self.keyring {
+            join_session_keyring(name, self.program.selinux.as_deref(), true)?;
         }
+        self.tuning.place()?;
         self.tuning.apply()?;
         self.set_names()?;
         self.loopback()?;
         self.receive_net_devices()?;
 
-        let (built, writable) = self.build_rootfs()?;
-        self.change_root(&built)?;
-        drop(built);
-        let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
+        let (mut root, writable) = self.build_rootfs()?;
+        self.change_root(&root)?;
 
         let linux = self.spec.linux().as_ref();
         if self.program.terminal
             && let Some(socket) = self.console.take()
         {
-            console::attach(&root, socket.as_fd(), &self.program, Some(&mut self.journal))?;
+            let journal = Some(&mut self.journal);
+            console::attach(&console::make(&root, socket.as_fd(), &self.program, journal)?)?;
         }
         let sysctls = linux.and_then(|linux| linux.sysctl().as_ref());
         rootfs::write_sysctls(&root, sysctls.into_iter().flatten())?;
@@ -146,6 +146,7 @@ impl Init<'_> {
             },
         )?;
         drop(writable);
+        root.let_go();
 
         self.become_program(&root)
     }
@@ -206,7 +207,7 @@ impl Init<'_> {
     fn build_rootfs(&mut self) -> Result<(Root, Vec<DeferredReadonly>)> {
         let linux = self.spec.linux().as_ref();
         let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
-        let root = match self.shared_root.take() {
+        let mut root = match self.shared_root.take() {
             Some(root) => root,
             None => rootfs::prepare_root(self.rootfs, propagation)?,
         };
@@ -219,7 +220,7 @@ impl Init<'_> {
             sources: self.sources,
         };
         let mounts = list(self.spec.mounts().as_deref());
-        let mounted = rootfs::mount_all(&root, mounts, &context, &mut self.journal)?;
+        let mounted = rootfs::mount_all(&mut root, mounts, &context, &mut self.journal)?;
         if rootfs::needs_dev(mounts) {
             let devices = Devices {
                 list: list(linux.and_then(|linux| linux.devices().as_deref())),
@@ -277,9 +278,12 @@ impl Init<'_> {
             rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
                 .context("cannot become undumpable")?;
         }
+        user::bound_capabilities(&self.program)?;
+        let entered = settle_in(&mut self.program, root);
         let path = change_into(
             &mut self.program,
             root,
+            entered,
             self.seccomp,
             &self.channel,
             self.preserve_fds,

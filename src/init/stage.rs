@@ -64,7 +64,7 @@ impl Stage<'_> {
     /// What `create` would have failed with; the mount namespace is of no use then.
     pub fn build(&self, journal: &mut Journal) -> Result<Staged> {
         let linux = self.spec.linux().as_ref();
-        let root = rootfs::prepare_root(self.rootfs, None)?;
+        let mut root = rootfs::prepare_root(self.rootfs, None)?;
         let bare = open_tree(root.as_fd(), "", clone_flags())
             .context("cannot make a mount of the rootfs for criu")?;
         let context = MountContext {
@@ -77,7 +77,7 @@ impl Stage<'_> {
             sources: self.sources,
         };
         let mounts = self.spec.mounts().as_deref().unwrap_or_default();
-        let mounted = rootfs::mount_all(&root, mounts, &context, journal)?;
+        let mounted = rootfs::mount_all(&mut root, mounts, &context, journal)?;
         if rootfs::needs_dev(mounts) {
             let devices = Devices {
                 list: linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default(),

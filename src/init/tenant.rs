@@ -1,8 +1,10 @@
 //! A process that joins a container (`exec`): every step from the clone to the exec, in order.
 //!
 //! Container processes can see this one from the moment at which it enters the pid namespace, by
-//! then in all other namespaces of the container. It is undumpable until it execs, and its executable lies on a read-only mount (see
-//! `crate::container::exec`), so there is nothing in it to take or to write.
+//! then in all other namespaces of the container. It is undumpable until it execs, and its executable
+//! lies on a read-only mount (see `crate::container::sealed`). Who may trace it all the same finds no
+//! descriptor of the host, and few capabilities that the program is not going to have: what takes
+//! more, or a descriptor from outside, is done before.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,13 +14,17 @@ use nix::sched::{self, CloneFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
-use super::handover::{change_into, fork_into_pid_namespace, join_session_keyring, reset_signals};
+use super::handover::{
+    change_into, fork_into_pid_namespace, join_session_keyring, reset_signals, settle_in,
+    still_needed,
+};
 use super::program::Program;
 use super::root::Root;
 use super::tuning::Tuning;
 use super::{console, executable, rootfs, user};
 use crate::log;
 use crate::seccomp::Filter;
+use crate::sys;
 
 /// What the parent hands to the process, by fork.
 #[derive(Debug)]
@@ -30,15 +36,14 @@ pub struct Tenant<'a> {
     /// A pidfd on the container's init, whose namespaces are joined.
     pub init: &'a OwnedFd,
     /// Which of them differ from the runtime's. The pid namespace is entered last, by one more fork:
-    /// whoever may trace the processes in it must not find one that is still in the host's
-    /// filesystem (`/proc/PID/root`).
+    /// whoever may trace the processes in it must not find one that has anything of the host's.
     pub namespaces: CloneFlags,
     /// Whether the runtime runs without root's rights.
     pub rootless: bool,
     /// The container's root directory, where it has no mount namespace to find it in.
     pub root: Option<OwnedFd>,
-    /// The id of the container whose session keyring it shares; `None` keeps the caller's.
-    pub keyring_of: Option<&'a str>,
+    /// The name of the container's session keyring; `None` keeps the caller's.
+    pub keyring: Option<String>,
     /// The seccomp filter, the same as the container's.
     pub seccomp: Option<&'a Filter>,
     /// Where the terminal's master goes.
@@ -87,27 +92,33 @@ impl Tenant<'_> {
         if let Some(root) = self.root.take() {
             rootfs::change_root_to(root)?;
         }
-        if self.namespaces.contains(CloneFlags::CLONE_NEWPID) {
-            fork_into_pid_namespace(&self.channel)?;
-        }
         if self.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
             user::become_root().context("cannot become root of the user namespace")?;
         }
+        self.tuning.place()?;
+        let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
+        let entered = settle_in(&mut self.program, &root);
+        let terminal = match self.console.take().filter(|_| self.program.terminal) {
+            Some(socket) => Some(console::make(&root, socket.as_fd(), &self.program, None)?),
+            None => None,
+        };
+        self.leave_the_host_behind(&root, terminal.as_ref())?;
+
+        if self.namespaces.contains(CloneFlags::CLONE_NEWPID) {
+            fork_into_pid_namespace(&self.channel)?;
+        }
         rustix::process::setsid().context("cannot start a session")?;
-        if let Some(id) = self.keyring_of {
-            join_session_keyring(id, self.program.selinux.as_deref())?;
+        if let Some(name) = &self.keyring {
+            join_session_keyring(name, self.program.selinux.as_deref(), false)?;
         }
         self.tuning.apply()?;
-        let root = Root::open("/".as_ref()).context("cannot open the container's root")?;
-
-        if self.program.terminal
-            && let Some(socket) = self.console.take()
-        {
-            console::attach(&root, socket.as_fd(), &self.program, None)?;
+        if let Some(terminal) = terminal {
+            console::attach(&terminal)?;
         }
         let path = change_into(
             &mut self.program,
             &root,
+            entered,
             self.seccomp,
             &self.channel,
             self.preserve_fds,
@@ -117,5 +128,16 @@ impl Tenant<'_> {
         self.channel.wait_for(FromParent::Commit).context("the parent gave up")?;
         reset_signals()?;
         Err(executable::exec(&path, &self.program).into())
+    }
+
+    /// The last step that nobody in the container can see. What is closed here has owners in the
+    /// parent's part of the memory, which are never dropped.
+    fn leave_the_host_behind(&self, root: &Root, terminal: Option<&OwnedFd>) -> Result<()> {
+        let needed = [self.channel.as_fd(), root.as_fd()];
+        let needed = needed.into_iter().chain(terminal.map(AsFd::as_fd));
+        sys::fd::close_all_but(self.preserve_fds.saturating_add(3), needed)
+            .context("cannot close descriptors")?;
+        let needed = still_needed(&self.program, self.seccomp) | self.tuning.needs();
+        Ok(user::keep_capabilities(&self.program, needed)?)
     }
 }

@@ -12,6 +12,8 @@ use oci_spec::runtime::{
     LinuxSchedulerPolicy, Process, Scheduler,
 };
 
+use rustix::thread::CapabilitySet;
+
 use super::affinity::Affinity;
 use crate::log;
 use crate::sys::sched::{self, SchedAttr};
@@ -19,6 +21,9 @@ use crate::sys::sched::{self, SchedAttr};
 /// The highest NUMA node that a kernel can have (`MAX_NUMNODES`), so that a policy for node four
 /// billion does not become a bitmap of that size.
 const MAX_NODE: u64 = 1023;
+
+/// `IOPRIO_CLASS_RT` (linux/ioprio.h).
+const IO_CLASS_RT: i64 = 1;
 
 /// A checked part of the spec.
 #[derive(Debug)]
@@ -78,7 +83,7 @@ impl Tuning {
         let scheduler = process.scheduler().as_ref().map(sched_attr).transpose()?;
         let io_priority = process.io_priority().as_ref().map(|priority| {
             let class = match priority.class() {
-                IOPriorityClass::IoprioClassRt => 1,
+                IOPriorityClass::IoprioClassRt => IO_CLASS_RT,
                 IOPriorityClass::IoprioClassBe => 2,
                 IOPriorityClass::IoprioClassIdle => 3,
             };
@@ -107,13 +112,25 @@ impl Tuning {
         Self { affinity, ..self }
     }
 
-    /// Sets all of it for the calling process, while that still has its rights. It must be in its
-    /// cgroup.
+    /// The capabilities that [`Tuning::apply`] takes.
+    #[must_use]
+    pub fn needs(&self) -> CapabilitySet {
+        let mut needs = CapabilitySet::empty();
+        if self.scheduler.is_some() || self.io_priority.is_some() {
+            needs |= CapabilitySet::SYS_NICE;
+        }
+        if self.io_priority.is_some_and(|(class, _)| class == IO_CLASS_RT) {
+            // Before Linux 5.14 nothing less would do.
+            needs |= CapabilitySet::SYS_ADMIN;
+        }
+        needs
+    }
+
+    /// Puts the calling process on its CPUs. It must be in its cgroup.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn apply(&self) -> Result<(), TuningError> {
-        let refused = |field, reason: String| TuningError::Refused { field, reason };
+    pub fn place(&self) -> Result<(), TuningError> {
         match self.affinity.apply() {
             // As runc: a default that cannot be had is no reason to fail.
             Err(err) if self.affinity == Affinity::All => log::warn(format!(
@@ -123,6 +140,14 @@ impl Tuning {
                 done.map_err(|err| refused("process.execCPUAffinity.final", err.to_string()))?;
             }
         }
+        Ok(())
+    }
+
+    /// Sets the rest of it for the calling process, while that still has its rights.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn apply(&self) -> Result<(), TuningError> {
         if let Some(attr) = &self.scheduler {
             sched::set_scheduler(attr).map_err(|err| {
                 let eperm = err.raw_os_error() == Some(libc::EPERM);
@@ -155,6 +180,10 @@ impl Tuning {
         }
         Ok(())
     }
+}
+
+fn refused(field: &'static str, reason: String) -> TuningError {
+    TuningError::Refused { field, reason }
 }
 
 /// The kernel's form of `process.scheduler`, checked by the rules of sched_setattr(2).

@@ -94,14 +94,11 @@ pub fn enter_directory(program: &Program, root: &Root) -> bool {
 }
 
 /// Takes on groups and ids, and changes to the working directory if that has not been possible
-/// before. The bounding set is final afterwards; the other capabilities still wait for
-/// [`drop_capabilities`].
+/// before. The capabilities still wait for [`drop_capabilities`].
 ///
 /// # Errors
 /// Names the step.
 pub fn become_user(program: &Program, root: &Root, entered: bool) -> Result<(), UserError> {
-    // Dropping takes CAP_SETPCAP, which another user does not have in force any more.
-    bound_capabilities(bits(&program.capabilities.bounding))?;
     set_groups(program)?;
     set_ids(program)?;
     if !entered {
@@ -165,7 +162,13 @@ fn capabilities_failed(set: &'static str) -> impl FnOnce(rustix::io::Errno) -> U
     move |err| UserError::Capabilities { set, source: err.into() }
 }
 
-fn bound_capabilities(keep: CapabilitySet) -> Result<(), UserError> {
+/// Leaves no more capabilities to be gained than the program's. That takes CAP_SETPCAP, which
+/// another user does not have in force any more.
+///
+/// # Errors
+/// The kernel's.
+pub fn bound_capabilities(program: &Program) -> Result<(), UserError> {
+    let keep = bits(&program.capabilities.bounding);
     for number in 0..u64::BITS {
         let cap = CapabilitySet::from_bits_retain(1 << number);
         if keep.contains(cap) {
@@ -182,6 +185,25 @@ fn bound_capabilities(keep: CapabilitySet) -> Result<(), UserError> {
         }
     }
     Ok(())
+}
+
+/// Gives up every capability but those that the program is to have or that are `needed` until then.
+/// The bounding set is final afterwards.
+///
+/// # Errors
+/// The kernel's.
+pub fn keep_capabilities(program: &Program, needed: CapabilitySet) -> Result<(), UserError> {
+    bound_capabilities(program)?;
+    let wanted = &program.capabilities;
+    // The effective and the ambient set are parts of these.
+    let keep = bits(&wanted.permitted) | bits(&wanted.inheritable) | needed;
+    let own = thread::capabilities(None).map_err(capabilities_failed("permitted"))?;
+    let sets = ThreadSets {
+        effective: own.effective & keep,
+        permitted: own.permitted & keep,
+        inheritable: own.inheritable & keep,
+    };
+    thread::set_capabilities(None, sets).map_err(capabilities_failed("permitted"))
 }
 
 /// Has the program's capabilities in force and keeps the runtime's in reserve, so that what is

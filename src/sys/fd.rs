@@ -50,8 +50,12 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// `ENOSYS` before Linux 5.9.
-pub fn close_all_but<const N: usize>(first: u32, keep: [BorrowedFd<'_>; N]) -> io::Result<()> {
-    let mut keep = keep.map(|fd| fd.as_raw_fd().cast_unsigned());
+pub fn close_all_but<'fd>(
+    first: u32,
+    keep: impl IntoIterator<Item = BorrowedFd<'fd>>,
+) -> io::Result<()> {
+    let keep = keep.into_iter().map(|fd| fd.as_raw_fd().cast_unsigned());
+    let mut keep: Vec<u32> = keep.collect();
     keep.sort_unstable();
     let mut from = first;
     for fd in keep.into_iter().filter(|fd| *fd >= first) {

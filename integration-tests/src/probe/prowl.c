@@ -10,7 +10,9 @@
  *   kept     /proc/PID/exe opened for reading, and that descriptor opened again for writing later
  *   root     CANARY found below /proc/PID/root
  *   cwd      /proc/PID/cwd is not a directory of the container
- *   fd       a file behind /proc/PID/fd that is on no file system of the container
+ *   fd       a file behind /proc/PID/fd that is on no mount of the container
+ *   caps     it may use capabilities that a process on its way to another user does not need and
+ *            that the container does not have
  *   mem      /proc/PID/mem opened
  *   environ  the environment read
  *   ptrace   attached to
@@ -96,6 +98,47 @@ static void reopen(const char *pid, int fd) {
     }
 }
 
+/* A number after `name` in a file of /proc; -1 without one. */
+static long long number_in(const char *path, const char *name, int base) {
+    char text[8192];
+    int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        return -1;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    char *found = strstr(text, name);
+    return found ? strtoll(found + strlen(name), NULL, base) : -1;
+}
+
+/* Mount ids are unique on the machine. */
+static int is_on_own_mount(int fd) {
+    char path[64], line[PATH_MAX];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+    long long id = number_in(path, "mnt_id:", 10);
+    int found = 0;
+    FILE *mounts = fopen("/proc/self/mountinfo", "r");
+    while (mounts && fgets(line, sizeof line, mounts))
+        found |= atoll(line) == id;
+    if (mounts)
+        fclose(mounts);
+    return found;
+}
+
+/* CAP_SETGID, CAP_SETUID, CAP_SETPCAP */
+#define TO_BECOME_A_USER ((1 << 6) | (1 << 7) | (1 << 8))
+
+static void look_at_capabilities(const char *pid) {
+    char path[64], detail[64];
+    snprintf(path, sizeof path, "/proc/%s/status", pid);
+    long long its = number_in(path, "CapPrm:", 16);
+    long long own = number_in("/proc/self/status", "CapPrm:", 16);
+    if (its < 0 || !(its & ~own & ~TO_BECOME_A_USER))
+        return;
+    snprintf(detail, sizeof detail, "%llx", its);
+    say(pid, "caps", detail);
+}
+
 #define KEPT 64
 static int kept[KEPT], next_kept;
 
@@ -103,6 +146,7 @@ static void attack(const char *pid, const char *canary) {
     char path[PATH_MAX], detail[PATH_MAX + 32];
     struct stat st, root;
     say(pid, "seen", "");
+    look_at_capabilities(pid);
 
     snprintf(path, sizeof path, "/proc/%s/root%s", pid, canary);
     if (!stat(path, &st))
@@ -144,10 +188,11 @@ static void attack(const char *pid, const char *canary) {
         /* What exec is given by its caller (0 to 2) is not the runtime's. */
         if (target[0] != '/' || atoi(e->d_name) < 3)
             continue;
-        int opened = open(link, O_RDONLY | O_NONBLOCK);
+        int opened = open(link, O_PATH);
         if (opened >= 0) {
             snprintf(detail, sizeof detail, "%s -> %s", e->d_name, target);
-            say(pid, "fd", detail);
+            if (!is_on_own_mount(opened))
+                say(pid, "fd", detail);
             close(opened);
         }
     }

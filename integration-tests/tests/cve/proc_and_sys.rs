@@ -138,3 +138,35 @@ fn cve_2025_52881_no_part_of_proc_can_be_covered_before_the_runtime_writes_to_it
     scene.container.configure(config.set("/linux/sysctl", json!({"net.core.somaxconn": "77"})));
     assert_eq!(scene.container.run().ok(), "77");
 }
+
+/// Somebody outside renames the directories on which /proc and /sys are mounted. In the container's
+/// mount namespace the mounts go along, and what is to be masked is not where it was.
+#[test]
+fn masks_are_put_into_a_proc_and_sys_that_are_renamed_meanwhile() {
+    let script = "for at in / /other-; do \
+        ls ${at}proc/self > /dev/null 2>&1 && test -s ${at}proc/version && echo version; \
+        (: >> ${at}proc/sys/kernel/core_pattern) 2> /dev/null && echo core_pattern; \
+        ls ${at}sys/kernel 2> /dev/null; done; echo ran";
+    let config = Config::sh(script)
+        .set("/linux/maskedPaths", json!(["/proc/version", "/sys/kernel"]))
+        .set("/linux/readonlyPaths", json!(["/proc/sys"]));
+    for name in ["proc", "sys"] {
+        let scene = Scene::new(config.clone());
+        let other = scene.at(&format!("other-{name}"));
+        fs::create_dir(&other).unwrap();
+        let racer = Racer::start(vec![(scene.at(name), other)]);
+        let end = Instant::now() + Duration::from_secs(5);
+        let (mut started, mut refused) = (0, 0);
+        while Instant::now() < end {
+            let output = scene.container.run();
+            if output.code == 0 {
+                assert_eq!(output.ok(), "ran");
+                started += 1;
+            } else {
+                output.refused(1, &["renamed"]);
+                refused += 1;
+            }
+        }
+        assert!(started > 5 && refused > 5 && racer.exchanges() > 100, "{started} {refused}");
+    }
+}

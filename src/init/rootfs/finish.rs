@@ -56,6 +56,21 @@ pub enum FinishError {
         /// The kernel's answer.
         reason: Reason,
     },
+    /// What was mounted is not where it belongs.
+    #[error(
+        "{place:?} is not what was mounted there: the rootfs was renamed in while the container \
+         was made; give it a rootfs that nobody else changes"
+    )]
+    Moved {
+        /// Which.
+        place: &'static str,
+    },
+    /// It could not be looked for.
+    #[error("cannot look at what is mounted on /proc, /sys and /dev: {reason}")]
+    Unseen {
+        /// The kernel's answer.
+        reason: Reason,
+    },
     /// A path could not be masked.
     #[error("cannot mask path {path:?}: {reason}")]
     Mask {
@@ -93,5 +108,10 @@ pub fn finish(root: &Root, spec: &Finish<'_>) -> Result<(), FinishError> {
             .map_err(|err| FinishError::Readonly { path: "/".into(), reason: err.into() })?;
     }
     masks::readonly(root, spec.readonly_paths)?;
-    masks::mask(root, spec.masked_paths, spec.label)
+    masks::mask(root, spec.masked_paths, spec.label)?;
+    match root.find_moved() {
+        Ok(None) => Ok(()),
+        Ok(Some(place)) => Err(FinishError::Moved { place }),
+        Err(err) => Err(FinishError::Unseen { reason: err.into() }),
+    }
 }

@@ -140,13 +140,12 @@ pub struct Mounted {
     pub dev: Option<u64>,
 }
 
-/// Mounts `mounts` in their order inside `root`.
-///
+/// Mounts `mounts` in their order inside `root`, which keeps hold of some of them.
 ///
 /// # Errors
 /// The first mount that fails; those before it stay.
 pub fn mount_all(
-    root: &Root,
+    root: &mut Root,
     mounts: &[Mount],
     context: &MountContext<'_>,
     journal: &mut Journal,
@@ -157,7 +156,8 @@ pub fn mount_all(
         let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
         let source = context.sources.get(number).and_then(Option::as_ref);
         let mut one = OneMount { root, spec: mount, options, source, context, journal };
-        one.mount(&mut mounted).map_err(|cause| MountError::new(mount, cause))?;
+        let made = one.mount(&mut mounted).map_err(|cause| MountError::new(mount, cause))?;
+        root.hold(&target::clean(mount.destination()), made);
     }
     Ok(mounted)
 }
@@ -181,7 +181,7 @@ pub struct OneMount<'a> {
 
 impl OneMount<'_> {
     /// Mounts it, and notes in `mounted` what has to be known of it later.
-    fn mount(&mut self, mounted: &mut Mounted) -> Result<(), Cause> {
+    fn mount(&mut self, mounted: &mut Mounted) -> Result<OwnedFd, Cause> {
         let dest = target::clean(self.spec.destination());
         let fstype = self.spec.typ().as_deref().unwrap_or("none");
         let bind = self.options.bind || fstype == "bind";
@@ -210,9 +210,10 @@ impl OneMount<'_> {
         }
         if defer {
             let dest = self.spec.destination().clone();
+            let mount = mount.try_clone().map_err(Cause::system("keep it open"))?;
             mounted.deferred.push(DeferredReadonly { dest, mount });
         }
-        Ok(())
+        Ok(mount)
     }
 
     /// What is applied to an attached mount: attributes of all below it, and propagation.

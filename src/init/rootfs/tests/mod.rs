@@ -7,6 +7,7 @@ mod pivot;
 mod userns;
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -97,7 +98,8 @@ pub fn mount(root: &Root, place: &Place, list: Value) -> Result<Mounted, MountEr
         cgroupns: false,
         sources: &[],
     };
-    mount_all(root, &mounts(list), &context, &mut Journal::none())
+    let mut root = Root::from(root.as_fd().try_clone_to_owned().unwrap());
+    mount_all(&mut root, &mounts(list), &context, &mut Journal::none())
 }
 
 /// Fills a /dev that is the image's.

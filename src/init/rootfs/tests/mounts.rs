@@ -279,7 +279,7 @@ fn a_cgroup_mount_of_version_1_has_directories_and_links() {
                 links: vec!["cpu".into(), "cpuacct".into()],
             };
             let view = CgroupView::V1 { hierarchies: vec![own] };
-            let root = prepared(place);
+            let mut root = prepared(place);
             let context = MountContext {
                 bundle: &place.dir,
                 label: None,
@@ -290,7 +290,7 @@ fn a_cgroup_mount_of_version_1_has_directories_and_links() {
             };
             let list = mounts(json!([{"destination": "/sys/fs/cgroup", "type": "cgroup",
                 "source": "cgroup", "options": ["ro", "nosuid"]}]));
-            mount_all(&root, &list, &context, &mut Journal::none()).unwrap();
+            mount_all(&mut root, &list, &context, &mut Journal::none()).unwrap();
             let top = place.rootfs.join("sys/fs/cgroup");
             assert_eq!(mounted(&top).fstype, "tmpfs");
             assert!(mounted(&top).has("ro"));
@@ -311,7 +311,7 @@ fn a_cgroup_mount_of_version_2_needs_no_cgroup_namespace() {
         sandbox(|place| {
             let (own, all) = (unified.point.join("none"), unified.point.clone());
             let view = CgroupView::V2 { own, all };
-            let root = prepared(place);
+            let mut root = prepared(place);
             let context = MountContext {
                 bundle: &place.dir,
                 label: None,
@@ -322,7 +322,7 @@ fn a_cgroup_mount_of_version_2_needs_no_cgroup_namespace() {
             };
             let list = mounts(json!([{"destination": "/sys/fs/cgroup", "type": "cgroup",
                 "source": "cgroup", "options": ["ro", "nosuid"]}]));
-            mount_all(&root, &list, &context, &mut Journal::none()).unwrap();
+            mount_all(&mut root, &list, &context, &mut Journal::none()).unwrap();
             let top = mounted(place.rootfs.join("sys/fs/cgroup"));
             assert_eq!(top.fstype, "cgroup2");
             assert!(top.has("ro") && top.has("nosuid"));

@@ -83,7 +83,7 @@ fn a_container_in_a_user_namespace_gets_its_filesystem() {
         return;
     }
     sandbox(|place| {
-        let root = prepared(place);
+        let mut root = prepared(place);
         let mut list = docker_mounts();
         let devpts = list[2]["options"].as_array_mut().unwrap();
         devpts.retain(|option| option != "gid=5");
@@ -96,7 +96,7 @@ fn a_container_in_a_user_namespace_gets_its_filesystem() {
             cgroupns: true,
             sources: &[],
         };
-        let made = mount_all(&root, &mounts(list), &context, &mut Journal::none()).unwrap();
+        let made = mount_all(&mut root, &mounts(list), &context, &mut Journal::none()).unwrap();
         let devices = Devices { bind: true, filesystem: made.dev, ..Devices::default() };
         create_devices(&root, devices, &mut Journal::none()).unwrap();
         pivot(&root, false).unwrap();
