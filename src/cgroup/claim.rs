@@ -8,7 +8,7 @@
 //! there before, an ended container's, is therefore not used but made again.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -85,11 +85,7 @@ enum Taken {
 
 impl Claim {
     fn try_take(path: &Path) -> Result<Taken, CgroupError> {
-        let failed = |err: rustix::io::Errno| CgroupError::Directory {
-            action: "lock",
-            dir: path.to_owned(),
-            source: err.into(),
-        };
+        let failed = |err| failed("lock", path, err);
         let Some(dir) = tree::open(path)? else { return Ok(Taken::Gone) };
         match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Taken::Busy),
@@ -109,6 +105,10 @@ impl Claim {
         let own = rustix::process::geteuid().as_raw();
         fstat(&self.dir).is_ok_and(|stat| stat.st_uid == own)
     }
+}
+
+fn failed(action: &'static str, dir: &Path, err: rustix::io::Errno) -> CgroupError {
+    CgroupError::Directory { action, dir: dir.to_owned(), source: err.into() }
 }
 
 fn id_of(dir: &Path) -> Option<u64> {
@@ -151,11 +151,9 @@ impl Cgroup {
     pub(super) fn own_dir(&self) -> Result<Option<(PathBuf, OwnedFd)>, CgroupError> {
         let Some(place) = self.process_dir() else { return Ok(None) };
         let Some(dir) = tree::open(&place)? else { return Ok(None) };
-        let same = match (self.id, fstat(dir.as_fd())) {
-            (Some(id), Ok(stat)) => stat.st_ino == id,
-            _ => true,
-        };
-        Ok(same.then_some((place, dir)))
+        let Some(id) = self.id else { return Ok(Some((place, dir))) };
+        let now = fstat(&dir).map_err(|err| failed("look at", &place, err))?.st_ino;
+        Ok((now == id).then_some((place, dir)))
     }
 
     /// Removes a cgroup of which nobody knows whose it is (a `create` was killed right after it had

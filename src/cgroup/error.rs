@@ -30,7 +30,7 @@ pub enum CgroupError {
     /// A cgroup directory could not be made, opened or removed.
     #[error("cannot {action} cgroup {}: {source}", dir.display())]
     Directory {
-        /// `create`, `open`, `lock`, `remove`.
+        /// `create`, `open`, `remove` and the like.
         action: &'static str,
         /// The directory.
         dir: PathBuf,

@@ -285,6 +285,7 @@ impl Returning<'_> {
             Some(ProcessId::of(pid).context("the restored init has ended at once")?);
         if !self.container.state.cgroup.is_recognised() {
             self.container.state.cgroup.recognise();
+            Traces::of(&self.container.state).save(&self.container.dir)?;
         }
         self.container.save_spec(self.spec)?;
         Ok(self.container.save()?)
