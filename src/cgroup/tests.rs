@@ -340,6 +340,31 @@ fn a_cgroup_is_one_s_alone_until_a_process_is_in_it() {
 }
 
 #[test]
+fn cgroups_that_come_and_go_meanwhile_are_seen_or_left_out() {
+    for mut world in worlds("meanwhile") {
+        if !create(&mut world.0, &DeviceRules::allow_all()) {
+            continue;
+        }
+        let top = world.0.process_dir().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let nested = ["a", "a/b", "a/b/c"].map(|name| top.join(name));
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    nested.iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
+                    nested.iter().rev().for_each(|dir| std::fs::remove_dir(dir).unwrap());
+                }
+            });
+            let seen: Vec<_> = (0..2000).map(|_| world.0.pids()).collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            for pids in seen {
+                assert!(pids.unwrap().is_empty());
+            }
+        });
+    }
+}
+
+#[test]
 fn deleting_what_is_not_there_is_fine() {
     for world in worlds("absent") {
         world.0.delete().unwrap();

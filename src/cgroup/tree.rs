@@ -158,7 +158,11 @@ fn walk(
 
 fn children(dir: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
+    let entries = match Dir::read_from(dir) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) => return Ok(names),
+        entries => entries?,
+    };
+    for entry in entries {
         match entry {
             Ok(entry) if entry.file_type() != FileType::Directory => {}
             Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
