@@ -389,6 +389,23 @@ fn systemd_is_reached_without_a_bus() {
 }
 
 #[test]
+fn a_stopped_container_does_not_stop_the_unit_of_the_one_that_has_its_name_now() {
+    needs_systemd!();
+    let first = Scope::running(Config::idle());
+    first.container.stop();
+    wait_for("the scope's end", || first.is_gone());
+    let path = format!(":test:{}", first.container.id());
+    let second = Container::native(Config::idle().set("/linux/cgroupsPath", json!(path)));
+    run(&second).silent();
+    first.container.call(&["kill", "--all", first.container.id(), "KILL"]).silent();
+    first.container.delete(&[]).silent();
+    assert_eq!(second.status(), "running");
+    assert_eq!(first.property("ActiveState"), "active");
+    second.delete(&["--force"]).silent();
+    wait_for("the scope's end", || first.is_gone());
+}
+
+#[test]
 fn processes_that_end_at_once_are_a_scope_for_as_long() {
     needs_systemd!();
     let scope = Scope::new(Config::args(&["true"]));

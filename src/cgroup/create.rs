@@ -13,22 +13,34 @@ use rustix::fs::{Mode as FileMode, OFlags};
 use super::devices::{v1, v2};
 use super::systemd::Instance;
 use super::{
-    Cgroup, CgroupError, DeviceRules, Driver, Hierarchy, Mode, delete, file, freezer, procs,
+    Cgroup, CgroupError, Claim, DeviceRules, Driver, Hierarchy, Mode, claim, file, procs, tree,
 };
+
+/// How often what is above a cgroup is made again.
+const PARENT_TRIES: u32 = 5;
 
 /// The directories that were made, outermost first; removed again unless [`Made::keep`] is called.
 #[derive(Default)]
-pub(super) struct Made(Vec<PathBuf>);
+pub(super) struct Made {
+    dirs: Vec<PathBuf>,
+    /// On the first of the container's own; given up when they have gone.
+    claim: Option<Claim>,
+}
 
 impl Made {
-    pub(super) fn keep(mut self) {
-        self.0.clear();
+    pub(super) fn push(&mut self, dir: &Path) {
+        self.dirs.push(dir.to_owned());
+    }
+
+    pub(super) fn keep(mut self) -> Option<Claim> {
+        self.dirs.clear();
+        self.claim.take()
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for dir in self.0.iter().rev() {
+        for dir in self.dirs.iter().rev() {
             // The first error is being reported already.
             let _ = fs::remove_dir(dir);
         }
@@ -37,27 +49,33 @@ impl Drop for Made {
 
 impl Cgroup {
     /// Makes the cgroup with its final device rules and limits. What had to be made is removed
-    /// again when anything fails.
+    /// again when anything fails. The claim is to be kept until a process is in it.
     ///
     /// # Errors
     /// [`CgroupError::NotEmpty`] and [`CgroupError::Frozen`] when somebody lives there already;
     /// otherwise the directory, file or device program that failed.
     pub fn create(
-        &self,
+        &mut self,
         resources: Option<&LinuxResources>,
         devices: &DeviceRules,
-    ) -> Result<(), CgroupError> {
+    ) -> Result<Option<Claim>, CgroupError> {
         let mut made = Made::default();
         let mut fresh = true;
-        for hierarchy in &self.hierarchies {
-            fresh &= self.create_in(hierarchy, resources, &mut made)?;
+        for hierarchy in self.by_importance() {
+            fresh &= self.create_in(&hierarchy, resources, &mut made)?;
         }
         self.set_device_files(devices, fresh)?;
         if let Some(resources) = resources {
             self.set_files(resources)?;
         }
-        made.keep();
-        Ok(())
+        Ok(made.keep())
+    }
+
+    /// The one with its processes first, because that is claimed.
+    pub(super) fn by_importance(&self) -> Vec<Hierarchy> {
+        let mut all = self.hierarchies.clone();
+        all.sort_by_key(|hierarchy| !hierarchy.has("devices"));
+        all
     }
 
     /// Adds what systemd has left out of the cgroup that it has just made around process `pid`:
@@ -77,7 +95,7 @@ impl Cgroup {
             if self.mode != Mode::V2 {
                 let mut made = Made::default();
                 make_dirs(&dir, &hierarchy.mount, &mut made)?;
-                made.keep();
+                let _ = made.keep();
             }
             self.prepare(hierarchy, &dir, resources)?;
         }
@@ -129,18 +147,28 @@ impl Cgroup {
         }
     }
 
-    /// Makes the directory in one hierarchy. Returns whether it was not there before.
+    /// Makes the directory in one hierarchy; the first is claimed. Returns whether it is new.
     pub(super) fn create_in(
-        &self,
+        &mut self,
         hierarchy: &Hierarchy,
         resources: Option<&LinuxResources>,
         made: &mut Made,
     ) -> Result<bool, CgroupError> {
         let dir = hierarchy.dir();
-        let fresh = make_dirs(&dir, &hierarchy.mount, made)?;
-        if !fresh {
-            refuse_inhabited(&dir)?;
-        }
+        let fresh = if made.claim.is_none() {
+            let (claim, fresh) = claim::make(&dir, &hierarchy.mount, made)?;
+            self.id = Some(claim.id);
+            made.claim = Some(claim);
+            fresh
+        } else if make_dirs(&dir, &hierarchy.mount, made)? {
+            made.push(&dir);
+            true
+        } else {
+            claim::refuse_inhabited(&dir)?;
+            // Empty ones of an earlier container would keep their limits.
+            tree::clear(&dir)?;
+            false
+        };
         self.prepare(hierarchy, &dir, resources)?;
         Ok(fresh)
     }
@@ -212,29 +240,25 @@ fn open_dir(dir: &Path) -> Result<OwnedFd, CgroupError> {
     })
 }
 
-/// Makes `dir` and what is missing between it and `mount`. Returns whether `dir` is new.
-fn make_dirs(dir: &Path, mount: &Path, made: &mut Made) -> Result<bool, CgroupError> {
-    match make_dir(dir) {
-        Ok(()) => {
-            made.0.push(dir.to_owned());
-            Ok(true)
-        }
-        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(err) if err.kind() == io::ErrorKind::NotFound && dir != mount => {
-            if let Some(parent) = dir.parent() {
-                make_dirs(parent, mount, made)?;
-            }
-            match make_dir(dir) {
-                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-                Err(source) => Err(failed(dir, source)),
-                Ok(()) => {
-                    made.0.push(dir.to_owned());
-                    Ok(true)
+/// Makes `dir` and what is missing between it and `mount`, which is entered in `made`. Returns
+/// whether `dir`, which is not, is new.
+pub(super) fn make_dirs(dir: &Path, mount: &Path, made: &mut Made) -> Result<bool, CgroupError> {
+    for _ in 0..PARENT_TRIES {
+        match make_dir(dir) {
+            Ok(()) => return Ok(true),
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            // What is above it may be another's that fails and takes it away again.
+            Err(err) if err.kind() == io::ErrorKind::NotFound && dir != mount => {
+                if let Some(parent) = dir.parent()
+                    && make_dirs(parent, mount, made)?
+                {
+                    made.push(parent);
                 }
             }
+            Err(source) => return Err(failed(dir, source)),
         }
-        Err(source) => Err(failed(dir, source)),
     }
+    Err(failed(dir, io::ErrorKind::NotFound.into()))
 }
 
 /// Engines start a runtime with any umask, also 0; a cgroup must not be everybody's.
@@ -244,20 +268,6 @@ fn make_dir(dir: &Path) -> io::Result<()> {
 
 fn failed(dir: &Path, source: io::Error) -> CgroupError {
     CgroupError::Directory { action: "create", dir: dir.to_owned(), source }
-}
-
-/// A cgroup that was there before must be an empty, running one: two containers that share one
-/// would kill, freeze and limit each other.
-fn refuse_inhabited(dir: &Path) -> Result<(), CgroupError> {
-    let count = procs::of_subtree(dir)?.len();
-    if count > 0 {
-        return Err(CgroupError::NotEmpty { dir: dir.to_owned(), count });
-    }
-    if freezer::is_frozen_dir(dir)? {
-        return Err(CgroupError::Frozen { dir: dir.to_owned() });
-    }
-    // Empty sub-cgroups of an earlier container would keep their limits.
-    delete::sub_cgroups(dir)
 }
 
 /// Hands every controller of the hierarchy down to `dir`, from the top. Where that does not work

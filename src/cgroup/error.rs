@@ -30,7 +30,7 @@ pub enum CgroupError {
     /// A cgroup directory could not be made, opened or removed.
     #[error("cannot {action} cgroup {}: {source}", dir.display())]
     Directory {
-        /// `create`, `open`, `remove`.
+        /// `create`, `open`, `remove` and the like.
         action: &'static str,
         /// The directory.
         dir: PathBuf,
@@ -117,6 +117,15 @@ pub enum CgroupError {
         /// How many processes.
         count: usize,
     },
+    /// Another `create` has it and does not come to an end.
+    #[error(
+        "container's cgroup is being made by another container's create: {}; try again when that \
+         has ended, or choose another cgroupsPath", dir.display()
+    )]
+    Claimed {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The cgroup is there and frozen, so that a process put there would never run.
     #[error("container's cgroup unexpectedly frozen: {}; thaw or remove it", dir.display())]
     Frozen {
@@ -162,13 +171,14 @@ pub enum CgroupError {
         /// How long it was tried.
         milliseconds: u64,
     },
-    /// Processes of the cgroup are still there after they were killed.
-    #[error("{count} process(es) in {} do not end", dir.display())]
+    /// A process that was killed is still there.
+    #[error(
+        "process {pid} does not die: it hangs in the kernel (state D), usually in a driver or on a \
+         network filesystem; see /proc/{pid}/stack"
+    )]
     StillAlive {
-        /// The directory.
-        dir: PathBuf,
-        /// How many.
-        count: usize,
+        /// The process.
+        pid: i32,
     },
     /// Several hierarchies failed.
     #[error("{}", join(.0))]

@@ -130,6 +130,7 @@ pub(super) fn locate_v2(root: &Path, wanted: &Wanted, own: &str) -> Result<Cgrou
         driver: Driver::Cgroupfs,
         hierarchies: vec![hierarchy],
         refused: Vec::new(),
+        id: None,
     })
 }
 
@@ -167,7 +168,7 @@ pub(super) fn locate_v1(
     }
     // Limits, device rules and freezing are v1's; the v2 hierarchy comes last, as an addition.
     hierarchies.sort_by_key(Hierarchy::is_v2);
-    Ok(Cgroup { mode, driver: Driver::Cgroupfs, hierarchies, refused: Vec::new() })
+    Ok(Cgroup { mode, driver: Driver::Cgroupfs, hierarchies, refused: Vec::new(), id: None })
 }
 
 /// A mount of a cgroup filesystem.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`locate`] | which hierarchies the machine has, and the container's place in them |
 //! | `create` | making the directories, controllers, device rules and limits, in this order |
+//! | `claim` | whose a cgroup is: one container at a time, and not another's later |
 //! | [`systemd`] | the other driver: systemd makes the directories, as a scope |
 //! | [`devices`] | the device rules: one model, two writers |
 //! | `limits/` | the OCI resources, one file per controller, both versions side by side |
@@ -18,6 +19,7 @@
 //! | `sub` | the cgroups below it that `exec --cgroup` names |
 //! | `refused` | what is left for a caller who may not make cgroups |
 //! | `delete` | removing the directories |
+//! | `tree` | going through a cgroup and all below it |
 //! | [`mounts`] | what the init needs to show the cgroup to the container |
 //! | `file` | reading and writing one file of a cgroup |
 //!
@@ -32,6 +34,7 @@
 //! * v2: controllers are taken from the root of the mount and a missing one is skipped silently;
 //! * errors name the file without its cgroup, and it brings a D-Bus client that starts threads.
 
+mod claim;
 mod create;
 mod delete;
 pub mod devices;
@@ -49,6 +52,7 @@ mod refused;
 pub mod stats;
 mod sub;
 pub mod systemd;
+mod tree;
 
 #[cfg(test)]
 mod test_support;
@@ -59,10 +63,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use claim::Claim;
 pub use devices::{DeviceError, DeviceRule, DeviceRules};
 pub use error::CgroupError;
 pub use mounts::{ContainerMounts, V1Mount};
 pub use oom::OomWatch;
+pub use procs::KILL_TIMEOUT;
 pub use stats::Stats;
 
 /// Which cgroup filesystems the machine has.
@@ -129,6 +135,9 @@ pub struct Cgroup {
     /// Where the caller had no right to make a directory ([`Cgroup::create_where_permitted`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     refused: Vec<Hierarchy>,
+    /// Which cgroup it is, once it is made: the inode of the directory with its processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
 }
 
 impl Cgroup {

@@ -100,6 +100,7 @@ mod tests {
                 hierarchy(&[], "/sys/fs/cgroup/unified"),
             ],
             refused: Vec::new(),
+            id: None,
         };
         let ContainerMounts::V1 { mounts, links } = cgroup.mounts_for_container() else {
             panic!("v1 expected");

@@ -1,20 +1,20 @@
 //! The processes of the cgroup: join, list, kill.
 
-use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-use super::{Cgroup, CgroupError, Driver, Hierarchy, Mode, file};
+use super::{Cgroup, CgroupError, Driver, Hierarchy, Mode, file, tree};
 
 /// v1's cpuset and v2's threaded mode answer EINVAL while another change is under way.
 const JOIN_TRIES: u32 = 5;
-/// How often the list is read again for processes that were forked meanwhile.
-const KILL_ROUNDS: u32 = 100;
+/// How long killed processes may take to go. Longer means that one hangs in the kernel (state D).
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Cgroup {
     /// Moves a process into the cgroup, in every hierarchy. Not needed after `CLONE_INTO_CGROUP`.
@@ -48,68 +48,118 @@ impl Cgroup {
             let place = Path::new(place);
             if place.starts_with(&hierarchy.path) {
                 place.clone_into(&mut hierarchy.path);
+                there.id = None;
             }
         }
         Ok(there)
     }
 
     /// The processes of the cgroup and of those below it, sorted. Empty when there is no such
-    /// cgroup.
+    /// cgroup, or another container's by now.
     ///
     /// # Errors
     /// Read errors.
     pub fn pids(&self) -> Result<Vec<i32>, CgroupError> {
-        match self.process_dir() {
-            Some(dir) => of_subtree(&dir),
+        match self.own_dir()? {
+            Some((place, dir)) => Ok(tree::pids(&place, dir)?.into_iter().collect()),
             None => Ok(Vec::new()),
         }
     }
 
     /// Sends a signal to every process of the cgroup and of those below it. SIGKILL leaves none
-    /// alive, also when they fork meanwhile or are frozen; it is `cgroup.kill` where the kernel
-    /// has that (v2, Linux 5.14), otherwise the processes are frozen, signalled and thawed.
+    /// alive, also when they fork meanwhile or are frozen: see [`Cgroup::kill`].
     ///
     /// # Errors
     /// Read errors, a signal that is refused (`EPERM`), [`CgroupError::StillAlive`].
     pub fn kill_all(&self, signal: Signal) -> Result<(), CgroupError> {
-        if signal != Signal::SIGKILL {
-            let was_frozen = self.is_frozen()?;
-            // Without a freezer, or with a process that does not freeze, a signal may miss what is
-            // forked at this very moment; that is better than not to send it.
-            let frozen = !was_frozen && self.freeze().is_ok();
-            let sent = self.signal_each(signal);
-            if frozen {
-                self.thaw()?;
-            }
-            return sent.map(drop);
+        if signal == Signal::SIGKILL {
+            return self.kill(Instant::now() + KILL_TIMEOUT);
         }
-        if let Some(dir) = self.v2_dir() {
-            match file::write(&dir, "cgroup.kill", "1") {
-                Ok(()) if self.mode == Mode::V2 => return Ok(()),
-                Ok(()) => {}
-                Err(err) if err.is_absent() => {}
-                // A threaded cgroup cannot be killed as a whole.
-                Err(err) if err.errno() == Some(libc::EOPNOTSUPP) => {}
-                Err(err) => return Err(err),
-            }
+        if self.is_anothers() {
+            return Ok(());
         }
-        for round in 0..KILL_ROUNDS {
-            if self.pids()?.is_empty() {
-                return Ok(());
-            }
-            let frozen = self.freeze().is_ok();
-            let sent = self.signal_each(signal);
+        let was_frozen = self.is_frozen()?;
+        // Without a freezer, or with a process that does not freeze, a signal may miss what is
+        // forked at this very moment; that is better than not to send it.
+        let frozen = !was_frozen && self.freeze().is_ok();
+        let sent = self.signal_each(signal);
+        if frozen {
+            self.thaw()?;
+        }
+        sent.map(drop)
+    }
+
+    /// Kills every process of the cgroup and of those below it: by `cgroup.kill` where the kernel
+    /// has that (v2, Linux 5.14), which does not wait for their end; otherwise they are frozen,
+    /// signalled and thawed until there are none.
+    ///
+    /// # Errors
+    /// [`CgroupError::StillAlive`] when there are some at the deadline; read errors, `EPERM`.
+    pub fn kill(&self, deadline: Instant) -> Result<(), CgroupError> {
+        if self.mode == Mode::V2 && self.kill_as_a_whole()? {
+            return Ok(());
+        }
+        // One that hangs in the kernel keeps the others from being frozen each time anew.
+        let mut freezes = true;
+        let mut pause = Duration::ZERO;
+        while !self.pids()?.is_empty() {
+            freezes = freezes && self.freeze().is_ok();
+            let sent = self.signal_each(Signal::SIGKILL);
             // Also a container that was paused before: a frozen process does not die on v1.
-            if frozen || self.is_frozen()? {
+            if freezes || self.is_frozen()? {
                 self.thaw()?;
             }
             if sent? == 0 {
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(u64::from(round.min(10))));
+            if Instant::now() >= deadline {
+                return self.hanging()?.map_or(Ok(()), |pid| Err(CgroupError::StillAlive { pid }));
+            }
+            std::thread::sleep(pause);
+            pause = (pause + Duration::from_millis(1)).min(Duration::from_millis(10));
         }
-        let dir = self.process_dir().unwrap_or_default();
-        Err(CgroupError::StillAlive { dir, count: self.pids()?.len() })
+        Ok(())
+    }
+
+    /// Sends SIGKILL to what is in the cgroup at this moment, without waiting for anything.
+    ///
+    /// # Errors
+    /// Those of [`Cgroup::kill`].
+    pub fn kill_at_once(&self) -> Result<(), CgroupError> {
+        if self.mode == Mode::V2 && self.kill_as_a_whole()? {
+            return Ok(());
+        }
+        match self.signal_each(Signal::SIGKILL)? {
+            0 => Ok(()),
+            _ => self.thaw(),
+        }
+    }
+
+    /// A process that is there still, one in an uninterruptible sleep (state D) before others: a
+    /// parent waits for such a child.
+    ///
+    /// # Errors
+    /// Read errors.
+    pub fn hanging(&self) -> Result<Option<i32>, CgroupError> {
+        let pids = self.pids()?;
+        let asleep = pids.iter().find(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // The name before it may hold parentheses.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'))
+        });
+        Ok(asleep.or(pids.first()).copied())
+    }
+
+    /// `cgroup.kill` of cgroup v2; whether the kernel has that.
+    fn kill_as_a_whole(&self) -> Result<bool, CgroupError> {
+        let Some((place, dir)) = self.own_dir()? else { return Ok(true) };
+        match file::write_in(dir.as_fd(), &place, "cgroup.kill", "1") {
+            Ok(()) => Ok(true),
+            Err(err) if err.is_absent() => Ok(false),
+            // A threaded cgroup cannot be killed as a whole.
+            Err(err) if err.errno() == Some(libc::EOPNOTSUPP) => Ok(false),
+            Err(err) => Err(err),
+        }
     }
 
     /// Signals every process that is not a zombie; returns how many there were.
@@ -158,33 +208,5 @@ fn join_dir(dir: &Path, pid: &str) -> Result<(), CgroupError> {
 
 /// The processes of one directory alone.
 pub(super) fn of_dir(dir: &Path) -> Result<Vec<i32>, CgroupError> {
-    let text = match file::read(dir, "cgroup.procs") {
-        // A threaded cgroup lists threads only.
-        Err(err) if err.errno() == Some(libc::EOPNOTSUPP) => file::read(dir, "cgroup.threads")?,
-        Err(err) if err.is_absent() => return Ok(Vec::new()),
-        text => text?,
-    };
-    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
-}
-
-/// The processes of a directory and of all below it, sorted, each once.
-pub(super) fn of_subtree(dir: &Path) -> Result<Vec<i32>, CgroupError> {
-    let mut pids = BTreeSet::new();
-    collect(dir, &mut pids)?;
-    Ok(pids.into_iter().collect())
-}
-
-fn collect(dir: &Path, pids: &mut BTreeSet<i32>) -> Result<(), CgroupError> {
-    pids.extend(of_dir(dir)?);
-    let failed = |source| CgroupError::Directory { action: "open", dir: dir.to_owned(), source };
-    let entries = match fs::read_dir(dir) {
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(failed)?,
-    };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), pids)?;
-        }
-    }
-    Ok(())
+    file::pids(|name| file::read(dir, name))
 }

@@ -10,11 +10,11 @@ use oci_spec::runtime::LinuxResources;
 use rustix::fs::{Access, access};
 
 use super::create::Made;
-use super::{Cgroup, CgroupError, DeviceRules, Hierarchy, Mode};
+use super::{Cgroup, CgroupError, Claim, DeviceRules, Hierarchy, Mode};
 
 impl Cgroup {
     /// As [`Cgroup::create`], for a caller who may not do all of it. Returns the first refusal,
-    /// which the user should hear of.
+    /// which the user should hear of, and the claim on what was made.
     ///
     /// With `path_was_given` (a `cgroupsPath` in the spec) the directories must be had; without,
     /// the hierarchies that refuse them are left out. In both cases device rules are set only
@@ -28,10 +28,12 @@ impl Cgroup {
         resources: Option<&LinuxResources>,
         devices: &DeviceRules,
         path_was_given: bool,
-    ) -> Result<Option<CgroupError>, CgroupError> {
+    ) -> Result<(Option<Claim>, Option<CgroupError>), CgroupError> {
         let mut first = None;
         let mut made = Made::default();
-        for hierarchy in std::mem::take(&mut self.hierarchies) {
+        let wanted = self.by_importance();
+        self.hierarchies.clear();
+        for hierarchy in wanted {
             match self.make_in(&hierarchy, resources, &mut made, path_was_given) {
                 Ok(()) => self.hierarchies.push(hierarchy),
                 Err(error) if !error.is_permission() => return Err(error),
@@ -42,6 +44,8 @@ impl Cgroup {
                 }
             }
         }
+        // One that was claimed may have been refused after all.
+        self.recognise();
         if self.has_device_rules() {
             match self.set_devices(devices) {
                 Err(error) if error.is_permission() => {
@@ -53,8 +57,7 @@ impl Cgroup {
         if let Some(resources) = resources {
             self.set(resources)?;
         }
-        made.keep();
-        Ok(first)
+        Ok((made.keep(), first))
     }
 
     /// Whether the caller had no right to make any of the container's cgroup, so that nobody
@@ -81,7 +84,7 @@ impl Cgroup {
     }
 
     fn make_in(
-        &self,
+        &mut self,
         hierarchy: &Hierarchy,
         resources: Option<&LinuxResources>,
         made: &mut Made,

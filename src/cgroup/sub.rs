@@ -53,6 +53,7 @@ impl Cgroup {
                 // Controllers that share a hierarchy are moved once.
                 if wanted {
                     hierarchy.path = own.path.join(&path);
+                    child.id = None;
                 }
             }
         }

@@ -41,6 +41,7 @@ pub(super) fn real_v2(name: &str) -> Option<Real> {
         driver: Driver::Cgroupfs,
         hierarchies: vec![hierarchy],
         refused: Vec::new(),
+        id: None,
     }))
 }
 
@@ -171,6 +172,7 @@ impl Fake {
             driver: Driver::Cgroupfs,
             hierarchies: vec![hierarchy],
             refused: Vec::new(),
+            id: None,
         };
         Self { root, cgroup }
     }

@@ -21,14 +21,14 @@ fn worlds(name: &str) -> Vec<Real> {
 }
 
 /// Makes a cgroup, or prints why this machine cannot.
-fn create(cgroup: &Cgroup, rules: &DeviceRules) -> bool {
+fn create(cgroup: &mut Cgroup, rules: &DeviceRules) -> bool {
     match cgroup.create(None, rules) {
         Err(CgroupError::Device(err @ DeviceError::NotPermitted { .. })) => {
             println!("skipped: {err}");
             false
         }
         done => {
-            done.unwrap();
+            drop(done.unwrap());
             true
         }
     }
@@ -48,14 +48,14 @@ fn with_gpu(minors: &[u32]) -> DeviceRules {
 
 #[test]
 fn device_rules_decide_about_real_nodes_and_change_under_a_running_process() {
-    for (index, world) in worlds("devices").into_iter().enumerate() {
+    for (index, mut world) in worlds("devices").into_iter().enumerate() {
         let Some(nodes) = Nodes::new(&format!("rules{index}")) else {
             return;
         };
         let made = [0, 1, 2, 255].map(|minor| nodes.make(195, minor).unwrap());
         let [gpu0, gpu1, gpu2, control] = &made;
         let mut shell = Shell::new();
-        if !create(&world.0, &with_gpu(&[0, 1, 255])) {
+        if !create(&mut world.0, &with_gpu(&[0, 1, 255])) {
             continue;
         }
         world.0.join(shell.pid()).unwrap();
@@ -85,7 +85,7 @@ fn device_rules_decide_about_real_nodes_and_change_under_a_running_process() {
 
 #[test]
 fn a_default_of_allow_has_exceptions_too() {
-    for (index, world) in worlds("denies").into_iter().enumerate() {
+    for (index, mut world) in worlds("denies").into_iter().enumerate() {
         let Some(nodes) = Nodes::new(&format!("denies{index}")) else {
             return;
         };
@@ -93,7 +93,7 @@ fn a_default_of_allow_has_exceptions_too() {
         let mut rules = DeviceRules::allow_all();
         rules.deny(DeviceRule { access: Access::READ, ..gpu(1) }).unwrap();
         let mut shell = Shell::new();
-        if !create(&world.0, &rules) {
+        if !create(&mut world.0, &rules) {
             continue;
         }
         world.0.join(shell.pid()).unwrap();
@@ -104,10 +104,10 @@ fn a_default_of_allow_has_exceptions_too() {
 
 #[test]
 fn exactly_one_program_is_attached_whatever_happened() {
-    let Some(world) = real_v2("programs") else {
+    let Some(mut world) = real_v2("programs") else {
         return;
     };
-    if !create(&world.0, &with_gpu(&[0])) {
+    if !create(&mut world.0, &with_gpu(&[0])) {
         return;
     }
     let fd = world.0.open_v2().unwrap().unwrap();
@@ -132,7 +132,7 @@ fn exactly_one_program_is_attached_whatever_happened() {
 
 #[test]
 fn a_large_machine_s_rules_are_a_short_program_that_loads() {
-    let Some(world) = real_v2("large") else {
+    let Some(mut world) = real_v2("large") else {
         return;
     };
     let mut rules = with_gpu(&(0..16).collect::<Vec<_>>());
@@ -140,17 +140,17 @@ fn a_large_machine_s_rules_are_a_short_program_that_loads() {
         rules.allow(DeviceRule { major: Some(511), access: Access::READ, ..gpu(minor) }).unwrap();
     }
     let start = std::time::Instant::now();
-    if create(&world.0, &rules) {
+    if create(&mut world.0, &rules) {
         println!("216 rules: {:?}", start.elapsed());
     }
 }
 
 #[test]
 fn clone_into_the_cgroup_starts_the_process_there() {
-    let Some(world) = real_v2("clone") else {
+    let Some(mut world) = real_v2("clone") else {
         return;
     };
-    if !create(&world.0, &with_gpu(&[])) {
+    if !create(&mut world.0, &with_gpu(&[])) {
         return;
     }
     let fd = world.0.open_v2().unwrap().unwrap();
@@ -170,9 +170,9 @@ fn clone_into_the_cgroup_starts_the_process_there() {
 
 #[test]
 fn a_frozen_process_stands_still_and_is_killed_all_the_same() {
-    for world in worlds("freeze") {
+    for mut world in worlds("freeze") {
         let mut shell = Shell::new();
-        if !create(&world.0, &DeviceRules::allow_all()) {
+        if !create(&mut world.0, &DeviceRules::allow_all()) {
             continue;
         }
         world.0.join(shell.pid()).unwrap();
@@ -191,9 +191,9 @@ fn a_frozen_process_stands_still_and_is_killed_all_the_same() {
 
 #[test]
 fn a_signal_reaches_every_process_of_the_cgroup_and_of_its_children() {
-    for world in worlds("signal") {
+    for mut world in worlds("signal") {
         let mut shells = [Shell::new(), Shell::new()];
-        if !create(&world.0, &DeviceRules::allow_all()) {
+        if !create(&mut world.0, &DeviceRules::allow_all()) {
             continue;
         }
         let sub = world.0.child(&["sub"]).unwrap();
@@ -224,9 +224,9 @@ fn a_signal_reaches_every_process_of_the_cgroup_and_of_its_children() {
 
 #[test]
 fn nothing_escapes_a_kill_by_forking() {
-    for world in worlds("forks") {
+    for mut world in worlds("forks") {
         let mut shell = Shell::new();
-        if !create(&world.0, &DeviceRules::allow_all()) {
+        if !create(&mut world.0, &DeviceRules::allow_all()) {
             continue;
         }
         world.0.join(shell.pid()).unwrap();
@@ -242,9 +242,9 @@ fn nothing_escapes_a_kill_by_forking() {
 
 #[test]
 fn a_cgroup_that_is_lived_in_or_frozen_is_refused_and_stays() {
-    for world in worlds("inhabited") {
+    for mut world in worlds("inhabited") {
         let shell = Shell::new();
-        if !create(&world.0, &DeviceRules::allow_all()) {
+        if !create(&mut world.0, &DeviceRules::allow_all()) {
             continue;
         }
         world.0.join(shell.pid()).unwrap();
@@ -257,8 +257,8 @@ fn a_cgroup_that_is_lived_in_or_frozen_is_refused_and_stays() {
         let err = world.0.create(None, &DeviceRules::allow_all()).unwrap_err();
         assert!(err.to_string().contains("unexpectedly frozen"), "{err}");
         world.0.thaw().unwrap();
-        world.0.create(None, &with_gpu(&[0])).unwrap();
-        world.0.create(None, &with_gpu(&[1])).unwrap();
+        drop(world.0.create(None, &with_gpu(&[0])).unwrap());
+        drop(world.0.create(None, &with_gpu(&[1])).unwrap());
     }
 }
 
@@ -266,7 +266,7 @@ fn a_cgroup_that_is_lived_in_or_frozen_is_refused_and_stays() {
 fn a_failed_create_leaves_nothing_behind() {
     let bad: LinuxResources = serde_json::from_str(r#"{"pids":{"limit":-7}}"#).unwrap();
     for world in worlds("failed") {
-        let nested = world.0.child(&["a/b"]).unwrap();
+        let mut nested = world.0.child(&["a/b"]).unwrap();
         nested.create(Some(&bad), &DeviceRules::deny_all()).unwrap_err();
         let left: Vec<PathBuf> = world
             .0
@@ -276,6 +276,91 @@ fn a_failed_create_leaves_nothing_behind() {
             .filter(|dir| dir.exists())
             .collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+fn a_cgroup_of_the_same_name_that_was_made_later_is_another_s() {
+    for mut first in worlds("later") {
+        let shell = Shell::new();
+        if !create(&mut first.0, &DeviceRules::allow_all()) {
+            continue;
+        }
+        let mut second = first.0.clone();
+        let claim = second.create(None, &DeviceRules::allow_all()).unwrap();
+        second.join(shell.pid()).unwrap();
+        drop(claim);
+        assert!(first.0.is_anothers() && !second.is_anothers());
+        assert!(first.0.pids().unwrap().is_empty());
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            first.0.kill_all(signal).unwrap();
+        }
+        first.0.delete().unwrap();
+        assert_eq!(second.pids().unwrap(), [shell.pid()]);
+        second.kill_all(Signal::SIGKILL).unwrap();
+        second.delete().unwrap();
+    }
+}
+
+#[test]
+fn a_cgroup_is_one_s_alone_until_a_process_is_in_it() {
+    for mut first in worlds("claimed") {
+        let shell = Shell::new();
+        let claim = first.0.create(None, &DeviceRules::deny_all());
+        if claim.is_err() {
+            println!("skipped: {claim:?}");
+            continue;
+        }
+        let mut second = first.0.clone();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| second.create(None, &DeviceRules::allow_all()));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!waiting.is_finished());
+            assert!(!first.0.delete_if_unused().unwrap());
+            first.0.join(shell.pid()).unwrap();
+            let err = waiting.join().unwrap().unwrap_err();
+            assert!(matches!(err, CgroupError::NotEmpty { count: 1, .. }), "{err}");
+        });
+        drop(claim);
+        assert!(!first.0.is_anothers());
+        // One that fails leaves it to the other.
+        first.0.kill_all(Signal::SIGKILL).unwrap();
+        drop(shell);
+        let claim = first.0.create(None, &DeviceRules::deny_all()).unwrap();
+        let mut second = first.0.clone();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| second.create(None, &DeviceRules::allow_all()));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            drop(claim);
+            drop(waiting.join().unwrap().unwrap());
+        });
+        assert!(first.0.is_anothers());
+        second.delete().unwrap();
+    }
+}
+
+#[test]
+fn cgroups_that_come_and_go_meanwhile_are_seen_or_left_out() {
+    for mut world in worlds("meanwhile") {
+        if !create(&mut world.0, &DeviceRules::allow_all()) {
+            continue;
+        }
+        let top = world.0.process_dir().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let nested = ["a", "a/b", "a/b/c"].map(|name| top.join(name));
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    nested.iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
+                    nested.iter().rev().for_each(|dir| std::fs::remove_dir(dir).unwrap());
+                }
+            });
+            let seen: Vec<_> = (0..2000).map(|_| world.0.pids()).collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            for pids in seen {
+                assert!(pids.unwrap().is_empty());
+            }
+        });
     }
 }
 

@@ -25,7 +25,7 @@ use super::traces::Traces;
 use super::{console, delete, holders, mount_sources, notify_socket, pid_file, rootless, start};
 use crate::cgroup::devices::DeviceRules;
 use crate::cgroup::systemd::NewScope;
-use crate::cgroup::{Cgroup, CgroupError, ContainerMounts, Driver};
+use crate::cgroup::{Cgroup, CgroupError, Claim, ContainerMounts, Driver};
 use crate::gpu;
 use crate::init::channel::Channel;
 use crate::init::journal::Journal;
@@ -158,8 +158,9 @@ pub(super) fn abandon(
 }
 
 fn is_foreign_cgroup(error: &Error) -> bool {
-    use CgroupError::{Frozen, NotEmpty, UnitExists};
-    matches!(error.downcast_ref(), Some(NotEmpty { .. } | Frozen { .. } | UnitExists { .. }))
+    use CgroupError::{Claimed, Frozen, NotEmpty, UnitExists};
+    let Some(error) = error.downcast_ref() else { return false };
+    matches!(error, NotEmpty { .. } | Claimed { .. } | Frozen { .. } | UnitExists { .. })
 }
 
 /// From here on things exist, in the order in which `delete` can find them again.
@@ -194,11 +195,16 @@ fn build(
         Driver::Systemd(unit) => Some(unit.clone()),
         _ => None,
     };
-    if unit.is_none()
-        && let Err(refusal) = make_cgroup(&mut cgroup, &bundle.spec, &devices, options.rootless)?
-    {
-        log::warn(refusal);
+    let mut claim = None;
+    if unit.is_none() {
+        let warning;
+        (claim, warning) = make_cgroup(&mut cgroup, &bundle.spec, &devices, options.rootless)?;
+        if let Some(warning) = warning {
+            log::warn(warning);
+        }
         container.state.cgroup = cgroup.clone();
+        // Which cgroup it is.
+        Traces::of(&container.state).save(&container.dir)?;
     }
     let linux = bundle.spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
@@ -274,12 +280,17 @@ fn build(
         seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
     };
     let ready = launch.until_ready()?;
+    // Its process is in it.
+    drop(claim);
+    if unit.is_some() {
+        container.state.cgroup.recognise();
+    }
 
     container.state.init = Some(
         ProcessId::of(ready.child.pid).context("the container's init ended while it was set up")?,
     );
-    if cgroup.is_refused() {
-        // Nothing else leads to its processes.
+    if cgroup.is_refused() || unit.is_some() {
+        // Nothing else leads to its processes, or tells which cgroup systemd has made.
         Traces::of(&container.state).save(&container.dir)?;
     }
     container.save_spec(&bundle.spec)?;
@@ -296,18 +307,18 @@ fn build(
     Ok((std::mem::take(&mut bundle.spec), ready.child.pidfd))
 }
 
-/// The container's cgroup, or as much of it as the caller has a right to; then with what to warn
-/// of.
+/// The container's cgroup, claimed, or as much of it as the caller has a right to; then with what
+/// to warn of.
 fn make_cgroup(
     cgroup: &mut Cgroup,
     spec: &Spec,
     devices: &DeviceRules,
     rootless: Option<bool>,
-) -> Result<Result<(), String>> {
+) -> Result<(Option<Claim>, Option<String>)> {
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     let refusal = match cgroup.create(resources, devices) {
-        Ok(()) => return Ok(Ok(())),
+        Ok(claim) => return Ok((claim, None)),
         Err(error) if !error.is_permission() || !rootless::does_without_cgroups(rootless) => {
             return Err(error.into());
         }
@@ -315,7 +326,8 @@ fn make_cgroup(
     };
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
     let given = path.is_some_and(|path| !path.as_os_str().is_empty());
-    let refusal = cgroup.create_where_permitted(resources, devices, given)?.unwrap_or(refusal);
+    let (claim, first) = cgroup.create_where_permitted(resources, devices, given)?;
+    let refusal = first.unwrap_or(refusal);
     let mut warning = match cgroup.is_refused() {
         true => "the container runs in its creator's cgroup and without limits",
         false => "the container runs without some of its cgroup's rules",
@@ -325,7 +337,7 @@ fn make_cgroup(
         // runc: "impossible to properly kill all container's processes".
         warning.push_str("; nobody can tell its processes from others, so some may outlive it");
     }
-    Ok(Err(format!("{warning}: {refusal}")))
+    Ok((claim, Some(format!("{warning}: {refusal}"))))
 }
 
 /// For a container without a mount namespace, the mount that holds all its mounts. It is written

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use nix::sys::signal::Signal;
 use oci_spec::runtime::ContainerState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
@@ -17,15 +16,10 @@ use super::start::hook_state;
 use super::state::{Container, StateError, Status};
 use super::store::{StateDir, Store, StoreError};
 use super::traces::Traces;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, CgroupError, KILL_TIMEOUT};
 use crate::gpu;
 use crate::init::{hooks, rootfs, undo};
-
-/// How long a killed process may take to go. Longer means that it hangs in the kernel (state D).
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How often processes that join the cgroup while it is removed are killed.
-const REMOVE_TRIES: u32 = 5;
+use crate::log;
 
 /// Removes the container `id`. With `force` a running one is killed first, one that does not exist
 /// is fine, and one whose state is damaged or of another version is cleared away by what else is
@@ -44,7 +38,9 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
     let _lock = match lock(store, id, &dir, force) {
         Err(LockError::Gone) if force => return Ok(Vec::new()),
         Err(LockError::Gone) => return Err(StoreError::Missing(id.to_string()).into()),
-        locked => locked.with_context(|| format!("cannot delete container {id}"))?,
+        locked => locked
+            .map_err(|error| explain(store, id, force, error))
+            .with_context(|| format!("cannot delete container {id}"))?,
     };
     let container = match Container::load_from(dir.clone(), id) {
         Ok(container) => container,
@@ -66,7 +62,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: bool) -> Result<Vec<Error>
     }
     let spec = container.state.has_late_hooks.then(|| container.spec());
     let report = hook_state(&container);
-    let mut left = remove_traces(store, id, &container.dir, &Traces::of(&container.state))?;
+    let mut left = remove_traces(store, id, &container.dir, &Traces::of_container(&container))?;
     match spec {
         Some(Ok(spec)) => {
             let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
@@ -93,10 +89,12 @@ pub(super) fn remove_traces(
     traces: &Traces,
 ) -> Result<Vec<Error>> {
     if traces.owns_cgroup(dir) {
-        kill_init(traces)?;
-        remove_cgroup(&traces.cgroup)?;
-    } else if traces.cgroup.pids()?.is_empty() {
-        traces.cgroup.delete().context("cannot remove the container's cgroup")?;
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        kill_init(traces, deadline)?;
+        remove_cgroup(&traces.cgroup, deadline)?;
+    } else {
+        let deleted = traces.cgroup.delete_if_unused();
+        deleted.context("cannot remove the container's cgroup")?;
     }
     if let Some(resctrl) = &traces.resctrl {
         resctrl.remove()?;
@@ -117,38 +115,36 @@ pub(super) fn remove_traces(
     Ok(left.into_iter().chain(unlisted).collect())
 }
 
-fn kill(traces: &Traces) -> Result<()> {
-    kill_init(traces)?;
-    kill_cgroup(&traces.cgroup)
-}
-
-fn kill_init(traces: &Traces) -> Result<()> {
+fn kill_init(traces: &Traces, deadline: Instant) -> Result<()> {
     if let Some(init) = traces.init
         && init.signal(libc::SIGKILL).is_ok()
     {
         // A frozen process dies only when it is thawed (cgroup v1).
         let _ = traces.cgroup.thaw();
-        wait_for_end(init.pid)?;
-    }
-    Ok(())
-}
-
-fn kill_cgroup(cgroup: &Cgroup) -> Result<()> {
-    if !cgroup.pids()?.is_empty() {
-        cgroup.kill_all(Signal::SIGKILL).context("cannot kill the container's processes")?;
+        if !has_ended(init.pid, deadline) {
+            return Err(still_alive(&traces.cgroup, init.pid).into());
+        }
     }
     Ok(())
 }
 
 /// Kills what is in the cgroup and removes it. An `exec` may put another process in meanwhile.
-fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
-    let mut tries = 0;
+fn remove_cgroup(cgroup: &Cgroup, deadline: Instant) -> Result<()> {
     loop {
-        kill_cgroup(cgroup)?;
-        tries += 1;
-        match cgroup.delete() {
-            Err(_) if tries < REMOVE_TRIES && !cgroup.pids()?.is_empty() => {}
-            done => return done.context("cannot remove the container's cgroup"),
+        cgroup.kill(deadline).context("cannot kill the container's processes")?;
+        let error = match cgroup.delete() {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                log::warn("another container has the container's cgroup by now: that stays");
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let failed = "cannot remove the container's cgroup";
+        match cgroup.hanging()? {
+            Some(_) if Instant::now() < deadline => {}
+            Some(pid) => return Err(CgroupError::StillAlive { pid }).context(failed),
+            None => return Err(error).context(failed),
         }
     }
 }
@@ -160,11 +156,11 @@ fn lock(store: &Store, id: &ContainerId, dir: &StateDir, force: bool) -> Result<
     loop {
         match Lock::try_take(dir) {
             Err(LockError::Busy { .. }) if force && Instant::now() < deadline => {
-                if let Ok(container) = Container::load(store, id) {
-                    let traces = Traces::of(&container.state);
-                    if traces.owns_cgroup(&container.dir) {
-                        let _ = kill(&traces);
+                if let Some(traces) = Container::load(store, id).ok().and_then(|it| owned(&it)) {
+                    if let Some(init) = traces.init {
+                        let _ = init.signal(libc::SIGKILL);
                     }
+                    let _ = traces.cgroup.kill_at_once();
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -178,6 +174,24 @@ fn lock(store: &Store, id: &ContainerId, dir: &StateDir, force: bool) -> Result<
             done => return done,
         }
     }
+}
+
+/// Why a lock is not to be had. With `force` its holder's processes were killed all the time: one
+/// that is there still is the reason.
+fn explain(store: &Store, id: &ContainerId, force: bool, error: LockError) -> Error {
+    let busy = force && matches!(error, LockError::Busy { .. });
+    let traces = busy.then(|| owned(&Container::load(store, id).ok()?)).flatten();
+    let hanging = traces.and_then(|traces| traces.cgroup.hanging().ok()?);
+    match hanging {
+        Some(pid) => Error::new(error).context(CgroupError::StillAlive { pid }),
+        None => Error::new(error),
+    }
+}
+
+/// What a container has, if the processes in its cgroup are its own.
+fn owned(container: &Container) -> Option<Traces> {
+    let traces = Traces::of_container(container);
+    traces.owns_cgroup(&container.dir).then_some(traces)
 }
 
 /// Removes a container whose state cannot be read, with what else is known of it.
@@ -215,23 +229,24 @@ fn remove_unreadable(
     Ok(left)
 }
 
-fn wait_for_end(pid: i32) -> Result<()> {
-    let Some(raw) = Pid::from_raw(pid) else { return Ok(()) };
+fn has_ended(pid: i32, deadline: Instant) -> bool {
+    let Some(raw) = Pid::from_raw(pid) else { return true };
     // Gone already is fine.
-    let Ok(pidfd) = rustix::process::pidfd_open(raw, PidfdFlags::empty()) else { return Ok(()) };
-    let timeout = Timespec { tv_sec: KILL_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
+    let Ok(pidfd) = rustix::process::pidfd_open(raw, PidfdFlags::empty()) else { return true };
     loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
         match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => {}
-            Ok(0) => {
-                return Err(anyhow!(
-                    "process {pid} does not die: it hangs in the kernel (state D), usually in a \
-                     driver or on a network filesystem; see /proc/{pid}/stack"
-                ));
-            }
-            _ => return Ok(()),
+            Ok(0) => return false,
+            _ => return true,
         }
     }
+}
+
+/// An init ends after all in its pid namespace, so it may not be the one that hangs.
+fn still_alive(cgroup: &Cgroup, init: i32) -> CgroupError {
+    CgroupError::StillAlive { pid: cgroup.hanging().ok().flatten().unwrap_or(init) }
 }
 
 /// Takes away what was created in the rootfs. Where another container uses the same rootfs that

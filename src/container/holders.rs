@@ -32,6 +32,7 @@ use super::process::Liveness;
 use super::state::{Container, StateError};
 use super::store::{Store, StoreError};
 use super::traces::Traces;
+use crate::cgroup::Cgroup;
 use crate::cgroup::devices::DeviceRules;
 use crate::gpu;
 use crate::gpu::claim::{Claim, Machine};
@@ -248,10 +249,8 @@ fn refusal(gpu: &str, own: bool, holder: &Container) -> String {
 /// The container, if it uses its GPUs now: one whose processes have ended does not, deleted or
 /// not, nor one whose `create` was killed.
 fn holding(container: Container) -> Option<Container> {
-    let has_processes = |container: &Container| {
-        let cgroup = &container.state.cgroup;
-        !cgroup.is_refused() && cgroup.pids().is_ok_and(|pids| !pids.is_empty())
-    };
+    let has_processes =
+        |cgroup: &Cgroup| !cgroup.is_refused() && cgroup.pids().is_ok_and(|pids| !pids.is_empty());
     let container = match container.state.init {
         Some(_) => container,
         None => match Lock::try_take(&container.dir) {
@@ -264,9 +263,10 @@ fn holding(container: Container) -> Option<Container> {
     let holds = match container.state.init {
         Some(init) if init.liveness() == Liveness::Alive => true,
         // Others may outlive the init.
-        Some(_) => !container.state.own_pid_namespace && has_processes(&container),
+        Some(_) => !container.state.own_pid_namespace && has_processes(&container.state.cgroup),
         None => {
-            Traces::of(&container.state).owns_cgroup(&container.dir) && has_processes(&container)
+            let traces = Traces::of_container(&container);
+            traces.owns_cgroup(&container.dir) && has_processes(&traces.cgroup)
         }
     };
     holds.then_some(container)

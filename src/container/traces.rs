@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::id::ContainerId;
 use super::process::ProcessId;
 use super::resctrl::Resctrl;
-use super::state::State;
+use super::state::{Container, State};
 use super::store::{StateDir, StoreError};
 use crate::cgroup::Cgroup;
 use crate::gpu::register::Register;
@@ -60,6 +60,16 @@ impl Traces {
         }
     }
 
+    /// Those of a container. Until its `create` has ended, the file knows more than the state.
+    #[must_use]
+    pub fn of_container(container: &Container) -> Self {
+        let written = match container.state.init {
+            None => read(&container.dir).unwrap_or_default(),
+            Some(_) => None,
+        };
+        written.unwrap_or_else(|| Self::of(&container.state))
+    }
+
     /// Writes the file before anything else is there: a part of it, from a crash, says as little as
     /// none.
     ///
@@ -91,7 +101,7 @@ impl Traces {
     /// # Errors
     /// Read errors, and a cgroup that the spec names and that cannot be.
     pub fn recover(id: &ContainerId, dir: &StateDir) -> anyhow::Result<Option<Self>> {
-        if let Some(traces) = dir.read(FILE)?.and_then(|json| serde_json::from_slice(&json).ok()) {
+        if let Some(traces) = read(dir)? {
             return Ok(Some(traces));
         }
         let spec = dir.read("config.json")?;
@@ -114,15 +124,21 @@ impl Traces {
         }))
     }
 
-    /// Whether processes in the cgroup are the container's. Before there is a fifo `create` has not
-    /// looked whose cgroup it is, and has started nothing in it; `restore` has another mark. The
-    /// fifo goes with `start`; by then there is the spec.
+    /// Whether processes in the cgroup are the container's. Where it is known which cgroup it was
+    /// they are, and another's are not seen. Otherwise (systemd has not made it yet, or an older
+    /// gpurun has written this): before there is a fifo `create` has not looked whose cgroup it is,
+    /// and has started nothing in it; `restore` has another mark. The fifo goes with `start`; by
+    /// then there is the spec.
     #[must_use]
     pub fn owns_cgroup(&self, dir: &StateDir) -> bool {
         let spec = dir.path().join("config.json");
         let marks = [dir.start_fifo(), dir.restore_place(), spec];
-        self.init.is_some() || marks.iter().any(|mark| mark.exists())
+        self.cgroup.is_recognised() || self.init.is_some() || marks.iter().any(|mark| mark.exists())
     }
+}
+
+fn read(dir: &StateDir) -> Result<Option<Traces>, StoreError> {
+    Ok(dir.read(FILE)?.and_then(|json| serde_json::from_slice(&json).ok()))
 }
 
 #[cfg(test)]

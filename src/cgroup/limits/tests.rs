@@ -160,12 +160,12 @@ fn values_without_a_meaning_are_refused_before_anything_is_written() {
 
 #[test]
 fn v1_limits_are_set_and_changed_up_and_down() {
-    let Some(real) = real("limits") else { return };
+    let Some(mut real) = real("limits") else { return };
     if real.0.mode() == Mode::V2 {
         println!("skipped: this machine has no cgroup v1");
         return;
     }
-    real.0.create(None, &DeviceRules::allow_all()).unwrap();
+    drop(real.0.create(None, &DeviceRules::allow_all()).unwrap());
     let read = |controller: &str, file: &str| {
         let dir = real.0.controller_dir(controller).unwrap();
         fs::read_to_string(dir.join(file)).unwrap().trim().to_owned()
@@ -213,8 +213,12 @@ fn a_v1_cpuset_has_its_parent_s_cpus_or_the_asked_ones() {
         println!("skipped: no v1 cpuset controller");
         return;
     };
-    let nested = real.0.child(&["a/b"]).unwrap();
-    nested.create(Some(&resources(r#"{"cpu":{"cpus":"0"}}"#)), &DeviceRules::allow_all()).unwrap();
+    let mut nested = real.0.child(&["a/b"]).unwrap();
+    drop(
+        nested
+            .create(Some(&resources(r#"{"cpu":{"cpus":"0"}}"#)), &DeviceRules::allow_all())
+            .unwrap(),
+    );
     let read = |path: &str| fs::read_to_string(dir.join(path)).unwrap();
     assert_eq!(read("a/b/cpuset.cpus"), "0\n");
     assert_eq!(read("a/cpuset.cpus"), read("../cpuset.cpus"));

@@ -115,6 +115,12 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
     let mut journal = Journal::new(container.dir.journal()?);
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let id = container.state.id.clone();
+    let mut claim = None;
+    if matches!(container.state.cgroup.driver(), Driver::Cgroupfs) {
+        claim = container.state.cgroup.create(resources, &decided.devices)?;
+        // Which cgroup it is.
+        Traces::of(&container.state).save(&container.dir)?;
+    }
     let entry = match decided.cgroup.driver() {
         Driver::Systemd(unit) => {
             if !decided.cgroup.pids()?.is_empty() {
@@ -124,10 +130,7 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
             let new = NewScope { id: &id, resources, devices, properties };
             Entry::Adopt(&decided.cgroup, unit, new)
         }
-        _ => {
-            decided.cgroup.create(resources, &decided.devices)?;
-            Entry::Join(&decided.cgroup)
-        }
+        _ => Entry::Join(&decided.cgroup),
     };
     let cgroups = create::cgroup_view(decided.cgroup.mounts_for_container());
     // Its being there also says that the cgroup is ours: see `delete`.
@@ -191,6 +194,7 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
     if let Err(error) = done {
         return Err(log::explain(error, &log_file, "cannot restore the container"));
     }
+    drop(claim);
     let init = container.state.init.context("criu has restored nothing")?;
     let _ = fs::remove_dir(&place);
     if let Some(path) = &options.pid_file {
@@ -275,6 +279,10 @@ impl Returning<'_> {
     fn processes_are_there(&mut self, pid: i32) -> Result<()> {
         self.container.state.init =
             Some(ProcessId::of(pid).context("the restored init has ended at once")?);
+        if !self.container.state.cgroup.is_recognised() {
+            self.container.state.cgroup.recognise();
+            Traces::of(&self.container.state).save(&self.container.dir)?;
+        }
         self.container.save_spec(self.spec)?;
         Ok(self.container.save()?)
     }
