@@ -9,6 +9,7 @@ use super::lock::Lock;
 use super::resctrl::ResctrlError;
 use super::state::{Container, Status};
 use super::store::Store;
+use super::{gpus, more_gpus};
 use crate::cgroup::devices::DeviceRules;
 
 /// The container `id` and the lock on it: each change starts from what the one before has left.
@@ -91,8 +92,12 @@ fn set_devices(container: &mut Container, spec: &Spec, resources: &LinuxResource
     };
     let nodes = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref());
     let mut wanted = DeviceRules::for_container(rules, nodes.unwrap_or_default())?;
+    let covers_gpus = gpus::may_cover_gpus(&wanted, None);
     wanted.allow_each(&container.state.gpu_rules)?;
-    if wanted != container.state.devices {
+    if covers_gpus {
+        more_gpus::take(container, spec, &wanted)?;
+    }
+    if covers_gpus || wanted != container.state.devices {
         container.state.cgroup.set_devices(&wanted)?;
         container.state.devices = wanted;
         container.save()?;
