@@ -361,6 +361,84 @@ fn gpus_that_an_engine_gave_are_held_as_well() {
     assert_eq!(holders(&privileged)[1].1, [first.container.id()]);
 }
 
+/// A GPU's device under another name, or by rules alone: the image or a volume may have the node.
+fn given_otherwise(minor: u32) -> Vec<Config> {
+    let rule = |minor: Value| json!({"allow": true, "type": "c", "major": 195, "minor": minor, "access": "rw"});
+    let by = |rule| idle(&[]).push("/linux/resources/devices", rule);
+    let node = json!({"path": "/dev/foo", "type": "c", "major": 195, "minor": minor});
+    vec![
+        by(rule(minor.into())).push("/linux/devices", node),
+        by(rule(minor.into())),
+        by(rule(Value::Null)),
+        by(json!({"allow": true, "type": "c", "access": "rwm"})),
+    ]
+}
+
+#[test]
+fn gpus_under_another_name_or_by_rules_alone_are_held_as_well() {
+    gpurun_only!("other runtimes know no GPUs");
+    let (host, _directory) = machine(&Layout::with_gpus(2), "");
+    let engine = |config| GpuContainer::new(Runtime::native(), &host, config);
+    for config in given_otherwise(1) {
+        let first = engine(config.clone());
+        first.run_detached();
+        let id = first.container.id();
+        assert!(holders(&first)[1].1.contains(&id.to_owned()));
+        create(&alone(&host, "1", "true")).refused(1, &[id, "exclusively"]);
+        drop(first);
+        let first = alone(&host, "1", "true");
+        first.run_detached();
+        create(&engine(config.clone())).refused(1, &[first.container.id(), "exclusively"]);
+        drop(first);
+        let first = engine(exclusive(config, "true"));
+        first.run_detached();
+        create(&asking(&host, "1")).refused(1, &[first.container.id(), "exclusively"]);
+        drop(first);
+        assert_eq!(entries(&host), Vec::<PathBuf>::new());
+    }
+    // Devices that may be anybody's are nobody's GPU until the machine says so.
+    let rule = json!({"allow": true, "type": "c", "major": 244, "access": "rwm"});
+    let other = engine(exclusive(idle(&[]).push("/linux/resources/devices", rule), "true"));
+    other.run_detached();
+    assert_eq!(entries(&host), Vec::<PathBuf>::new());
+    assert_eq!(other.container.state()["annotations"], json!({ EXCLUSIVE: "true" }));
+}
+
+#[test]
+fn gpus_by_an_update_of_the_rules_are_held_as_well() {
+    gpurun_only!("other runtimes know no GPUs");
+    let (host, _directory) = machine(&Layout::with_gpus(2), "");
+    for runtime in Runtime::each() {
+        let update = |of: &GpuContainer, minor: u32| {
+            let rule = json!({"allow": true, "type": "c", "major": 195, "minor": minor,
+                              "access": "rw"});
+            let resources = json!({ "devices": [rule] });
+            let mut command = of.command(&["update", "--resources", "-", of.container.id()]);
+            runtime::finish(&mut command, resources.to_string().as_bytes())
+        };
+        let plain = GpuContainer::new(runtime, &host, idle(&[]));
+        plain.run_detached();
+        let id = plain.container.id();
+        let first = alone(&host, "1", "true");
+        first.run_detached();
+        update(&plain, 1).refused(1, &[first.container.id(), "exclusively"]);
+        assert!(plain.container.state()["annotations"].is_null());
+        assert_eq!(holders(&plain)[1].1, [first.container.id()]);
+        assert_eq!(entries(&host).len(), 2, "{:?}", entries(&host));
+        update(&plain, 0).silent();
+        assert_eq!(holders(&plain)[0].1, [id]);
+        create(&alone(&host, "0", "true")).refused(1, &[id, "exclusively"]);
+        // One that has its GPUs alone asks for those of others in the same way.
+        update(&first, 0).refused(1, &[id, "exclusively"]);
+        drop(first);
+        update(&plain, 1).silent();
+        create(&alone(&host, "1", "true")).refused(1, &[id, "exclusively"]);
+        create(&alone(&host, "0", "true")).silent();
+        drop(plain);
+        assert_eq!(entries(&host), Vec::<PathBuf>::new());
+    }
+}
+
 #[test]
 fn gpus_of_cdi_files_are_held_as_well() {
     gpurun_only!("other runtimes know no GPUs");
@@ -368,16 +446,20 @@ fn gpus_of_cdi_files_are_held_as_well() {
     let cdi = host.root.join("cdi");
     fs::create_dir(&cdi).unwrap();
     let node = json!({"path": "/dev/nvidia1"});
+    let renamed = json!({"path": "/dev/gpu1", "hostPath": host.root.join("dev/nvidia1")});
     let file = json!({"cdiVersion": "0.6.0", "kind": "vendor.com/device", "devices": [
-        {"name": "second", "containerEdits": {"deviceNodes": [node]}}]});
+        {"name": "second", "containerEdits": {"deviceNodes": [node]}},
+        {"name": "renamed", "containerEdits": {"deviceNodes": [renamed]}}]});
     fs::write(cdi.join("vendor.json"), file.to_string()).unwrap();
     let mut config = fs::OpenOptions::new().append(true).open(host.config()).unwrap();
     writeln!(config, "[cdi]\nspec-dirs = [{:?}]", text(&cdi)).unwrap();
-    let first = asking(&host, "vendor.com/device=second");
-    first.run_detached();
-    let id = first.container.id();
-    assert_eq!(holders(&first)[1], ("1".to_owned(), vec![id.to_owned()]));
-    create(&alone(&host, "1", "true")).refused(1, &[id, "exclusively"]);
+    for name in ["second", "renamed"] {
+        let first = asking(&host, &format!("vendor.com/device={name}"));
+        first.run_detached();
+        let id = first.container.id();
+        assert_eq!(holders(&first)[1], ("1".to_owned(), vec![id.to_owned()]));
+        create(&alone(&host, "1", "true")).refused(1, &[id, "exclusively"]);
+    }
 }
 
 #[test]

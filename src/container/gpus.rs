@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use oci_spec::runtime::{LinuxDeviceType, Spec};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cgroup::devices::{Access, DeviceRules, DeviceType};
+use crate::cgroup::devices::{Access, DeviceRule, DeviceRules, DeviceType};
 use crate::gpu;
-use crate::gpu::claim::{Claim, Machine, is_gpu_node};
+use crate::gpu::claim::{Claim, Machine, is_gpu_node, is_gpu_number, may_be_gpu};
 use crate::gpu::exclusive::{ANNOTATION, Exclusive, Policy};
-use crate::gpu::plan::{Grant, Plan};
+use crate::gpu::plan::{DeviceKind, DeviceNode, Grant, Plan};
 
 /// The annotation in the answer of `state` that tells the GPUs.
 pub const DEVICES_ANNOTATION: &str = "gpurun.gpu.devices";
@@ -60,18 +60,33 @@ pub fn wanted(
     rules: &DeviceRules,
 ) -> Result<Option<Wanted>> {
     let grants = plan.map(|plan| plan.grants.clone()).unwrap_or_default();
-    let nodes = other_nodes(spec, plan.filter(|_| !grants.is_empty()), rules);
-    if grants.is_empty() && nodes.is_empty() {
+    let nodes = other_nodes(spec, plan, rules);
+    if grants.is_empty() && nodes.is_empty() && !may_cover_gpus(rules, plan) {
         return Ok(None);
     }
+    settle(spec, Gpus { grants, nodes, ..Gpus::default() }, policy, rules)
+}
+
+/// The same for a container that has these, on the terms of now.
+///
+/// # Errors
+/// As of [`wanted`].
+pub fn settle(
+    spec: &Spec,
+    mut gpus: Gpus,
+    policy: Option<Policy>,
+    rules: &DeviceRules,
+) -> Result<Option<Wanted>> {
     let policy = policy.map_or_else(gpu::load_policy, Ok)?;
     let asked = Exclusive::read(spec)?;
     let exclusive = asked.clone().or(policy.exclusive);
-    let mut gpus = Gpus { grants, nodes, ..Gpus::default() };
     let mut alone = None;
     if !exclusive.is_none() {
         let machine = gpu::read_machine_for(&exclusive)?;
         let claim = machine.claim(&gpus.grants, may_open(rules), &exclusive);
+        if claim.units.is_empty() && gpus.grants.is_empty() && gpus.nodes.is_empty() {
+            return Ok(None);
+        }
         check(&asked, &machine, &claim)?;
         gpus.exclusive = settled(&machine, &claim);
         alone = (!gpus.exclusive.is_none()).then_some((machine, claim));
@@ -81,22 +96,59 @@ pub fn wanted(
 
 /// The nodes of GPUs in the spec that did not come from a grant. A container that may use every
 /// device of the machine has no GPU in particular.
-fn other_nodes(spec: &Spec, granted: Option<&Plan>, rules: &DeviceRules) -> Vec<PathBuf> {
+fn other_nodes(spec: &Spec, plan: Option<&Plan>, rules: &DeviceRules) -> Vec<PathBuf> {
     let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref());
     if rules.default_allow() {
         return Vec::new();
     }
-    let is_granted = |path: &PathBuf| {
-        granted.is_some_and(|plan| plan.devices.iter().any(|node| node.destination == *path))
+    let planned = |path: &PathBuf| planned(plan).iter().find(|node| node.destination == *path);
+    let has_grants = plan.is_some_and(|plan| !plan.grants.is_empty());
+    let is_gpu = |node: &LinuxDevice| {
+        let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        match planned(node.path()) {
+            Some(node) => !has_grants && is_gpu(node),
+            None => {
+                is_gpu_node(node.path())
+                    || is_gpu_number(number(node.major()), number(node.minor()))
+            }
+        }
     };
     let is_character = |kind| matches!(kind, LinuxDeviceType::C | LinuxDeviceType::U);
-    devices
-        .unwrap_or_default()
-        .iter()
-        .filter(|node| is_character(node.typ()) && is_gpu_node(node.path()))
-        .map(|node| node.path().clone())
-        .filter(|path| !is_granted(path))
-        .collect()
+    let nodes = devices.unwrap_or_default().iter();
+    let nodes = nodes.filter(|node| is_character(node.typ()) && is_gpu(node));
+    nodes.map(|node| node.path().clone()).collect()
+}
+
+/// Whether the rules let a container open GPUs, as far as numbers tell without a look at the
+/// machine: what it has from the image, from a volume or under another name it has as well.
+pub fn may_cover_gpus(rules: &DeviceRules, plan: Option<&Plan>) -> bool {
+    let is_other = |rule: &DeviceRule| {
+        let numbers = (rule.major, rule.minor);
+        let is_it = |node: &&DeviceNode| numbers == (Some(node.major), Some(node.minor));
+        planned(plan).iter().find(is_it).is_some_and(|node| !is_gpu(node))
+    };
+    gives_devices(rules).any(|rule| may_be_gpu(rule.major, rule.minor) && !is_other(rule))
+}
+
+/// The rules of a container that may not use every device, by which it can read or write some.
+fn gives_devices(rules: &DeviceRules) -> impl Iterator<Item = &DeviceRule> {
+    let opens = Access::READ.union(Access::WRITE);
+    let rules = rules.exceptions().iter().filter(|_| !rules.default_allow());
+    rules.filter(move |rule| {
+        rule.kind == DeviceType::Char && !rule.access.intersection(opens).is_empty()
+    })
+}
+
+fn planned(plan: Option<&Plan>) -> &[DeviceNode] {
+    plan.map(|plan| plan.devices.as_slice()).unwrap_or_default()
+}
+
+/// Whether a plan's node is one GPU's own: by its path here or there, or by its number.
+fn is_gpu(node: &DeviceNode) -> bool {
+    node.kind == DeviceKind::Char
+        && (is_gpu_node(&node.destination)
+            || node.host_path.as_deref().is_some_and(is_gpu_node)
+            || is_gpu_number(node.major, node.minor))
 }
 
 /// Whether these rules let a container read or write a device, other than by allowing everything.
@@ -184,7 +236,10 @@ impl Gpus {
 
     /// Adds what `state` tells of them to the container's annotations.
     pub fn annotate(&self, annotations: &mut HashMap<String, String>) {
-        annotations.insert(DEVICES_ANNOTATION.to_owned(), self.names());
+        let names = self.names();
+        if !names.is_empty() {
+            annotations.insert(DEVICES_ANNOTATION.to_owned(), names);
+        }
         let uuids = self.grants.iter().map(|grant| grant.uuid.as_str());
         let mut known: Vec<&str> = Vec::new();
         for uuid in uuids.filter(|uuid| !uuid.is_empty()) {
@@ -260,15 +315,59 @@ mod tests {
             "linux": {"devices": [
                 {"path": "/dev/nvidia0", "type": "c", "major": 195, "minor": 0},
                 {"path": "/dev/nvidiactl", "type": "c", "major": 195, "minor": 255},
+                {"path": "/dev/other", "type": "c", "major": 195, "minor": 1},
                 {"path": "/dev/dri/disk", "type": "b", "major": 8, "minor": 0},
                 {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}
             ]}
         }))
         .expect("spec");
         let nodes = other_nodes(&spec, None, &DeviceRules::deny_all());
-        assert_eq!(nodes, [PathBuf::from("/dev/nvidia0")]);
+        assert_eq!(nodes, ["/dev/nvidia0", "/dev/other"].map(PathBuf::from));
         assert!(other_nodes(&spec, None, &DeviceRules::allow_all()).is_empty());
         assert!(!may_open(&DeviceRules::allow_all())(195, 0));
+    }
+
+    #[test]
+    fn rules_tell_without_a_look_at_the_machine_whether_they_may_cover_gpus() {
+        let rules = |rules: Value| {
+            let rules: Vec<_> = serde_json::from_value(rules).expect("rules");
+            DeviceRules::for_container(&rules, &[]).expect("rules")
+        };
+        let rule = |major: Value, minor: Value, access: &str| {
+            rules(json!([{"allow": true, "type": "c", "major": major, "minor": minor,
+                          "access": access}]))
+        };
+        let any = Value::Null;
+        for (rules, expected) in [
+            (rules(json!([])), false),
+            (rule(195.into(), 0.into(), "rw"), true),
+            (rule(195.into(), any.clone(), "r"), true),
+            (rule(any.clone(), any.clone(), "rwm"), true),
+            (rule(195.into(), 0.into(), "m"), false),
+            (rule(195.into(), 255.into(), "rwm"), false),
+            (rule(10.into(), 229.into(), "rwm"), false),
+            (rules(json!([{"allow": true, "access": "rwm"}])), false),
+        ] {
+            assert_eq!(may_cover_gpus(&rules, None), expected, "{rules:?}");
+        }
+        // A plan says what its nodes are.
+        let node = |name: &str| DeviceNode {
+            destination: PathBuf::from("/dev").join(name),
+            host_path: None,
+            kind: DeviceKind::Char,
+            major: 511,
+            minor: 0,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+            access: "rwm".to_owned(),
+            why: String::new(),
+        };
+        for (name, expected) in [("nvidia-uvm", false), ("davinci0", true)] {
+            let plan = Plan { devices: vec![node(name)], ..Plan::default() };
+            let rules = rule(511.into(), 0.into(), "rwm");
+            assert_eq!(may_cover_gpus(&rules, Some(&plan)), expected, "{name}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod launch;
 pub mod lenient;
 pub mod lock;
 pub mod members;
+pub mod more_gpus;
 pub mod mount_sources;
 pub mod net_devices;
 pub mod notify_socket;

@@ -9,6 +9,7 @@ use super::lock::Lock;
 use super::resctrl::ResctrlError;
 use super::state::{Container, Status};
 use super::store::Store;
+use super::{gpus, more_gpus};
 use crate::cgroup::devices::DeviceRules;
 use crate::log;
 
@@ -116,14 +117,15 @@ fn set_devices(
     resources: &LinuxResources,
 ) -> Result<Option<DeviceRules>> {
     let state = &mut container.state;
-    let wanted = match resources.devices().as_deref().filter(|rules| !rules.is_empty()) {
-        Some(rules) => {
+    let (wanted, covers_gpus) = match resources.devices().as_deref() {
+        Some(rules) if !rules.is_empty() => {
             let nodes = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref());
             let mut wanted = DeviceRules::for_container(rules, nodes.unwrap_or_default())?;
+            let covers_gpus = gpus::may_cover_gpus(&wanted, None);
             wanted.allow_each(&state.gpu_rules)?;
-            wanted
+            (wanted, covers_gpus)
         }
-        None => state.devices.clone(),
+        _ => (state.devices.clone(), false),
     };
     // Engines send the rules along with every other limit. To set those that are set would stop
     // the container for a moment, and on v1 can fail: where there are cgroups below.
@@ -132,6 +134,9 @@ fn set_devices(
     }
     state.devices_unsettled = true;
     container.save()?;
+    if covers_gpus {
+        more_gpus::take(container, spec, &wanted)?;
+    }
     container.state.cgroup.set_devices(&wanted)?;
     Ok(Some(wanted))
 }

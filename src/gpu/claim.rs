@@ -3,6 +3,7 @@
 //! A container has a GPU, or a part of one, because gpurun granted it, or because its device rules
 //! let it open the GPU's own nodes: engines give devices as well, by CDI or by name.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -27,6 +28,40 @@ pub fn is_gpu_node(path: &Path) -> bool {
     !is_control(path)
         && (SUBSYSTEMS.iter().any(|directory| path.starts_with(directory))
             || VENDORS.iter().any(|vendor| vendor.is_gpu_node(path)))
+}
+
+/// NVIDIA's major number and those of the two subsystems, in the kernel's list of devices.
+const NVIDIA: u32 = 195;
+const DRM: u32 = 226;
+const ACCEL: u32 = 261;
+
+/// The major numbers that the kernel gives out when a driver is loaded: who has one differs from
+/// machine to machine, and other vendors' GPUs are among them.
+const GIVEN_OUT: [RangeInclusive<u32>; 2] = [234..=254, 384..=511];
+
+/// Whether a character device of this number is one GPU's own, whatever its path. False where only
+/// the machine knows.
+#[must_use]
+pub fn is_gpu_number(major: u32, minor: u32) -> bool {
+    match major {
+        // 254 is nvidia-modeset, 255 nvidiactl.
+        NVIDIA => minor < 254,
+        // From 64 on are nodes for control, from 128 on those for rendering.
+        DRM => !(64..128).contains(&minor),
+        ACCEL => true,
+        _ => false,
+    }
+}
+
+/// Whether one GPU's own device may be among the character devices of these numbers; `None`: any.
+#[must_use]
+pub fn may_be_gpu(major: Option<u32>, minor: Option<u32>) -> bool {
+    let Some(major) = major else { return true };
+    let is_known = match minor {
+        Some(minor) => is_gpu_number(major, minor),
+        None => [NVIDIA, DRM, ACCEL].contains(&major),
+    };
+    is_known || GIVEN_OUT.iter().any(|range| range.contains(&major))
 }
 
 /// Whether it is a GPU's own and yet only for watching it, as in `/dev/accel/accel_controlD0`.
@@ -301,6 +336,29 @@ mod tests {
         ] {
             assert_eq!(is_gpu_node(Path::new(path)), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn numbers_tell_gpus_whatever_their_paths() {
+        for (major, minor, is_own, may_be) in [
+            (195, 0, true, true),
+            (195, 254, false, false),
+            (195, 255, false, false),
+            (226, 1, true, true),
+            (226, 64, false, false),
+            (226, 128, true, true),
+            (261, 3, true, true),
+            (240, 0, false, true),
+            (511, 1, false, true),
+            (1, 3, false, false),
+            (10, 229, false, false),
+            (136, 0, false, false),
+        ] {
+            let found = (is_gpu_number(major, minor), may_be_gpu(Some(major), Some(minor)));
+            assert_eq!(found, (is_own, may_be), "{major}:{minor}");
+        }
+        assert!(may_be_gpu(None, None) && may_be_gpu(Some(195), None));
+        assert!(!may_be_gpu(Some(136), None));
     }
 
     #[test]

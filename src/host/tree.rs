@@ -163,8 +163,16 @@ impl Tree {
 
     /// A file with its links resolved.
     pub fn find(&self, relative: impl AsRef<Path>) -> Result<Option<Found>, HostError> {
-        let relative = relative.as_ref();
-        let Some(fd) = self.open_at(relative, OFlags::PATH, "open")? else {
+        self.find_with(relative.as_ref(), OFlags::PATH)
+    }
+
+    /// The same, but for a link at its end, which is found itself.
+    pub fn find_unfollowed(&self, relative: impl AsRef<Path>) -> Result<Option<Found>, HostError> {
+        self.find_with(relative.as_ref(), OFlags::PATH | OFlags::NOFOLLOW)
+    }
+
+    fn find_with(&self, relative: &Path, flags: OFlags) -> Result<Option<Found>, HostError> {
+        let Some(fd) = self.open_at(relative, flags, "open")? else {
             return Ok(None);
         };
         let status = status_of(fd.as_fd(), || self.at(relative))?;

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ use crate::gpu::register::{Register, Registers};
 
 /// The file.
 pub const FILE: &str = "/var/log/gpu-tracker.json";
+
+/// A list of all GPUs of a machine with the ids of all containers is never larger.
+const MAX_SIZE: u64 = 4 << 20;
 
 /// How long AMD's tools wait for the lock, and how often they try.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -209,27 +213,37 @@ fn is_enabled(list: &Value) -> bool {
 
 /// `None`: there is no file.
 fn read(file: &Path) -> Result<Option<Value>, TrackerError> {
-    let bytes = match fs::read(file) {
-        Ok(bytes) => bytes,
+    let failed = |source| TrackerError::File { file: file.to_owned(), source };
+    let damaged = |reason| TrackerError::Damaged { file: file.to_owned(), reason };
+    let opened = match open(file, OpenOptions::new().read(true)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(TrackerError::File { file: file.to_owned(), source }),
+        opened => opened.map_err(failed)?,
     };
+    let mut bytes = Vec::new();
+    opened.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(damaged(format!("it is larger than {MAX_SIZE} bytes")));
+    }
     match serde_json::from_slice::<Value>(&bytes) {
         Ok(list) if list.is_object() => Ok(Some(list)),
-        Ok(_) => Err("it is no JSON object".to_owned()),
-        Err(error) => Err(error.to_string()),
+        Ok(_) => Err(damaged("it is no JSON object".to_owned())),
+        Err(error) => Err(damaged(error.to_string())),
     }
-    .map_err(|reason| TrackerError::Damaged { file: file.to_owned(), reason })
 }
 
-/// Replaces the file at once, as AMD's tools do.
+/// Replaces the file at once, as AMD's tools do. The new one is made under a name that nobody can
+/// have taken before: what is written there by another name would be another's file.
 fn write(file: &Path, list: &Value) -> Result<(), TrackerError> {
-    let new = file.with_extension("json.tmp");
-    let written = open(&new, OpenOptions::new().truncate(true)).and_then(|mut out| {
-        out.write_all(list.to_string().as_bytes())?;
-        out.write_all(b"\n")?;
-        out.sync_all()?;
-        fs::rename(&new, file)
+    let name = format!("json.{:016x}", RandomState::new().build_hasher().finish());
+    let new = file.with_extension(name);
+    let fresh = open(&new, OpenOptions::new().write(true).create_new(true).mode(0o644));
+    let written = fresh.and_then(|mut out| {
+        let written = out
+            .write_all(list.to_string().as_bytes())
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.sync_all())
+            .and_then(|()| fs::rename(&new, file));
+        written.inspect_err(|_| drop(fs::remove_file(&new)))
     });
     written.map_err(|source| TrackerError::File { file: file.to_owned(), source })
 }
@@ -238,7 +252,8 @@ fn write(file: &Path, list: &Value) -> Result<(), TrackerError> {
 fn lock(file: &Path) -> Result<File, TrackerError> {
     let path = file.with_extension("lock");
     let failed = |source| TrackerError::File { file: path.clone(), source };
-    let lock = open(&path, &mut OpenOptions::new()).map_err(failed)?;
+    let lock = open(&path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o644))
+        .map_err(failed)?;
     let started = Instant::now();
     loop {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -252,9 +267,13 @@ fn lock(file: &Path) -> Result<File, TrackerError> {
     }
 }
 
+/// Opens a regular file, and no link to one; a FIFO must not keep the caller waiting.
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    options.write(true).create(true).mode(0o644).custom_flags(flags).open(path)
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
 }
 
 #[cfg(test)]
@@ -334,5 +353,45 @@ mod tests {
             let error = enter(&register, "mine").unwrap_err().to_string();
             assert!(error.contains("gpu-tracker.json cannot be used: "), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_of_a_usual_size_is_refused_at_once() {
+        use rustix::fs::{CWD, Mode, mkfifoat};
+        let (files, register) = tracker(true, 0, &[]);
+        let (file, lock) = (&register.file, files.path().join("gpu-tracker.lock"));
+        let error = || enter(&register, "mine").unwrap_err().to_string();
+        mkfifoat(CWD, &lock, Mode::RUSR).unwrap();
+        assert!(error().contains("gpu-tracker.lock"), "{}", error());
+        // With a reader it can be opened.
+        let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&lock);
+        assert!(error().contains("no regular file"), "{}", error());
+        drop(reader);
+        fs::remove_file(&lock).unwrap();
+        fs::rename(file, files.path().join("list")).unwrap();
+        files.link("list", "gpu-tracker.json");
+        assert!(error().contains("gpu-tracker.json"), "{}", error());
+        fs::remove_file(file).unwrap();
+        mkfifoat(CWD, file, Mode::RUSR | Mode::WUSR).unwrap();
+        assert!(error().contains("it is no regular file"), "{}", error());
+        let left = leave(&register, "mine").unwrap_err().to_string();
+        assert!(left.contains("it is no regular file"), "{left}");
+        fs::remove_file(file).unwrap();
+        File::create(file).unwrap().set_len(MAX_SIZE + 1).unwrap();
+        assert!(error().contains("larger than 4194304 bytes"), "{}", error());
+    }
+
+    #[test]
+    fn what_is_already_at_the_name_of_the_new_file_is_not_written_to() {
+        let (files, register) = tracker(true, 0, &[]);
+        files.write("victim", "as it was");
+        let old = files.path().join("gpu-tracker.json.tmp");
+        fs::hard_link(files.path().join("victim"), &old).unwrap();
+        enter(&register, "mine").unwrap();
+        assert_eq!(fs::read_to_string(files.path().join("victim")).unwrap(), "as it was");
+        let names = || fs::read_dir(files.path()).unwrap().count();
+        let before = names();
+        enter(&register, "yours").unwrap();
+        assert_eq!(names(), before);
     }
 }

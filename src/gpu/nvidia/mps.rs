@@ -7,11 +7,12 @@ use std::path::Path;
 
 use oci_spec::runtime::MountBuilder;
 use rustix::fs::FileType;
+use rustix::process::geteuid;
 
 use super::config::Config;
 use super::error::Error;
 use crate::gpu::plan::{FileKind, FileMount, Place, Plan};
-use crate::host::Tree;
+use crate::host::{Status, Tree};
 
 /// Tells CUDA where the pipes are.
 pub const PIPE_VARIABLE: &str = "CUDA_MPS_PIPE_DIRECTORY";
@@ -33,18 +34,18 @@ pub fn add(root: &Tree, config: &Config, is_named: bool, plan: &mut Plan) -> Res
         }
         None => (root, Path::new(DEFAULT)),
     };
-    // The default is in a directory for everyone: a link that another user put there must not be
-    // followed.
-    let found = match tree.link_status(pipes)? {
-        Some(status) if status.kind == FileType::Directory => tree.find(pipes)?,
-        _ => None,
+    // Found by one look, which is what the plan speaks of: a link in its place is none.
+    let found = tree.find_unfollowed(pipes)?;
+    let fault = match (&found, &config.mps_pipe_directory) {
+        (Some(found), chosen) => fault(&found.status, chosen.is_some()),
+        (None, Some(_)) => Some("it does not exist".to_owned()),
+        (None, None) => None,
     };
-    let Some(found) = found else {
-        if config.mps_pipe_directory.is_some() {
-            plan.notes.push(format!("mps-pipe-directory: {} is no directory", pipes.display()));
-        }
+    if let Some(fault) = fault {
+        plan.notes.push(left_out(&tree.at(pipes), &fault, config.mps_pipe_directory.is_some()));
         return Ok(());
-    };
+    }
+    let Some(found) = found else { return Ok(()) };
     plan.files.push(FileMount {
         source: found.path,
         destination: Place::Path(pipes.to_owned()),
@@ -68,4 +69,28 @@ pub fn add(root: &Tree, config: &Config, is_named: bool, plan: &mut Plan) -> Res
         plan.mounts.extend(mount);
     }
     Ok(())
+}
+
+/// What keeps this from being a daemon's directory, if anything does. `is_chosen`: by whoever
+/// configured gpurun, who knows which user runs the daemon. The default is in a directory for
+/// everyone: what another user made there may be a trap for the daemon's clients.
+fn fault(status: &Status, is_chosen: bool) -> Option<String> {
+    if status.kind != FileType::Directory {
+        return Some("it is no directory".to_owned());
+    }
+    let trusted = [0, geteuid().as_raw()];
+    (!is_chosen && !trusted.contains(&status.uid))
+        .then(|| format!("it belongs to user {}, who may not be the daemon", status.uid))
+}
+
+fn left_out(pipes: &Path, fault: &str, is_chosen: bool) -> String {
+    let remedy = match is_chosen {
+        true => "start the daemon, or correct",
+        false => "if the daemon made it, name it in",
+    };
+    format!(
+        "the directory of CUDA's multi-process service {} is left out: {fault}; {remedy} \
+         nvidia.mps-pipe-directory",
+        pipes.display()
+    )
 }

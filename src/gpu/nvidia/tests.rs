@@ -399,14 +399,33 @@ fn the_images_newer_libcuda_can_be_left_alone() {
 }
 
 #[test]
-fn a_link_in_tmp_is_not_taken_for_the_mps_directory() {
+fn only_a_directory_of_roots_or_of_ones_own_is_taken_for_the_usual_mps_directory() {
     let machine = Machine::new();
+    let place = machine.at("root/tmp/nvidia-mps");
+    let pipes = |lines: &str| {
+        let plan =
+            try_plan(&machine, lines, &[&visible("0"), "NVIDIA_DRIVER_CAPABILITIES=compute"])
+                .unwrap();
+        (destinations(&plan, &FileKind::Ipc), plan.notes.join("; "))
+    };
+    assert_eq!(pipes(""), (vec![], String::new()));
     machine.files.directory("root/secret");
     machine.files.link("/secret", "root/tmp/nvidia-mps");
-    assert!(destinations(&plan(&machine, "0", "compute"), &FileKind::Ipc).is_empty());
-    std::fs::remove_file(machine.at("root/tmp/nvidia-mps")).unwrap();
+    let (none, notes) = pipes("");
+    assert!(none.is_empty() && notes.contains("it is no directory"), "{notes}");
+    std::fs::remove_file(&place).unwrap();
     machine.files.directory("root/tmp/nvidia-mps");
-    assert_eq!(destinations(&plan(&machine, "0", "compute"), &FileKind::Ipc), ["/tmp/nvidia-mps"]);
+    assert_eq!(pipes(""), (vec!["/tmp/nvidia-mps".to_owned()], String::new()));
+    if std::os::unix::fs::chown(&place, Some(1000), None).is_err() {
+        println!("skipped: chown is not allowed here");
+        return;
+    }
+    let (none, notes) = pipes("");
+    assert!(none.is_empty(), "{none:?}");
+    assert!(notes.contains("belongs to user 1000") && notes.contains("mps-pipe-directory"));
+    // Named by the administrator.
+    let (named, notes) = pipes(&format!("mps-pipe-directory = {place:?}"));
+    assert_eq!((named, notes), (vec![place.display().to_string()], String::new()));
 }
 
 #[test]

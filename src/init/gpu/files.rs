@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, CWD, FileType};
+use rustix::fs::{self, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
@@ -201,12 +201,9 @@ pub(super) fn fit_for_a_file(
 /// A detached copy of the mount of a file on the host, with its final flags, and whether it is a
 /// directory.
 fn detached(file: &FileMount) -> io::Result<(OwnedFd, bool)> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let mount = open_tree(CWD, &file.source, flags)?;
-    let found = FileType::from_raw_mode(fs::fstat(&mount)?.st_mode);
     let is_ipc = file.kind == FileKind::Ipc;
+    let mount = open_source(&file.source, is_ipc)?;
+    let found = FileType::from_raw_mode(fs::fstat(&mount)?.st_mode);
     let fits = match found {
         FileType::RegularFile | FileType::Directory => true,
         FileType::Socket => is_ipc,
@@ -217,6 +214,24 @@ fn detached(file: &FileMount) -> io::Result<(OwnedFd, bool)> {
     }
     mount_setattr(&mount, &attributes(&file.kind), true)?;
     Ok((mount, found == FileType::Directory))
+}
+
+/// A plan's sources have their links resolved: one that is there now was put there since. Above the
+/// driver's files only root can do that, and a look at the last name costs nothing. What a daemon
+/// made may be in a directory of another user's, and it is mounted writable: no link at all.
+fn open_source(source: &Path, is_ipc: bool) -> io::Result<OwnedFd> {
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    if !is_ipc {
+        return Ok(open_tree(CWD, source, clone | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)?);
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match fs::openat2(CWD, source, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Ok(file) => Ok(open_tree(file, "", clone | OpenTreeFlags::AT_EMPTY_PATH)?),
+        Err(Errno::LOOP) => Err(io::Error::other("a link is in its place or on the way to it")),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// The mount flags for a kind of file.

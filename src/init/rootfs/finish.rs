@@ -58,8 +58,9 @@ pub enum FinishError {
     },
     /// What was mounted is not where it belongs.
     #[error(
-        "{place:?} is not what was mounted there: the rootfs was renamed in while the container \
-         was made; give it a rootfs that nobody else changes"
+        "{place:?} is not what was mounted there: a link of the image has led another mount onto \
+         it, or somebody has renamed it meanwhile; give the container a rootfs that nobody else \
+         changes, and mounts whose destinations are no links"
     )]
     Moved {
         /// Which.

@@ -542,6 +542,34 @@ fn sockets_can_be_connected_to_and_directories_of_data_are_read_only() {
 }
 
 #[test]
+fn a_source_that_has_become_a_link_is_not_followed() {
+    in_mount_namespace(|| {
+        let image = Image::debian();
+        let host = tempfile();
+        std::fs::create_dir_all(host.join("secret/inner")).unwrap();
+        std::os::unix::fs::symlink("secret", host.join("link")).unwrap();
+        for (source, kind) in [
+            ("link", FileKind::Ipc),
+            ("link/inner", FileKind::Ipc),
+            ("link", FileKind::Data),
+            ("link", FileKind::Binary),
+        ] {
+            let file = FileMount {
+                source: host.join(source),
+                destination: Place::Path("/opt/place".into()),
+                kind,
+                why: "test".into(),
+            };
+            let plan = Plan { files: vec![file], ..Plan::default() };
+            let error = image.apply(&plan).unwrap_err().to_string();
+            assert!(error.contains(&format!("/{source} (test)")), "{error}");
+            assert!(error.contains("link"), "{error}");
+        }
+        std::fs::remove_dir_all(host).unwrap();
+    });
+}
+
+#[test]
 fn a_volume_over_etc_is_not_written_to() {
     in_mount_namespace(|| {
         let image = Image::debian();
