@@ -257,6 +257,19 @@ fn cdi_list_and_validate_name_devices_files_and_problems() {
 }
 
 #[test]
+fn names_of_cdi_files_do_not_steer_the_terminal() {
+    gpurun_only!("gpurun's own command");
+    let machine = machine();
+    machine.file("low/a\x1b[2J.json", &one_device("v/c", "0", "A"));
+    machine.file("low/b\x1b[2J.json", "[]");
+    for command in ["list", "validate"] {
+        let output = machine.cdi(&[command]);
+        assert!(output.stdout.contains("a\u{fffd}[2J.json"), "{output:?}");
+        assert!(!format!("{}{}", output.stdout, output.stderr).contains('\x1b'), "{output:?}");
+    }
+}
+
+#[test]
 fn the_log_warns_of_a_stale_file_and_not_of_none() {
     gpurun_only!("other runtimes leave CDI to the engine");
     let machine = machine();

@@ -1,5 +1,6 @@
 //! `gpurun doctor`: the machine that the test runs on, and bundles with something wrong.
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -152,6 +153,42 @@ fn each_table_of_the_configuration_is_checked() {
         expect(findings, "configuration file", "red", found, "correct it");
         assert_eq!(status, 1, "{text}");
     }
+}
+
+#[test]
+fn a_configuration_that_others_than_root_can_write_is_not_believed() {
+    let dir = TempDir::new().expect("directory");
+    let path = dir.path().join("config.toml");
+    let findings = || {
+        let (_, document) = doctor(&["--json"], Some(&path));
+        let report: Value = serde_json::from_str(&document).expect("JSON");
+        report["findings"].as_array().expect("findings").clone()
+    };
+    let make = |owner: u32, mode: u32| {
+        std::fs::write(&path, "[gpu]\nexclusive = true\n").expect("write");
+        std::os::unix::fs::chown(&path, Some(owner), Some(owner)).expect("chown");
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("chmod");
+    };
+    for (owner, mode, fault, remedy) in [
+        (1000, 0o644, "it belongs to user 1000", "chown root"),
+        (0, 0o666, "everyone can write it", "chmod go-w"),
+    ] {
+        make(owner, mode);
+        for phrase in [fault, remedy] {
+            expect(&findings(), "configuration file", "red", phrase, "correct it");
+        }
+    }
+    for mode in [0o600, 0o644, 0o664] {
+        make(0, mode);
+        expect(&findings(), "configuration file", "green", "config.toml", "");
+    }
+    std::os::unix::fs::chown(&path, None, Some(1000)).expect("chown");
+    expect(&findings(), "configuration file", "red", "group 1000 can write it", "correct it");
+    // Nobody writes to it.
+    std::fs::remove_file(&path).expect("remove");
+    let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    assert!(made.success());
+    expect(&findings(), "configuration file", "red", "it is no regular file", "correct it");
 }
 
 #[test]

@@ -87,7 +87,8 @@ impl Cache {
     }
 }
 
-fn is_machines_root() -> bool {
+/// Whether the caller is root, and not in somebody's user namespace.
+pub(super) fn is_machines_root() -> bool {
     geteuid().is_root() && !crate::sys::process::in_user_namespace().unwrap_or(true)
 }
 

@@ -4,10 +4,13 @@
 //! of the wrong type is an error that names the line. `docs/configuration.md` lists every key.
 
 use std::borrow::Cow;
+use std::fs::Metadata;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Document, Item, Table, TableLike};
 
+use super::cache::is_machines_root;
 use super::predecessor::{Entry, Fallback, Predecessor};
 
 /// Where the file is when the environment does not say otherwise.
@@ -29,6 +32,19 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Others than root can write a file that says what root runs.
+    #[error(
+        "configuration file {}: {fault}, and root runs what it names; {remedy} {}",
+        path.display(), path.display()
+    )]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// Who can write it.
+        fault: String,
+        /// The command that makes it root's alone.
+        remedy: &'static str,
     },
     /// The file is larger than any configuration.
     #[error("configuration file {}: larger than {MAX_SIZE} bytes", path.display())]
@@ -140,7 +156,18 @@ impl Settings {
     pub(super) fn read_unchecked(path: &Path) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Read { path: path.to_path_buf(), source };
         let mut text = String::new();
-        let file = std::fs::File::open(path).map_err(failed)?;
+        // A FIFO must not keep the caller waiting for its writer.
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(failed(std::io::Error::other("it is no regular file")));
+        }
+        if let Some((fault, remedy)) = distrust(&metadata)
+            && is_machines_root()
+        {
+            return Err(ConfigError::Untrusted { path: path.to_path_buf(), fault, remedy });
+        }
         std::io::Read::read_to_string(
             &mut std::io::Read::take(file, MAX_SIZE as u64 + 1),
             &mut text,
@@ -228,6 +255,20 @@ impl Settings {
     fn wrong(&self, line: usize, key: String, wanted: &'static str, found: String) -> ConfigError {
         ConfigError::WrongValue { path: self.path.clone(), line, key, wanted, found }
     }
+}
+
+/// Who besides root can write a file, and the command against it.
+fn distrust(metadata: &Metadata) -> Option<(String, &'static str)> {
+    let (mode, user, group) = (metadata.mode(), metadata.uid(), metadata.gid());
+    if user != 0 {
+        return Some((format!("it belongs to user {user}"), "make it root's: chown root"));
+    }
+    let writers = match mode {
+        mode if mode & 0o002 != 0 => "everyone".to_owned(),
+        mode if mode & 0o020 != 0 && group != 0 => format!("group {group}"),
+        _ => return None,
+    };
+    Some((format!("{writers} can write it"), "take that away: chmod go-w"))
 }
 
 /// All, none or some of a set.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::diff;
@@ -116,7 +116,7 @@ fn replace(place: &Path, text: &str, like: Option<&Path>) -> Result<(), FileErro
         let mut file = options.open(&temporary)?;
         match fs::metadata(like.unwrap_or(place)) {
             Ok(meta) => {
-                chown(&temporary, Some(meta.uid()), Some(meta.gid()))?;
+                fchown(&file, Some(meta.uid()), Some(meta.gid()))?;
                 file.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -12,6 +12,7 @@ use crate::gpu::cdi::registry::Problem;
 use crate::gpu::cdi::{self, CdiSpec, Config, Registry};
 use crate::gpu::load_settings;
 use crate::log;
+use crate::paint::printable;
 
 /// What is said of a machine without files.
 const NOTHING: &str = "No CDI file of this machine defines a device. The GPUs that gpurun gives \
@@ -89,8 +90,9 @@ fn list(json: bool) -> Result<()> {
         println!("{all:#}");
         return Ok(());
     }
-    let rows: Vec<(String, String)> =
-        devices.map(|(name, file)| (name.to_string(), file.path.display().to_string())).collect();
+    let rows =
+        devices.map(|(name, file)| (name.to_string(), printable(&file.path.display().to_string())));
+    let rows: Vec<_> = rows.collect();
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     if rows.is_empty() {
         println!("{NOTHING}");
@@ -127,11 +129,11 @@ fn read(path: &Path) -> Result<String> {
 fn validate_machine() -> Result<()> {
     let registry = registry()?;
     for file in registry.files() {
-        println!("{}: valid", file.path.display());
+        say(&file.path, "valid");
     }
     let mut wrong: Vec<&Path> = Vec::new();
     for Problem { path, reason } in registry.problems() {
-        println!("{}: {reason}", path.display());
+        say(path, reason);
         if !wrong.contains(&path.as_path()) {
             wrong.push(path);
         }
@@ -145,17 +147,20 @@ fn validate_machine() -> Result<()> {
 fn validate(files: &[PathBuf]) -> Result<()> {
     let mut invalid = 0;
     for path in files {
-        let name = path.display();
         let text = read(path)?;
         match CdiSpec::parse(&text).and_then(|spec| spec.validate()) {
-            Ok(()) => println!("{name}: valid"),
+            Ok(()) => say(path, "valid"),
             Err(reason) => {
-                println!("{name}: {reason}");
+                say(path, &reason);
                 invalid += 1;
             }
         }
     }
     verdict(invalid)
+}
+
+fn say(path: &Path, verdict: &str) {
+    println!("{}", printable(&format!("{}: {verdict}", path.display())));
 }
 
 fn verdict(invalid: usize) -> Result<()> {
