@@ -199,6 +199,41 @@ fn a_vendor_of_the_table_counts_when_it_is_enabled() {
     }
 }
 
+/// Of AMD, Habana and the table alike: what an image may say by itself counts in no pod.
+#[test]
+fn a_pod_gets_no_device_for_the_all_of_its_image_whoever_made_it() {
+    gpurun_only!("other runtimes know no GPU requests");
+    let strict = "[gpu]\naccept-visible-devices-envvar-when-unprivileged = false\n";
+    let open = "[gpu]\nkubernetes-trusted-namespaces = [\"web\"]\n";
+    for (lines, kind, value, capability, has_devices) in [
+        ("", "container", "all", "CAP_CHOWN", false),
+        ("", "container", "0", "CAP_CHOWN", true),
+        ("", "container", "all", "CAP_SYS_ADMIN", true),
+        ("", "sandbox", "0", "CAP_SYS_ADMIN", false),
+        (open, "container", "all", "CAP_CHOWN", true),
+        (strict, "container", "0", "CAP_CHOWN", false),
+    ] {
+        let table =
+            "[vendors.own]\nvariable = \"OWN_VISIBLE_DEVICES\"\ndevices = [\"/dev/davinci{}\"]\n";
+        let (host, _directory) = machine(&format!("{lines}{table}"));
+        host.amd(1, 1);
+        host.gaudi(1);
+        host.ascend(1);
+        for vendor in ["AMD", "HABANA", "OWN"] {
+            let annotations = json!({
+                "io.kubernetes.cri.container-type": kind,
+                "io.kubernetes.cri.sandbox-namespace": "web",
+            });
+            let variable = format!("{vendor}_VISIBLE_DEVICES={value}");
+            let asking = config(&[&variable], &["nodes", "nodes"])
+                .capabilities(&[capability], true)
+                .set("/annotations", annotations);
+            let nodes = given(Runtime::native(), &host, asking);
+            assert_eq!(!nodes.is_empty(), has_devices, "{lines} {kind} {variable} {nodes:?}");
+        }
+    }
+}
+
 /// A machine with everything: two GPUs of NVIDIA's, two of AMD's, Intel's, Gaudi and Ascend.
 fn mixed() -> (MadeUpHost, VendorHost, TempDir) {
     let directory = tempfile::tempdir().expect("temporary directory");

@@ -235,7 +235,7 @@ impl Gpus {
     }
 
     /// Adds what `state` tells of them to the container's annotations.
-    pub fn annotate(&self, annotations: &mut HashMap<String, String>) {
+    fn add_to(&self, annotations: &mut HashMap<String, String>) {
         let names = self.names();
         if !names.is_empty() {
             annotations.insert(DEVICES_ANNOTATION.to_owned(), names);
@@ -263,6 +263,17 @@ impl Gpus {
     pub fn json(&self) -> Vec<Value> {
         let grants = self.grants.iter().map(|grant| json!(grant));
         grants.chain(self.nodes.iter().map(|node| json!({ "node": node }))).collect()
+    }
+}
+
+/// Tells a container's GPUs in its annotations for `state`, and nothing else by the same keys,
+/// whatever its spec has there.
+pub fn annotate(gpus: Option<&Gpus>, annotations: &mut HashMap<String, String>) {
+    for key in [DEVICES_ANNOTATION, UUIDS_ANNOTATION, ANNOTATION] {
+        annotations.remove(key);
+    }
+    if let Some(gpus) = gpus {
+        gpus.add_to(annotations);
     }
 }
 
@@ -301,11 +312,28 @@ mod tests {
              amd.com/gpu=1,/dev/dri/renderD128"
         );
         let mut annotations = HashMap::new();
-        gpus.annotate(&mut annotations);
+        annotate(Some(&gpus), &mut annotations);
         assert_eq!(annotations[DEVICES_ANNOTATION], gpus.names());
         assert_eq!(annotations[UUIDS_ANNOTATION], "GPU-0,GPU-2,GPU-1");
         assert_eq!(annotations[ANNOTATION], "true");
         assert_eq!(gpus.json()[4], json!({"node": "/dev/dri/renderD128"}));
+    }
+
+    #[test]
+    fn what_a_spec_says_of_gpus_in_the_same_words_is_not_told() {
+        let forged = || {
+            [DEVICES_ANNOTATION, UUIDS_ANNOTATION, ANNOTATION, "other"]
+                .map(|key| (key.to_owned(), "forged".to_owned()))
+                .into()
+        };
+        let mut annotations = forged();
+        annotate(None, &mut annotations);
+        assert_eq!(annotations.keys().collect::<Vec<_>>(), ["other"]);
+        let mut annotations = forged();
+        let gpus = Gpus { nodes: vec!["/dev/nvidia0".into()], ..Gpus::default() };
+        annotate(Some(&gpus), &mut annotations);
+        assert_eq!(annotations[DEVICES_ANNOTATION], "/dev/nvidia0");
+        assert_eq!(annotations.len(), 2);
     }
 
     #[test]

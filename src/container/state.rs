@@ -7,7 +7,7 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-use super::gpus::Gpus;
+use super::gpus::{self, Gpus};
 use super::id::ContainerId;
 use super::lock::Lock;
 use super::process::{Liveness, ProcessId};
@@ -309,9 +309,7 @@ impl Container {
     pub fn report(&self, status: Status) -> Report {
         let ended = matches!(status, Status::Stopped | Status::Creating);
         let mut annotations = self.state.annotations.clone();
-        if let Some(gpus) = &self.state.gpus {
-            gpus.annotate(&mut annotations);
-        }
+        gpus::annotate(self.state.gpus.as_ref(), &mut annotations);
         Report {
             oci_version: self.state.oci_version.clone(),
             id: self.state.id.clone(),

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use super::cdi::accepted::Accepted;
 use super::error::GpuError;
 use super::inventory::{Device, Part, is_part_id};
 use super::pci::Address;
+use super::variables::{self, Terms};
 use crate::host::config::Choice;
 use crate::host::{ConfigError, Settings};
 
@@ -139,6 +141,10 @@ pub struct Policy {
     pub exclusive: Exclusive,
     /// The directory in which the holders of GPUs are entered.
     pub holders: PathBuf,
+    /// On what terms variables count, of vendors without terms of their own.
+    pub variables: Terms,
+    /// Whose annotations with CDI names count.
+    pub cdi_annotations: Accepted,
 }
 
 impl Policy {
@@ -156,8 +162,10 @@ impl Policy {
             _ => Exclusive::None,
         };
         let holders = section.absolute_path("holders")?.unwrap_or_else(|| HOLDERS.into());
+        let variables = Terms::read(&mut section, &variables::COMMON)?;
+        let cdi_annotations = Accepted::read(&mut section)?;
         section.finish()?;
-        Ok(Self { exclusive, holders })
+        Ok(Self { exclusive, holders, variables, cdi_annotations })
     }
 }
 
@@ -255,7 +263,10 @@ mod tests {
             let settings = Settings::parse(Path::new("/c.toml"), text, &[SECTION]).unwrap();
             Policy::read(&settings).map_err(|error| error.to_string())
         };
-        assert_eq!(read(""), Ok(Policy { exclusive: Exclusive::None, holders: HOLDERS.into() }));
+        let default = read("").unwrap();
+        assert_eq!((default.exclusive, &*default.holders), (Exclusive::None, Path::new(HOLDERS)));
+        assert_eq!(default.cdi_annotations, Accepted::Auto);
+        assert!(default.variables.accept_unprivileged);
         assert_eq!(read("exclusive = true").unwrap().exclusive, Exclusive::All);
         assert_eq!(read("exclusive = false").unwrap().exclusive, Exclusive::None);
         assert_eq!(
@@ -267,6 +278,8 @@ mod tests {
             ("exclusive = 1", "line 2: gpu.exclusive must be true, false or an array of strings"),
             ("exclusive = [1]", "gpu.exclusive must be true, false or an array of strings"),
             ("holders = \"h\"", "gpu.holders must be an absolute path"),
+            ("accept-cdi-annotations = true", "gpu.accept-cdi-annotations must be"),
+            ("accept-cdi-annotations = \"yes\"", "must be auto, always or never"),
             ("exlusive = true", "unknown key \"gpu.exlusive\""),
         ] {
             let error = read(bad).unwrap_err();

@@ -9,6 +9,7 @@
 pub mod absorb;
 pub mod accel;
 pub mod amd;
+pub mod authors;
 pub mod cdi;
 pub mod checkpoint;
 pub mod checkup;
@@ -37,6 +38,7 @@ pub mod register;
 pub mod request;
 pub mod table;
 pub mod toolkit;
+pub mod variables;
 pub mod vendor;
 
 #[cfg(test)]

@@ -3,15 +3,20 @@
 //! containerd writes `io.kubernetes.cri.container-type` and `…sandbox-namespace`; CRI-O
 //! `io.kubernetes.cri-o.ContainerType`, and the kubelet's label `io.kubernetes.pod.namespace` as an
 //! annotation after those that a pod's author can choose. Podman marks the containers of its own
-//! pods with CRI-O's type as well; they belong to no namespace and are nobody's but their user's.
+//! pods with CRI-O's type as well; they belong to no namespace and are nobody's but their user's. An
+//! image can have podman write any of these annotations, podman's own name included; the name of
+//! the cgroup it cannot choose.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::authors::MANAGER;
 use super::request::Asked;
 
 const CONTAINERD_TYPE: &str = "io.kubernetes.cri.container-type";
 const CONTAINERD_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
 const CRIO_TYPE: &str = "io.kubernetes.cri-o.ContainerType";
 const CRIO_NAMESPACES: [&str; 2] = ["io.kubernetes.pod.namespace", "io.kubernetes.cri-o.Namespace"];
-const MANAGER: &str = "io.container.manager";
 
 /// How all of them call the container that only holds a pod's namespaces.
 const SANDBOX: &str = "sandbox";
@@ -33,11 +38,13 @@ impl Pod {
             let value = asked.annotations().find(|(known, _)| *known == key);
             value.map(|(_, value)| value).filter(|value| !value.is_empty())
         };
+        if get(MANAGER) == Some("libpod") || asked.cgroup().is_some_and(is_podmans) {
+            return None;
+        }
         let (kind, namespace) = match (get(CRIO_TYPE), get(CONTAINERD_TYPE)) {
             (Some(kind), _) => {
                 let namespace = CRIO_NAMESPACES.into_iter().find_map(get);
-                let is_podmans = get(MANAGER).is_none_or(|manager| manager != "cri-o");
-                if namespace.is_none() && is_podmans {
+                if namespace.is_none() && get(MANAGER) != Some("cri-o") {
                     return None;
                 }
                 (kind, namespace)
@@ -47,6 +54,12 @@ impl Pod {
         };
         Some(Self { is_sandbox: kind == SANDBOX, namespace: namespace.map(str::to_owned) })
     }
+}
+
+/// Whether a cgroup has a name that podman gives: `libpod-ID`, with systemd `SLICE:libpod:ID`.
+fn is_podmans(cgroup: &Path) -> bool {
+    let name = cgroup.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name.starts_with("libpod-") || name.split(':').nth(1) == Some("libpod")
 }
 
 #[cfg(test)]
@@ -61,6 +74,32 @@ mod tests {
             serde_json::from_value(serde_json::json!({"ociVersion": "1.0.2", "annotations": map}))
                 .unwrap();
         Pod::of(&Asked::of(&spec)).map(|pod| (pod.is_sandbox, pod.namespace))
+    }
+
+    #[test]
+    fn an_image_that_podman_runs_is_in_no_namespace_whatever_it_says() {
+        let forged = serde_json::json!({
+            MANAGER: "cri-o",
+            CRIO_TYPE: "container",
+            "io.kubernetes.pod.namespace": "kube-system",
+            CONTAINERD_TYPE: "container",
+            CONTAINERD_NAMESPACE: "kube-system",
+        });
+        for (cgroup, expected) in [
+            ("/libpod_parent/libpod-6f1d", false),
+            ("machine.slice:libpod:6f1d", false),
+            ("kubepods-besteffort-pod1.slice:crio:6f1d", true),
+            ("/kubepods/besteffort/pod1/crio-6f1d", true),
+            ("/kubepods/pod1/6f1d", true),
+        ] {
+            let spec: Spec = serde_json::from_value(serde_json::json!({
+                "ociVersion": "1.0.2",
+                "annotations": forged,
+                "linux": {"cgroupsPath": cgroup}
+            }))
+            .unwrap();
+            assert_eq!(Pod::of(&Asked::of(&spec)).is_some(), expected, "{cgroup}");
+        }
     }
 
     #[test]

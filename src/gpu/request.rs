@@ -1,12 +1,15 @@
 //! What a spec asks for. Pure: only the spec is looked at.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use oci_spec::runtime::{Capability, Spec};
 
 use super::cdi;
-use super::cdi::wish::{CdiWish, has_foreign_prefix};
+use super::cdi::accepted::Annotations;
+use super::cdi::wish::CdiWish;
 use super::error::GpuError;
+use super::exclusive::Policy;
 use super::vendor::{VENDORS, Wish};
 use crate::host::Settings;
 
@@ -21,22 +24,31 @@ impl Request {
     /// [`Request::read`] needs it.
     pub fn needs_settings(spec: &Spec) -> bool {
         let asked = Asked { spec };
-        has_foreign_prefix(spec) || VENDORS.iter().any(|vendor| vendor.needs_settings(&asked))
+        cdi::wish::may_be_annotated(&asked)
+            || VENDORS.iter().any(|vendor| vendor.needs_settings(&asked))
     }
 
-    /// Reads the wishes out of a spec. CDI names in annotations come from whoever manages the
-    /// container: they are all it gets, whatever the variables of its image say. `settings`:
+    /// Reads the wishes out of a spec. CDI names in annotations that count come from whoever manages
+    /// the container: they are all it gets, whatever the variables of its image say. `settings`:
     /// `None` where [`Request::needs_settings`] says that they do not matter.
     pub fn read(spec: &Spec, settings: Option<&Settings>) -> Result<Self, GpuError> {
         let asked = Asked { spec };
-        let prefixes = match settings {
-            Some(settings) if has_foreign_prefix(spec) => cdi::Config::read(settings)?.prefixes,
-            _ => Vec::new(),
-        };
-        if let Some(wish) = CdiWish::from_annotations(&asked, &prefixes)? {
-            return Ok(Self { wishes: vec![Box::new(wish)] });
+        let mut wishes: Vec<Box<dyn Wish>> = Vec::new();
+        if let Some(settings) = settings.filter(|_| cdi::wish::may_be_annotated(&asked)) {
+            let prefixes = cdi::Config::read(settings)?.prefixes;
+            let accepted = Policy::read(settings)?.cdi_annotations;
+            let annotations = Annotations::of(&asked, &prefixes, accepted);
+            let names = annotations.names()?;
+            if !names.is_empty() {
+                if let Some(wish) = CdiWish::of_annotations(names, &asked)? {
+                    wishes.push(Box::new(wish));
+                }
+                return Ok(Self { wishes });
+            }
+            if let Some(ignored) = annotations.ignored(&asked) {
+                wishes.push(Box::new(ignored));
+            }
         }
-        let mut wishes = Vec::new();
         for vendor in VENDORS {
             wishes.extend(vendor.read(&asked, settings)?);
         }
@@ -82,11 +94,12 @@ impl<'a> Asked<'a> {
     /// The variables whose names begin so, each with the value that counts.
     pub fn variables(&self, prefix: &str) -> Vec<(&'a str, &'a str)> {
         let mut found: Vec<(&str, &str)> = Vec::new();
-        for (name, value) in self.environment() {
-            match found.iter_mut().find(|(known, _)| *known == name) {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (name, value) in self.environment().filter(|(name, _)| name.starts_with(prefix)) {
+            let place = *places.entry(name).or_insert(found.len());
+            match found.get_mut(place) {
                 Some(known) => known.1 = value,
-                None if name.starts_with(prefix) => found.push((name, value)),
-                None => {}
+                None => found.push((name, value)),
             }
         }
         found
@@ -109,6 +122,11 @@ impl<'a> Asked<'a> {
     pub fn annotations(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let all = self.spec.annotations().iter().flatten();
         all.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The path of the container's cgroup.
+    pub fn cgroup(&self) -> Option<&'a Path> {
+        self.spec.linux().as_ref()?.cgroups_path().as_deref()
     }
 
     /// The user and group of the container's process.
@@ -148,14 +166,15 @@ impl Selection {
     /// [`Selection::parse`] of the list's items.
     pub fn of_items<'a>(items: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut ids: Vec<String> = Vec::new();
+        let mut known: HashSet<&str> = HashSet::new();
         let mut whole = None;
         for item in items.into_iter().map(str::trim).filter(|item| !item.is_empty()) {
             match item {
                 "void" => return None,
                 "all" => whole = whole.or(Some(Self::All)),
                 "none" => whole = whole.or(Some(Self::None)),
-                _ if ids.iter().any(|id| id == item) => {}
-                _ => ids.push(item.to_owned()),
+                _ if known.insert(item) => ids.push(item.to_owned()),
+                _ => {}
             }
         }
         whole.or_else(|| (!ids.is_empty()).then_some(Self::Ids(ids)))
@@ -169,6 +188,19 @@ impl Selection {
             Self::Ids(ids) => ids.clone(),
         }
     }
+}
+
+/// How many items a message names.
+const LONGEST_MESSAGE: usize = 8;
+
+/// The items of a list that are not understood, for one message about all of them.
+pub fn quoted(items: &[&str]) -> String {
+    let mut words: Vec<String> =
+        items.iter().take(LONGEST_MESSAGE).map(|item| format!("{item:?}")).collect();
+    if items.len() > LONGEST_MESSAGE {
+        words.push(format!("{} more", items.len() - LONGEST_MESSAGE));
+    }
+    words.join(", ")
 }
 
 #[cfg(test)]
@@ -191,6 +223,42 @@ mod tests {
         assert_eq!(Selection::parse("all"), Some(Selection::All));
         assert_eq!(Selection::parse("0,all,none"), Some(Selection::All));
         assert_eq!(Selection::parse("0,none,all"), Some(Selection::None));
+    }
+
+    #[test]
+    fn long_lists_and_many_variables_take_no_time_that_grows_with_their_square() {
+        let list = (0..200_000).map(|id| format!("{id},{id}")).collect::<Vec<_>>().join(",");
+        let env: Vec<_> = (0..60_000).map(|at| format!("NVIDIA_REQUIRE_{at}=cuda>=1")).collect();
+        let spec: Spec = serde_json::from_value(serde_json::json!({
+            "ociVersion": "1.0.2",
+            "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": env}
+        }))
+        .unwrap();
+        let began = std::time::Instant::now();
+        assert!(
+            matches!(Selection::parse(&list), Some(Selection::Ids(ids)) if ids.len() == 200_000)
+        );
+        assert_eq!(Asked::of(&spec).variables("NVIDIA_REQUIRE_").len(), 60_000);
+        // Some tenths of a second; squared, a minute.
+        assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn of_several_entries_the_last_counts_in_the_place_of_the_first() {
+        let spec: Spec = serde_json::from_value(serde_json::json!({
+            "ociVersion": "1.0.2",
+            "process": {"cwd": "/", "user": {"uid": 0, "gid": 0},
+                        "env": ["A_1=x", "B=x", "A_2=y", "A_1=z"]}
+        }))
+        .unwrap();
+        assert_eq!(Asked::of(&spec).variables("A_"), [("A_1", "z"), ("A_2", "y")]);
+    }
+
+    #[test]
+    fn a_message_names_some_items_and_counts_the_others() {
+        assert_eq!(quoted(&["a", "\u{1b}"]), r#""a", "\u{1b}""#);
+        let many = ["x"; 10];
+        assert!(quoted(&many).ends_with("\"x\", 2 more"), "{}", quoted(&many));
     }
 
     #[test]

@@ -126,6 +126,12 @@ pub trait Wish: fmt::Debug {
     /// What was asked for, for `explain`.
     fn summary(&self) -> Summary;
 
+    /// Why nobody may have these devices for the container, whether a CDI file has them or the
+    /// machine itself, for the log. `None`: there is no reason.
+    fn refusal(&self, _settings: &Settings) -> Result<Option<String>, GpuError> {
+        Ok(None)
+    }
+
     /// Adds to the plan what the wish leads to on this machine. A wish that the configured policy
     /// turns down adds only a note.
     fn resolve(&self, settings: &Settings, host: &Host, plan: &mut Plan) -> Result<(), GpuError>;

@@ -1,5 +1,8 @@
 //! What podman does with a runtime, whoever runs it.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use integration_tests::cases::Case;
 use integration_tests::gpu_container::gpu_nodes;
 use integration_tests::podman::{IMAGE, Podman};
@@ -31,6 +34,7 @@ pub const COMMON: &[Case<Podman>] = &[
     ("gpu_by_environment", gpu_by_environment),
     ("gpu_that_does_not_exist_is_named", gpu_that_does_not_exist_is_named),
     ("gpu_for_one_container_alone", gpu_for_one_container_alone),
+    ("annotations_of_an_image_give_no_device", annotations_of_an_image_give_no_device),
 ];
 
 /// The last case: what all others have left.
@@ -176,7 +180,7 @@ fn the_hosts_namespaces(podman: &Podman) {
     }
     args.extend([IMAGE, "readlink", "/proc/self/ns/net"]);
     let output = podman.call(&args);
-    let own = std::fs::read_link("/proc/self/ns/net").expect("our network namespace");
+    let own = fs::read_link("/proc/self/ns/net").expect("our network namespace");
     assert_eq!(output.ok(), own.to_str().expect("UTF-8"));
 }
 
@@ -213,6 +217,35 @@ fn gpu_that_does_not_exist_is_named(podman: &Podman) {
     let output = podman.run(&["--env", "NVIDIA_VISIBLE_DEVICES=7"], &["true"]);
     assert_ne!(output.code, 0);
     assert!(output.stderr.contains('7'), "{output:?}");
+}
+
+/// podman copies the annotations of an image's manifest into its containers.
+fn annotations_of_an_image_give_no_device(podman: &Podman) {
+    if !Runtime::is_gpurun() {
+        return skipped("only gpurun gives GPUs");
+    }
+    let context = tempfile::tempdir().expect("temporary directory");
+    fs::set_permissions(context.path(), Permissions::from_mode(0o755)).expect("chmod");
+    let file = context.path().join("Containerfile");
+    let text = format!("FROM {IMAGE}\nENV NVIDIA_VISIBLE_DEVICES=management.nvidia.com/gpu=all\n");
+    fs::write(&file, text).expect("write the Containerfile");
+    let forged = [
+        "cdi.k8s.io/evil=nvidia.com/gpu=all",
+        "cdi.k8s.io/more=management.nvidia.com/gpu=all",
+        "io.container.manager=cri-o",
+        "io.kubernetes.cri-o.ContainerType=container",
+        "io.kubernetes.pod.namespace=kube-system",
+        "io.kubernetes.cri.container-type=container",
+        "io.kubernetes.cri.sandbox-namespace=kube-system",
+    ];
+    let mut build = vec!["build", "--quiet", "--format", "oci", "--tag", "localhost/evil"];
+    build.extend(forged.iter().flat_map(|one| ["--annotation", *one]));
+    let (file, context) = (file.to_str().expect("path"), context.path().to_str().expect("path"));
+    podman.call(&[&build[..], &["--file", file, context]].concat()).ok();
+    let run = ["run", "--rm", "--network", "none", "localhost/evil", "nodes", "nodes"];
+    let output = podman.call(&run);
+    assert_eq!(gpu_nodes(output.ok()), [], "{output:?}");
+    podman.call(&["rmi", "localhost/evil"]).ok();
 }
 
 fn gpu_for_one_container_alone(podman: &Podman) {

@@ -10,7 +10,10 @@ use anyhow::{Context, Result};
 use rust_criu::rust_criu_protobuf::rpc::{Criu_cg_mode, Criu_opts, Ext_mount_map};
 use rustix::fs::{Mode, OFlags};
 
-/// The annotation that names another configuration file for criu; empty: none at all.
+use crate::gpu::authors;
+
+/// The annotation that names another configuration file for criu; empty: none at all. The file can
+/// have criu run programs, so an image must not name it.
 const CONFIG_ANNOTATION: &str = "org.criu.config";
 
 /// What criu reads where the annotation is absent: runc's file, if it exists.
@@ -107,7 +110,7 @@ impl Common {
         // The runtime manages no network devices: the namespace comes back empty, for hooks or
         // the engine to set up.
         options.set_empty_ns(libc::CLONE_NEWNET.cast_unsigned());
-        match annotations.get(CONFIG_ANNOTATION) {
+        match authors::trusted(annotations, CONFIG_ANNOTATION) {
             None => options.set_config_file(CONFIG_FILE.to_owned()),
             Some(file) if file.is_empty() => {}
             Some(file) => options.set_config_file(file.clone()),

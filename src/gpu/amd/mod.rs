@@ -34,13 +34,14 @@ mod tests;
 use self::config::Config;
 use self::error::Error;
 use self::gpus::Gpu;
-use self::wish::{AmdWish, DEVICES_VARIABLE};
+use self::wish::{AmdWish, DEVICES_VARIABLE, Item};
 use super::absorb::HookPrograms;
 use super::error::GpuError;
 use super::inventory::Device;
 use super::plan::{Grant, Plan};
 use super::register::Registers;
 use super::request::Asked;
+use super::variables::ByVariable;
 use super::vendor::{Summary, Vendor, Wish};
 use super::{drm, nodes};
 use crate::host::{Host, Settings};
@@ -71,8 +72,11 @@ impl Vendor for Amd {
         asked: &Asked<'_>,
         _settings: Option<&Settings>,
     ) -> Result<Vec<Box<dyn Wish>>, GpuError> {
-        let wish = AmdWish::read(asked);
-        Ok(wish.map(|wish| Box::new(wish) as Box<dyn Wish>).into_iter().collect())
+        let counted = |wish: AmdWish| {
+            let is_all = Item::is_all(&wish.devices);
+            ByVariable::boxed(wish, is_all, asked)
+        };
+        Ok(AmdWish::read(asked).map(counted).into_iter().collect())
     }
 
     fn kinds(&self) -> &'static [&'static str] {

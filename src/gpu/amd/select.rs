@@ -3,6 +3,7 @@
 use super::error::Error;
 use super::gpus::Gpu;
 use super::wish::{AmdWish, Item};
+use crate::gpu::request;
 
 /// Finds the GPUs, each once, in the order of their indexes, each with the item that asked for
 /// it. An item of a variable that means nothing is noted and left out, as by AMD's runtime.
@@ -21,6 +22,7 @@ pub fn select<'a>(
         return Ok(every(gpus));
     }
     let mut selected: Vec<(&Gpu, String)> = Vec::new();
+    let (mut unknown, mut too_far): (Vec<&str>, Vec<&str>) = Default::default();
     for item in &wish.devices {
         let found = match Item::parse(item) {
             None if wish.strict && item == "all" => every(gpus),
@@ -31,25 +33,25 @@ pub fn select<'a>(
             if wish.strict {
                 return Err(Error::UnknownGpu { id: item.clone(), present: present(gpus) });
             }
-            notes.push(format!(
-                "{}: {item:?} is no GPU of this machine and is ignored; there is {}",
-                wish.source,
-                present(gpus)
-            ));
+            unknown.push(item);
         } else if let Some(Item::Range(_, last)) = Item::parse(item)
             && usize::try_from(last).is_ok_and(|last| last >= gpus.len())
         {
-            notes.push(format!(
-                "{}: {item:?} goes beyond the last GPU of this machine; there is {}",
-                wish.source,
-                present(gpus)
-            ));
+            too_far.push(item);
         }
         for (gpu, asked_as) in found {
             if selected.iter().all(|(known, _)| known.index != gpu.index) {
                 selected.push((gpu, asked_as));
             }
         }
+    }
+    let reasons = [
+        (unknown, "ignored, because there is no such GPU on this machine"),
+        (too_far, "goes beyond the last GPU of this machine"),
+    ];
+    for (items, reason) in reasons.into_iter().filter(|(items, _)| !items.is_empty()) {
+        let (source, items, present) = (&wish.source, request::quoted(&items), present(gpus));
+        notes.push(format!("{source}: {reason}: {items}; there is {present}"));
     }
     selected.sort_by_key(|(gpu, _)| gpu.index);
     Ok(selected)

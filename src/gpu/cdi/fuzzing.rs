@@ -72,9 +72,7 @@ fn apply(resolved: &[super::registry::Resolved<'_>]) {
 fn cdi_names(data: &[u8]) {
     let lines = text(data).lines();
     let all: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once('=')).collect();
-    let read = |list: &[(&str, &str)]| {
-        annotations::names(list.iter().copied(), &[annotations::PREFIX, "a/"])
-    };
+    let read = |list: &[(&str, &str)]| annotations::names(list.iter().copied());
     for (key, value) in &all {
         for text in [*key, *value] {
             let Ok(name) = QualifiedName::parse(text) else { continue };

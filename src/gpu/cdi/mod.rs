@@ -16,12 +16,14 @@
 //! | [`validate`] | what a parsed file must also fulfil |
 //! | [`registry`] | the directories, priorities and conflicts |
 //! | [`annotations`] | names in annotations |
+//! | [`accepted`] | which of these count |
 //! | [`wish`] | a request for names, and what it leads to |
 //! | `applied` | which of them an engine has applied already |
 //! | [`edits`] | from a device's edits to the plan |
 //! | [`compare`] | what one file gives and another does not |
 //! | [`generate`] | the other way: a file of what gpurun gives itself |
 
+pub mod accepted;
 pub mod annotations;
 mod applied;
 pub mod compare;

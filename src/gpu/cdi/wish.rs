@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use oci_spec::runtime::Spec;
-
 use super::applied::Given;
 use super::edits::{self, Owner};
 use super::registry::{Registry, Resolved, Unresolvable};
@@ -34,32 +32,24 @@ enum Doubt {
     Wrong(String),
 }
 
-/// Whether an annotation with another prefix than CDI's own holds nothing but CDI names: only
-/// then the configured prefixes matter.
-pub fn has_foreign_prefix(spec: &Spec) -> bool {
-    Asked::of(spec).annotations().any(|(key, value)| {
-        !key.starts_with(annotations::PREFIX)
-            && key.contains('/')
-            && value.split(',').all(QualifiedName::is_qualified)
+/// Whether an annotation has CDI's own prefix, or with another holds nothing but CDI names: only
+/// then it matters which prefixes are configured and whose annotations count.
+pub fn may_be_annotated(asked: &Asked<'_>) -> bool {
+    asked.annotations().any(|(key, value)| {
+        key.starts_with(annotations::PREFIX)
+            || key.contains('/') && value.split(',').all(QualifiedName::is_qualified)
     })
 }
 
 impl CdiWish {
-    /// The names in the annotations that begin with CDI's own prefix, or with these where some
-    /// are given. `None`: there are none.
+    /// A wish for the names in annotations. `None`: the container has all of them already.
     ///
     /// # Errors
-    /// A bad name, and what a vendor says of a request for its devices.
-    pub fn from_annotations(
+    /// What a vendor says of a request for its devices.
+    pub fn of_annotations(
+        names: Vec<QualifiedName>,
         asked: &Asked<'_>,
-        prefixes: &[String],
     ) -> Result<Option<Self>, GpuError> {
-        let prefixes: Vec<&str> = match prefixes {
-            [] => vec![annotations::PREFIX],
-            some => some.iter().map(String::as_str).collect(),
-        };
-        let names =
-            annotations::names(asked.annotations(), &prefixes).map_err(GpuError::Annotation)?;
         // An engine that knows CDI may have applied them already, and left the annotation.
         let injected: Vec<&str> = VENDORS
             .iter()
@@ -160,10 +150,20 @@ impl Wish for CdiWish {
         let config = Config::read(settings)?;
         let registry = Registry::read(&config.dirs)?;
         let mut doubts = BTreeMap::new();
-        let open = self.open_names(&registry, plan);
+        let mut open = self.open_names(&registry, plan);
+        for (kind, wish) in &self.native {
+            if open.iter().any(|name| name.kind == *kind)
+                && let Some(reason) = wish.refusal(settings)?
+            {
+                plan.notes.push(reason);
+                open.retain(|name| name.kind != *kind);
+            }
+        }
         for (kind, wish) in &self.native {
             let names: Vec<_> = open.iter().filter(|name| name.kind == *kind).cloned().collect();
-            if let Some(doubt) = Self::doubt(kind, &names, &registry)? {
+            if !names.is_empty()
+                && let Some(doubt) = Self::doubt(kind, &names, &registry)?
+            {
                 doubts.insert(*kind, (doubt, wish));
             }
         }

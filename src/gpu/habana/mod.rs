@@ -22,7 +22,8 @@ use super::error::GpuError;
 use super::inventory::Device;
 use super::nodes;
 use super::plan::{Grant, Plan};
-use super::request::{Asked, Selection};
+use super::request::{self, Asked, Selection};
+use super::variables::ByVariable;
 use super::vendor::{Summary, Vendor, Wish};
 use crate::host::{Host, Settings};
 
@@ -63,7 +64,9 @@ impl Vendor for Habana {
             Some(devices) => devices,
         };
         let source = format!("{DEVICES_VARIABLE}={value}");
-        Ok(vec![Box::new(HabanaWish { devices, strict: false, source })])
+        let is_all = devices == Selection::All;
+        let wish = HabanaWish { devices, strict: false, source };
+        Ok(vec![ByVariable::boxed(wish, is_all, asked)])
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -127,6 +130,7 @@ fn resolve(wish: &HabanaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
         Selection::None => {}
         Selection::All => selected.extend(all.iter().map(|one| (one, "all"))),
         Selection::Ids(ids) => {
+            let mut unknown: Vec<&str> = Vec::new();
             for id in ids {
                 match all.iter().find(|one| one.is_called(id)) {
                     Some(one) if selected.iter().any(|(known, _)| known.number == one.number) => {}
@@ -134,12 +138,17 @@ fn resolve(wish: &HabanaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
                     None if wish.strict => {
                         return Err(Error::Unknown { id: id.clone(), present: present(&all) });
                     }
-                    None => plan.notes.push(format!(
-                        "{}: {id:?} is no Gaudi device of this machine and is ignored; there is {}",
-                        wish.source,
-                        present(&all)
-                    )),
+                    None => unknown.push(id),
                 }
+            }
+            if !unknown.is_empty() {
+                plan.notes.push(format!(
+                    "{}: ignored, because there is no such Gaudi device on this machine: {}; there \
+                     is {}",
+                    wish.source,
+                    request::quoted(&unknown),
+                    present(&all)
+                ));
             }
         }
     }

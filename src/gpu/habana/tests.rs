@@ -104,7 +104,7 @@ fn lists_are_indexes_and_what_nobody_has_is_noted() {
     }
     let plan = try_plan(&files, "", "HABANA_VISIBLE_DEVICES=12", "").unwrap();
     assert!(
-        plan.notes[0].contains("\"12\" is no Gaudi device of this machine"),
+        plan.notes[0].contains("no such Gaudi device on this machine: \"12\"; there is"),
         "{:?}",
         plan.notes
     );

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::capabilities::Capabilities;
 use super::{policy, toolkit_config};
 use crate::gpu::nodes;
+use crate::gpu::variables::Terms;
 use crate::host::{ConfigError, Settings};
 
 /// The table's name.
@@ -37,12 +38,10 @@ pub struct Config {
     pub library_paths: Vec<PathBuf>,
     /// Directories below the driver root to look for programs in before the well-known ones.
     pub binary_paths: Vec<PathBuf>,
-    /// Whether the variables of a container without `CAP_SYS_ADMIN` count.
-    pub accept_unprivileged: bool,
+    /// On what terms variables count.
+    pub variables: Terms,
     /// Whether mounts below `/var/run/nvidia-container-devices` name devices.
     pub accept_mounts: bool,
-    /// The namespaces of Kubernetes whose containers may ask for all GPUs by a variable.
-    pub trusted_namespaces: Vec<String>,
     /// Variables that take the place of `NVIDIA_VISIBLE_DEVICES` where one of them is set.
     pub swarm_resource: Vec<String>,
     /// Whether IMEX channels are given to those who ask for them.
@@ -112,18 +111,10 @@ impl Config {
             driver_root: section.absolute_path("driver-root")?.unwrap_or_else(|| "/".into()),
             library_paths: section.absolute_paths("library-paths")?.unwrap_or_default(),
             binary_paths: section.absolute_paths("binary-paths")?.unwrap_or_default(),
-            accept_unprivileged: section
-                .boolean("accept-nvidia-visible-devices-envvar-when-unprivileged")?
-                .unwrap_or(true),
+            variables: Terms::read(&mut section, &policy::ORIGIN)?,
             accept_mounts: section
                 .boolean("accept-nvidia-visible-devices-as-volume-mounts")?
                 .unwrap_or(false),
-            trusted_namespaces: section
-                .strings(policy::NAMESPACES_KEY)?
-                .unwrap_or_else(|| policy::NAMESPACES.to_vec())
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
             swarm_resource,
             imex_channels: !section.boolean("ignore-imex-channel-requests")?.unwrap_or(false),
             unmet,

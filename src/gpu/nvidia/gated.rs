@@ -2,7 +2,9 @@
 
 use rustix::fs::FileType;
 
+use super::config::Config;
 use super::error::Error;
+use super::wish::NvidiaWish;
 use crate::gpu::nodes;
 use crate::gpu::plan::{FileKind, FileMount, Place, Plan};
 use crate::gpu::request::Asked;
@@ -42,6 +44,17 @@ const FEATURES: [Feature; 4] = [
 pub fn read(asked: &Asked<'_>) -> Vec<Feature> {
     let is_enabled = |feature: &Feature| asked.variable(feature.variable) == Some("enabled");
     FEATURES.into_iter().filter(is_enabled).collect()
+}
+
+/// The features that count: none where variables do not, as for a container that got its GPUs by
+/// mounts.
+pub fn counted(wish: &NvidiaWish, config: &Config, plan: &mut Plan) -> Vec<Feature> {
+    let features = &wish.besides.features;
+    let Some(reason) = config.variables.distrust(&wish.standing) else {
+        return features.clone();
+    };
+    plan.notes.extend(features.iter().map(|one| format!("{}=enabled: {reason}", one.variable)));
+    Vec::new()
 }
 
 /// Adds what the machine has of a feature, and a note when that is nothing. `root` is the driver's.

@@ -23,16 +23,12 @@ pub fn counted(wish: &NvidiaWish, config: &Config, plan: &mut Plan) -> Option<Se
     if imex_mounts.is_some() {
         return imex_mounts.clone();
     }
-    let accepted = wish.privileged || config.accept_unprivileged;
+    let distrust = imex_variable.as_ref().and_then(|_| config.variables.distrust(&wish.standing));
+    if let Some(reason) = distrust {
+        plan.notes.push(format!("NVIDIA_IMEX_CHANNELS: {reason}"));
+        return None;
+    }
     match imex_variable {
-        Some(_) if !accepted => {
-            plan.notes.push(
-                "NVIDIA_IMEX_CHANNELS: ignored, because the container is not privileged and \
-                 accept-nvidia-visible-devices-envvar-when-unprivileged is false"
-                    .to_owned(),
-            );
-            None
-        }
         // As NVIDIA's toolkit has it, which images rely on that say all of everything.
         Some(Selection::All) => {
             plan.notes.push(

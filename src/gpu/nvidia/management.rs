@@ -8,7 +8,7 @@
 use super::config::{Config, SECTION};
 use super::error::Error;
 use super::wish::{DEVICES_VARIABLE, NvidiaWish};
-use super::{allowed, gpus, imex, kernel, user_space};
+use super::{allowed, gpus, imex, kernel, policy, user_space};
 use crate::gpu::error::GpuError;
 use crate::gpu::nodes::{self, join_groups};
 use crate::gpu::plan::{Grant, Plan};
@@ -53,6 +53,10 @@ impl Wish for ManagementWish {
             devices: vec![format!("{KIND}={ALL}")],
             capabilities: self.0.capabilities.names(),
         }
+    }
+
+    fn refusal(&self, settings: &Settings) -> Result<Option<String>, GpuError> {
+        Ok(policy::management_refusal(&self.0, &Config::read(settings)?))
     }
 
     fn resolve(&self, settings: &Settings, host: &Host, plan: &mut Plan) -> Result<(), GpuError> {

@@ -50,6 +50,8 @@ pub mod xorg;
 #[cfg(test)]
 mod layouts;
 #[cfg(test)]
+mod policy_tests;
+#[cfg(test)]
 mod request_tests;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -235,7 +237,7 @@ impl NvidiaWish {
 /// The steps from a wish to the plan's entries, in order.
 fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> Result<(), Error> {
     let wanted = allowed(wish, config.supported)?;
-    let administration = wish.besides.administration(wish.privileged)?;
+    let administration = wish.besides.administration(wish.standing.privileged)?;
     let loaded = kernel::loaded(host)?;
     if loaded.is_none() && wsl::is(host)? {
         return wsl::resolve(wish, config, host, plan);
@@ -274,8 +276,8 @@ fn resolve(wish: &NvidiaWish, config: &Config, host: &Host, plan: &mut Plan) -> 
     if let Some(channels) = imex::counted(wish, config, plan) {
         imex::add(host, &channels, plan)?;
     }
-    for feature in &wish.besides.features {
-        gated::add(host, &Tree::open(&config.driver_root)?, *feature, plan)?;
+    for feature in gated::counted(wish, config, plan) {
+        gated::add(host, &Tree::open(&config.driver_root)?, feature, plan)?;
     }
     if config.additional_gids {
         join_groups(first_node, plan);

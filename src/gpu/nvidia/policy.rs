@@ -1,65 +1,45 @@
 //! Which wishes are turned down, though they can be met.
 //!
-//! Variables come from whoever starts the container or from its image, and nobody can tell. So the
-//! administrator decides whether they count for containers without privilege. In Kubernetes one
-//! value is likely to be the image's: NVIDIA's CUDA images ask for `all`, so that where gpurun is
-//! the default runtime a pod that requested no GPU would get every GPU of its node. There, `all` is
-//! not counted; ids and `none` are, because images do not have them and device plugins do.
+//! NVIDIA's CUDA images ask for `all`, so the terms on which variables count
+//! ([`crate::gpu::variables`]) matter most here. Managing GPUs gives the right to divide them, and
+//! is for few, however it is asked for.
 
-use super::config::Config;
+use super::config::{Config, SECTION};
 use super::management;
 use super::wish::NvidiaWish;
-use crate::gpu::pod::Pod;
 use crate::gpu::request::Selection;
+use crate::gpu::variables::{NAMESPACES_KEY, Origin};
 
-/// The key that lists the namespaces whose containers may ask for `all`.
-pub const NAMESPACES_KEY: &str = "kubernetes-trusted-namespaces";
-
-/// Where the charts and manifests of NVIDIA's own pods, which rely on the `all` of their images,
-/// install them.
-pub const NAMESPACES: [&str; 6] = [
-    "kube-system",
-    "gpu-operator",
-    "gpu-operator-resources",
-    "nvidia-gpu-operator",
-    "nvidia-device-plugin",
-    "nvidia-dra-driver-gpu",
-];
-
-/// Stands for every namespace.
-const EVERY: &str = "*";
+/// NVIDIA's terms. The namespaces are where the charts and manifests of NVIDIA's own pods, which
+/// rely on the `all` of their images, install them.
+pub static ORIGIN: Origin = Origin {
+    table: SECTION,
+    unprivileged_key: "accept-nvidia-visible-devices-envvar-when-unprivileged",
+    namespaces: &[
+        "kube-system",
+        "gpu-operator",
+        "gpu-operator-resources",
+        "nvidia-gpu-operator",
+        "nvidia-device-plugin",
+        "nvidia-dra-driver-gpu",
+    ],
+    instead: "a pod gets GPUs by requesting nvidia.com/gpu",
+};
 
 /// Why a wish does not count, for the log. `None`: it does.
 pub fn refusal(wish: &NvidiaWish, config: &Config) -> Option<String> {
-    if !wish.from_variables {
-        return None;
-    }
-    let source = &wish.source;
-    if !wish.privileged && !config.accept_unprivileged {
-        return Some(format!(
-            "{source}: ignored, because the container is not privileged and \
-             accept-nvidia-visible-devices-envvar-when-unprivileged is false"
-        ));
-    }
-    let is_trusted = |pod: &Pod| is_trusted(pod, config);
-    if wish.pod.as_ref().is_some_and(|pod| pod.is_sandbox) {
-        return Some(format!("{source}: ignored, because a pod's sandbox needs no GPU"));
-    }
-    let may_manage = wish.privileged || wish.pod.as_ref().is_some_and(is_trusted);
-    if asks_for_management(&wish.devices) && !may_manage {
-        return Some(format!(
-            "{source}: ignored, because managing GPUs is for privileged containers and, in \
-             Kubernetes, for the namespaces of {NAMESPACES_KEY}"
-        ));
-    }
-    let pod = wish.pod.as_ref()?;
-    (!wish.privileged && asks_for_all(&wish.devices) && !is_trusted(pod)).then(|| {
-        let namespace = pod.namespace.as_deref();
-        let place = namespace
-            .map_or("an unknown namespace".to_owned(), |name| format!("the namespace {name:?}"));
+    let is_all = asks_for_all(&wish.devices);
+    let refusal = || config.variables.refusal(&wish.source, &wish.standing, is_all);
+    wish.from_variables.then(refusal).flatten()
+}
+
+/// Why a wish to manage GPUs does not count, wherever it was found. `None`: it does.
+pub fn management_refusal(wish: &NvidiaWish, config: &Config) -> Option<String> {
+    (!config.variables.trust(&wish.standing)).then(|| {
         format!(
-            "{source}: ignored, because it may be the image's own and this is a pod in {place}, \
-             which is not among {NAMESPACES_KEY}; a pod gets GPUs by requesting nvidia.com/gpu"
+            "{}: ignored, because managing GPUs is for privileged containers and, in Kubernetes, \
+             for the namespaces of {NAMESPACES_KEY} of [{SECTION}]",
+            management::KIND
         )
     })
 }
@@ -71,21 +51,6 @@ fn asks_for_all(devices: &Selection) -> bool {
         Selection::None => false,
         Selection::Ids(ids) => ids.iter().any(|id| id.ends_with("=all")),
     }
-}
-
-/// Whether some device is for managing GPUs, which gives the right to divide them.
-fn asks_for_management(devices: &Selection) -> bool {
-    let Selection::Ids(ids) = devices else {
-        return false;
-    };
-    ids.iter().any(|id| id.split_once('=').is_some_and(|(kind, _)| kind == management::KIND))
-}
-
-fn is_trusted(pod: &Pod, config: &Config) -> bool {
-    config
-        .trusted_namespaces
-        .iter()
-        .any(|known| known == EVERY || Some(known.as_str()) == pod.namespace.as_deref())
 }
 
 #[cfg(test)]
@@ -126,7 +91,10 @@ mod tests {
         .unwrap();
         let config = Config::read(&machine.settings(lines)).unwrap();
         let wish = NvidiaWish::read(&Asked::of(&spec), Some(&config)).unwrap().unwrap();
-        refusal(&wish, &config)
+        let names = wish.qualified_names().unwrap_or_default();
+        let manages = names.iter().any(|name| name.kind == management::KIND);
+        let managing = || manages.then(|| management_refusal(&wish, &config)).flatten();
+        refusal(&wish, &config).or_else(managing)
     }
 
     #[test]

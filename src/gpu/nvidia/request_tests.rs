@@ -247,7 +247,8 @@ fn management_gives_every_node_of_the_driver_and_hides_nothing() {
         let spec = serde_json::from_value(serde_json::json!({
             "ociVersion": "1.0.2",
             "annotations": {"cdi.k8s.io/x": format!("management.nvidia.com/gpu={device}")},
-            "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": []}
+            "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": [],
+                        "capabilities": {"bounding": ["CAP_SYS_ADMIN"]}}
         }))
         .unwrap();
         let settings = machine.settings(more);

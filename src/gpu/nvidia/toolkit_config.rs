@@ -114,7 +114,11 @@ path = "nvidia-container-runtime-hook"
         let more = format!("{KEY} = {:?}", machine.at("toolkit.toml"));
         let settings = machine.settings(&more).with_predecessor(&CONFIGURATION).unwrap();
         let config = Config::read(&settings).unwrap();
-        assert!(!config.accept_unprivileged && !config.additional_gids && !config.load_modules);
+        assert!(
+            !config.variables.accept_unprivileged
+                && !config.additional_gids
+                && !config.load_modules
+        );
         assert_eq!(config.supported.names(), ["compute", "utility"]);
         assert!(!config.cuda_compatibility);
         assert_eq!(config.csv_directory, std::path::Path::new("/opt/csv"));

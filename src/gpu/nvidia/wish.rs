@@ -10,8 +10,8 @@ use super::marker::{self, Markers};
 use super::mps;
 use super::requirements::{self, Requirement};
 use crate::gpu::cdi::QualifiedName;
-use crate::gpu::pod::Pod;
 use crate::gpu::request::{Asked, Selection};
+use crate::gpu::variables::Standing;
 
 /// The variable that names the GPUs.
 pub const DEVICES_VARIABLE: &str = "NVIDIA_VISIBLE_DEVICES";
@@ -39,10 +39,8 @@ pub struct NvidiaWish {
     /// Whether each of them was asked for by name, so that none may be left out silently.
     /// `all` and the default mean as much of it as the configuration allows.
     pub named_capabilities: bool,
-    /// Whether the container is privileged.
-    pub privileged: bool,
-    /// The pod of Kubernetes that the container belongs to.
-    pub pod: Option<Pod>,
+    /// What the container is.
+    pub standing: Standing,
     /// Whether it was found in variables, which an image can set as well as a user.
     pub from_variables: bool,
     /// Where it was found.
@@ -193,8 +191,7 @@ impl NvidiaWish {
             devices,
             capabilities,
             named_capabilities: named,
-            privileged: asked.is_privileged(),
-            pod: Pod::of(asked),
+            standing: Standing::of(asked),
             from_variables,
             source,
             besides: Besides::default(),

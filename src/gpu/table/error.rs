@@ -21,13 +21,13 @@ pub enum Error {
         /// What was looked for.
         place: PathBuf,
     },
-    /// An item that no device has.
-    #[error("{source_of_wish}: {item:?} is no device of {vendor}; there is {present}")]
+    /// Items that no device has.
+    #[error("{source_of_wish}: {items} is no device of {vendor}; there is {present}")]
     Unknown {
         /// The variable and its value.
         source_of_wish: String,
-        /// The item.
-        item: String,
+        /// The items, quoted.
+        items: String,
         /// The vendor.
         vendor: String,
         /// The indexes that exist.

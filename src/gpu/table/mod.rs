@@ -26,7 +26,8 @@ use super::error::GpuError;
 use super::inventory::Device;
 use super::nodes;
 use super::plan::{Grant, Plan};
-use super::request::{Asked, Selection};
+use super::request::{self, Asked, Selection};
+use super::variables::ByVariable;
 use super::vendor::{Summary, VENDORS, Vendor, Wish};
 use crate::host::{Host, Settings};
 
@@ -67,7 +68,9 @@ impl Vendor for Table {
             if let Some(devices) = value.and_then(selection) {
                 let source = format!("{}={}", entry.variable, value.unwrap_or_default());
                 let gids = config.additional_gids;
-                wishes.push(Box::new(TableWish { entry, devices, source, gids }));
+                let is_all = devices == Selection::All;
+                let wish = TableWish { entry, devices, source, gids };
+                wishes.push(ByVariable::boxed(wish, is_all, asked));
             }
         }
         Ok(wishes)
@@ -195,6 +198,13 @@ fn select<'a>(
         }
         other => other.words(),
     };
+    let no_such = |items: String| Error::Unknown {
+        source_of_wish: wish.source.clone(),
+        items,
+        vendor: wish.entry.name.clone(),
+        present: all.iter().map(|one| one.index.to_string()).collect::<Vec<_>>().join(","),
+    };
+    let mut unknown: Vec<String> = Vec::new();
     let mut selected: Vec<(&Found, String)> = Vec::new();
     for item in items {
         let indexes = wish.entry.indexes(&item);
@@ -202,16 +212,9 @@ fn select<'a>(
         let is_unknown =
             indexes.as_ref().is_none_or(|all| all.iter().any(|index| known(index).is_none()));
         if is_unknown {
-            let present = all.iter().map(|one| one.index.to_string()).collect::<Vec<_>>();
-            let error = Error::Unknown {
-                source_of_wish: wish.source.clone(),
-                item: item.clone(),
-                vendor: wish.entry.name.clone(),
-                present: present.join(","),
-            };
             match wish.entry.unknown {
-                Unknown::Error => return Err(error),
-                Unknown::Note => plan.notes.push(format!("{error}; ignored")),
+                Unknown::Error => return Err(no_such(format!("{item:?}"))),
+                Unknown::Note => unknown.push(item.clone()),
             }
         }
         for one in indexes.iter().flatten().filter_map(known) {
@@ -219,6 +222,10 @@ fn select<'a>(
                 selected.push((one, item.clone()));
             }
         }
+    }
+    if !unknown.is_empty() {
+        let unknown: Vec<&str> = unknown.iter().map(String::as_str).collect();
+        plan.notes.push(format!("{}; ignored", no_such(request::quoted(&unknown))));
     }
     Ok(selected)
 }
