@@ -181,7 +181,7 @@ fn state_and_list_tell_a_containers_gpus() {
     state.as_object_mut().unwrap().remove("gpus");
     fs::write(&path, state.to_string()).unwrap();
     fs::remove_file(entry).unwrap();
-    assert_eq!(c.state()["annotations"][EXCLUSIVE], "0");
+    assert!(c.state()["annotations"].is_null());
     assert!(c.call(&["list", "--format", "json"]).json()[0]["gpus"].is_null());
     // Its device rules tell, where its root is known.
     let has = vec![c.id().to_owned()];
@@ -194,10 +194,18 @@ fn a_container_without_gpus_is_as_it_was() {
     gpurun_only!("other runtimes know no GPUs");
     let (host, _directory) = machine(&Layout::with_gpus(1), "exclusive = true");
     for env in [&[][..], &["NVIDIA_VISIBLE_DEVICES=void"], &["NVIDIA_VISIBLE_DEVICES=none"]] {
-        let container = GpuContainer::new(Runtime::native(), &host, exclusive(idle(env), "true"));
+        // What its image may say in gpurun's own words is not repeated.
+        let said = json!({
+            EXCLUSIVE: "true",
+            "gpurun.gpu.devices": "nvidia.com/gpu=0",
+            "gpurun.gpu.uuids": "GPU-0",
+            "other": "kept",
+        });
+        let config = idle(env).set("/annotations", said);
+        let container = GpuContainer::new(Runtime::native(), &host, config);
         container.run_detached();
         let c = &container.container;
-        assert_eq!(c.state()["annotations"], json!({ EXCLUSIVE: "true" }), "{env:?}");
+        assert_eq!(c.state()["annotations"], json!({ "other": "kept" }), "{env:?}");
         assert!(c.call(&["list", "--format", "json"]).json()[0]["gpus"].is_null(), "{env:?}");
         assert_eq!(entries(&host), Vec::<PathBuf>::new(), "{env:?}");
     }

@@ -5,7 +5,7 @@
 //! annotation after those that a pod's author can choose. Podman marks the containers of its own
 //! pods with CRI-O's type as well; they belong to no namespace and are nobody's but their user's. An
 //! image can have podman write any of these annotations, podman's own name included; the name of
-//! the cgroup it cannot choose.
+//! the cgroup and podman's mounts it cannot choose.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -38,7 +38,7 @@ impl Pod {
             let value = asked.annotations().find(|(known, _)| *known == key);
             value.map(|(_, value)| value).filter(|value| !value.is_empty())
         };
-        if get(MANAGER) == Some("libpod") || asked.cgroup().is_some_and(is_podmans) {
+        if get(MANAGER) == Some("libpod") || is_podmans(asked) {
             return None;
         }
         let (kind, namespace) = match (get(CRIO_TYPE), get(CONTAINERD_TYPE)) {
@@ -56,10 +56,17 @@ impl Pod {
     }
 }
 
-/// Whether a cgroup has a name that podman gives: `libpod-ID`, with systemd `SLICE:libpod:ID`.
-fn is_podmans(cgroup: &Path) -> bool {
-    let name = cgroup.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    name.starts_with("libpod-") || name.split(':').nth(1) == Some("libpod")
+/// Whether the cgroup has a name that podman gives, `libpod-ID`, with systemd `SLICE:libpod:ID`; or,
+/// as an ordinary user's containers may have none, whether podman's file about the container is
+/// mounted.
+fn is_podmans(asked: &Asked<'_>) -> bool {
+    let cgroup = asked.cgroup().and_then(Path::file_name).and_then(OsStr::to_str);
+    let has_its_name =
+        |name: &str| name.starts_with("libpod-") || name.split(':').nth(1) == Some("libpod");
+    let is_its_file = |(source, destination): (&Path, &Path)| {
+        source.ends_with(".containerenv") && destination == Path::new("/run/.containerenv")
+    };
+    cgroup.is_some_and(has_its_name) || asked.mounts().any(is_its_file)
 }
 
 #[cfg(test)]
@@ -85,20 +92,24 @@ mod tests {
             CONTAINERD_TYPE: "container",
             CONTAINERD_NAMESPACE: "kube-system",
         });
-        for (cgroup, expected) in [
-            ("/libpod_parent/libpod-6f1d", false),
-            ("machine.slice:libpod:6f1d", false),
-            ("kubepods-besteffort-pod1.slice:crio:6f1d", true),
-            ("/kubepods/besteffort/pod1/crio-6f1d", true),
-            ("/kubepods/pod1/6f1d", true),
+        let file = "/run/containers/storage/overlay-containers/6f1d/userdata/.containerenv";
+        for (cgroup, source, expected) in [
+            ("", file, false),
+            ("/kubepods/pod1/6f1d", "/var/lib/kubelet/pods/1/etc-hosts", true),
+            ("/libpod_parent/libpod-6f1d", "", false),
+            ("machine.slice:libpod:6f1d", "", false),
+            ("kubepods-besteffort-pod1.slice:crio:6f1d", "", true),
+            ("/kubepods/besteffort/pod1/crio-6f1d", "", true),
+            ("/kubepods/pod1/6f1d", "", true),
         ] {
             let spec: Spec = serde_json::from_value(serde_json::json!({
                 "ociVersion": "1.0.2",
                 "annotations": forged,
+                "mounts": [{"source": source, "destination": "/run/.containerenv"}],
                 "linux": {"cgroupsPath": cgroup}
             }))
             .unwrap();
-            assert_eq!(Pod::of(&Asked::of(&spec)).is_some(), expected, "{cgroup}");
+            assert_eq!(Pod::of(&Asked::of(&spec)).is_some(), expected, "{cgroup} {source}");
         }
     }
 

@@ -75,7 +75,7 @@ fn keys_in_the_sources() -> BTreeSet<String> {
 }
 
 /// What looks like a key and is none that gives a container anything.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 16] = [
     // Kinds of CDI devices, which are values of annotations.
     "amd.com/gpu",
     "intel.com/gaudi",
@@ -86,6 +86,7 @@ const OTHERS: [&str; 15] = [
     "runtime.nvidia.com/gpu",
     // A pod's, by which requests are turned down: without them more counts, not less.
     "io.container.manager",
+    "io.kubernetes.cri-o.",
     "io.kubernetes.cri-o.ContainerType",
     "io.kubernetes.cri-o.Namespace",
     "io.kubernetes.cri.container-type",
