@@ -53,7 +53,7 @@ impl Bundle {
         let path = self.dir.path().join(name);
         std::fs::create_dir_all(path.parent().expect("parent")).expect("directory");
         std::fs::write(&path, content).expect("file");
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("mode");
     }
 
     fn look(&self) -> (i32, Vec<Value>) {

@@ -409,7 +409,8 @@ fn gpus_under_another_name_or_by_rules_alone_are_held_as_well() {
     let other = engine(exclusive(idle(&[]).push("/linux/resources/devices", rule), "true"));
     other.run_detached();
     assert_eq!(entries(&host), Vec::<PathBuf>::new());
-    assert_eq!(other.container.state()["annotations"], json!({ EXCLUSIVE: "true" }));
+    // It holds nothing, so `state` says nothing, whatever its spec claims.
+    assert_eq!(other.container.state()["annotations"], Value::Null);
 }
 
 #[test]
