@@ -9,14 +9,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use libc::MS_PRIVATE;
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, open, statx};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{chdir, chroot, fchdir};
 
 use super::detached;
 use super::error::Reason;
 use super::pivot::PivotError;
-use crate::init::root::Root;
+use crate::init::root::{Root, mount_id};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// Why the mount of such a container could not be made or taken away.
@@ -102,8 +102,4 @@ pub fn unmount_shared(rootfs: &Path, id: u64) -> Result<(), SharedRootError> {
 
 fn open_directory(path: &Path) -> Result<OwnedFd, rustix::io::Errno> {
     open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-}
-
-fn mount_id(fd: &OwnedFd) -> Result<u64, rustix::io::Errno> {
-    Ok(statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
