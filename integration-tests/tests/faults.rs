@@ -96,7 +96,9 @@ fn an_exec_whose_call_fails_runs_the_program_as_confined_as_ever_or_not_at_all()
         let (done, same) = scene.join(Disturbance::Fail(point));
         orderly(&done, point)?;
         if done.output.code == 0 {
-            same.map_err(|reason| format!("{reason}; {:?}", done.output))?;
+            if !same.map_err(|reason| format!("{reason}; {:?}", done.output))? {
+                return Err(format!("success without the program: {:?}", done.output));
+            }
         } else if ![1, 255].contains(&done.output.code) && !point.is_memory() {
             return Err(format!("an exit code of its own: {:?}", done.output));
         }

@@ -88,7 +88,9 @@ impl Scene {
         scene.image = listing(&scene.container.rootfs());
         scene.create().silent();
         scene.call(&["start", scene.id()]).silent();
-        scene.confined = (scene.confinement().expect("a report"), scene.joined());
+        scene.call(&scene.join_args()).silent();
+        let joined = scene.joined().expect("an end").expect("a report");
+        scene.confined = (scene.confinement().expect("a report"), joined);
         scene.call(&["delete", "--force", scene.id()]).silent();
         scene.container.assert_gone();
         scene
@@ -163,8 +165,18 @@ impl Scene {
         ["exec", self.id(), "sh", "-c", JOINED]
     }
 
-    fn joined(&self) -> String {
-        self.call(&self.join_args()).stdout
+    /// What the process that joined last says of itself, once it has ended: it may live longer than
+    /// a runtime that was killed. `None` where there was none.
+    fn joined(&self) -> Result<Option<String>, String> {
+        let pid = self.pid();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.container.cgroup("devices", "cgroup.procs") != Some(pid.to_string()) {
+            if Instant::now() > deadline {
+                return Err("its process does not end".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(fs::read_to_string(format!("/proc/{pid}/root/report/joined")).ok())
     }
 
     /// An error if the container's process is confined otherwise than undisturbed.
@@ -172,12 +184,18 @@ impl Scene {
         same("the container", &self.confined.0, &self.confinement()?)
     }
 
-    /// `exec` of a program that says what confines it, disturbed; an error if it is confined
-    /// otherwise than undisturbed.
-    pub fn join(&self, how: Disturbance<'_>) -> (Disturbed, Result<(), String>) {
+    /// `exec` of a program that says what confines it, disturbed; whether the program ran, and an
+    /// error if it was confined otherwise than undisturbed.
+    pub fn join(&self, how: Disturbance<'_>) -> (Disturbed, Result<bool, String>) {
         let done = self.disturb(&self.join_args(), 0, how);
-        let same = same("the process", &self.confined.1, &done.output.stdout)
-            .map_err(|reason| format!("{reason}; disturbed: {:?}", done.points.first()));
+        let same = match how {
+            Disturbance::List => Ok(true),
+            _ => self.joined().and_then(|report| match report {
+                None => Ok(false),
+                Some(report) => same("the process", &self.confined.1, &report).map(|()| true),
+            }),
+        };
+        let same = same.map_err(|reason| format!("{reason}; disturbed: {:?}", done.points.first()));
         (done, same)
     }
 
@@ -228,12 +246,13 @@ impl Scene {
     }
 }
 
-/// What a joining process says of itself.
-const JOINED: &str = "grep -E '^(Uid|Gid|Groups|Umask|Cap|NoNewPrivs|Seccomp|Cpus_allowed:|SigBlk|SigIgn)' /proc/self/status
+/// What a joining process says of itself, in a file.
+const JOINED: &str = "{ grep -E '^(Uid|Gid|Groups|Umask|Cap|NoNewPrivs|Seccomp|Cpus_allowed:|SigBlk|SigIgn)' /proc/self/status
 cat /proc/self/limits /proc/self/environ /proc/self/cgroup /proc/self/oom_score_adj /proc/self/attr/current 2>&1
 for ns in cgroup ipc mnt net pid uts; do test $(readlink /proc/1/ns/$ns) = $(readlink /proc/self/ns/$ns) && echo same $ns; done
 for fd in /proc/self/fd/*; do echo $fd; done; pwd
-nodes make 1:1 1:3 10:200 195:0 195:1 226:128 511:0";
+nodes make 1:1 1:3 10:200 195:0 195:1 226:128 511:0
+} > /report/joined 2>&1";
 
 fn same(what: &str, before: &str, after: &str) -> Result<(), String> {
     match confinement::differences(before, after) {
