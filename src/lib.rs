@@ -35,3 +35,4 @@ pub mod peer;
 mod reopen;
 pub mod seccomp;
 pub mod sys;
+mod unguessable;

@@ -8,7 +8,6 @@ use anyhow::{Context, Error, Result, anyhow};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 use rustix::fs::{CWD, FileType, Mode};
-use rustix::rand::GetRandomFlags;
 
 use super::bundle::Bundle;
 use super::criu::descriptors;
@@ -33,7 +32,7 @@ use crate::init::namespaces::Namespaces;
 use crate::init::root::Root;
 use crate::init::rootfs::{self, CgroupView, Hierarchy};
 use crate::init::sequence::{Init, shares_pid_namespace};
-use crate::log;
+use crate::{log, unguessable};
 
 /// A container that waits for `start`.
 #[derive(Debug)]
@@ -81,7 +80,10 @@ pub(super) fn claim(
     no_new_keyring: bool,
 ) -> Result<(Container, Lock)> {
     let gpu_rules = gpu_rules(decided.plan.as_ref())?;
-    let keyring_suffix = unguessable().context("cannot get random bytes for the keyring's name")?;
+    // Other containers of the same user may make keyrings of any name, and join those whose name
+    // they know.
+    let part = unguessable::part().context("cannot get random bytes for the keyring's name")?;
+    let keyring_suffix = format!(".{part}");
     let dir = store.claim(id)?;
     let lock = match Lock::take(&dir) {
         Err(error @ LockError::Gone) => {
@@ -118,14 +120,6 @@ pub(super) fn claim(
         container.state.stdio = descriptors::pipes();
     }
     Ok((container, lock))
-}
-
-/// Other containers of the same user may make keyrings of any name, and join those whose name they
-/// know.
-fn unguessable() -> rustix::io::Result<String> {
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
-    Ok(format!(".{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 /// Takes back what exists of a container that could not be made; returns what to tell the caller.

@@ -6,25 +6,19 @@
 //! after that works on the descriptor. See [openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html).
 
 use std::cell::OnceCell;
-use std::ffi::{OsStr, OsString};
-use std::hash::{BuildHasher, RandomState};
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{
-    self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, Uid,
-};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::dangling;
 use super::held::{self, Held};
 use super::journal::{Created, Journal};
+use super::parent::Parent;
 use crate::reopen;
-
-/// The start of the name under which a file is prepared; no image has a reason to use it.
-pub const TEMPORARY_PREFIX: &str = ".gpurun-";
 
 /// How often a resolution is repeated when the kernel says that the tree changed under it.
 const RETRIES: usize = 128;
@@ -329,7 +323,7 @@ impl Root {
     pub fn parent(&self, path: &Path, journal: &mut Journal) -> io::Result<Parent> {
         let fd = self.ensure_dir(path, journal)?;
         let in_image = self.is_own_mount(&fd)?;
-        Ok(Parent { path: path.to_owned(), fd, in_image })
+        Ok(Parent::new(path, fd, in_image))
     }
 
     /// As [`Root::parent`], for one of many paths: `last` keeps the directory for the next one,
@@ -378,144 +372,6 @@ impl Root {
     }
 }
 
-/// A directory inside a root, resolved once for all that is created in it. Only good for as long
-/// as nothing is mounted on it or above it.
-#[derive(Debug)]
-pub struct Parent {
-    path: PathBuf,
-    fd: OwnedFd,
-    /// Not in a mount of the container: what is created here has to be noted.
-    in_image: bool,
-}
-
-impl Parent {
-    /// Whether this is the directory that was resolved from `path`.
-    fn is(&self, path: &Path) -> bool {
-        // As bytes: comparing components is slow, and a false "no" does no harm.
-        self.path.as_os_str() == path.as_os_str()
-    }
-
-    /// Whether it is in the image, and not in something that is mounted in the container (a volume
-    /// of the user may be a directory of the host).
-    pub fn is_in_image(&self) -> bool {
-        self.in_image
-    }
-
-    /// An `O_PATH` descriptor on what has the name here; a link is not followed.
-    ///
-    /// # Errors
-    /// `ENOENT` and other errors of openat.
-    pub fn open(&self, name: &OsStr) -> io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(fs::openat(&self.fd, name, flags, Mode::empty())?)
-    }
-
-    /// Creates an empty file to mount a file on.
-    ///
-    /// # Errors
-    /// `EEXIST`; `EROFS`; errors of the journal; `EAGAIN` when somebody puts something else there
-    /// at once.
-    pub fn create_file(&self, name: &OsStr, journal: &mut Journal) -> io::Result<OwnedFd> {
-        if self.in_image {
-            journal.record(Created::MountPoint, &self.path.join(name))?;
-        }
-        // mknod and not open(2): a descriptor that is open for writing would keep the filesystem
-        // from being made read-only.
-        fs::mknodat(&self.fd, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)?;
-        let fd = self.open(name)?;
-        match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
-            FileType::RegularFile => Ok(fd),
-            _ => Err(Errno::AGAIN.into()),
-        }
-    }
-
-    /// Makes a symbolic link with the text `target`, where nothing has the name.
-    ///
-    /// # Errors
-    /// `EEXIST` when something has it, `EROFS`, and errors of the journal.
-    pub fn create_link(
-        &self,
-        name: &OsStr,
-        target: &Path,
-        journal: &mut Journal,
-    ) -> io::Result<()> {
-        if self.in_image {
-            let text = Some(target.as_os_str());
-            journal.record(Created::Link(text), &self.path.join(name))?;
-        }
-        Ok(fs::symlinkat(target, &self.fd, name)?)
-    }
-
-    /// Puts a file with the given content here, replacing what is there in one step; a link there
-    /// is replaced, not followed. A regular file hands its mode, owner and time of change on to the
-    /// new one, so that the old content can be put back as if nothing had been.
-    ///
-    /// # Errors
-    /// `EROFS`, `EISDIR`, `EBUSY` (a mount point), `ENOSPC` and the like; nothing is left behind.
-    pub fn replace_file(
-        &self,
-        name: &OsStr,
-        content: &[u8],
-        mode: u32,
-        journal: &mut Journal,
-    ) -> io::Result<()> {
-        let temporary = temporary_name(name);
-        if self.in_image {
-            journal.record(Created::File, &self.path.join(&temporary))?;
-        }
-        replace_in(&self.fd, name, &temporary, content, mode)
-    }
-}
-
-/// [`Parent::replace_file`] for the file `name` in a directory, without a note in a journal;
-/// `temporary` is the name under which it is prepared.
-///
-/// # Errors
-/// As [`Parent::replace_file`].
-pub fn replace_in(
-    parent: &OwnedFd,
-    name: &OsStr,
-    temporary: &OsStr,
-    content: &[u8],
-    mode: u32,
-) -> io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-    let old = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-        .ok()
-        .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-    let mode = Mode::from_raw_mode(old.as_ref().map_or(mode, |stat| stat.st_mode & 0o777));
-    let fd = match fs::openat(parent, temporary, flags, mode) {
-        Err(Errno::EXIST) => {
-            // Left by an earlier run that was killed; the name is ours alone.
-            fs::unlinkat(parent, temporary, AtFlags::empty())?;
-            fs::openat(parent, temporary, flags, mode)?
-        }
-        other => other?,
-    };
-    let written = (|| {
-        use std::io::Write;
-        fs::fchmod(&fd, mode)?;
-        let mut file = std::fs::File::from(fd);
-        file.write_all(content)?;
-        if let Some(old) = old {
-            let ours = fs::fstat(&file)?;
-            if (ours.st_uid, ours.st_gid) != (old.st_uid, old.st_gid) {
-                let (uid, gid) = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
-                // An owner that this user namespace does not know cannot be given.
-                let _ = fs::fchown(&file, Some(uid), Some(gid));
-            }
-            let time = Timespec { tv_sec: old.st_mtime, tv_nsec: old.st_mtime_nsec as _ };
-            fs::futimens(&file, &Timestamps { last_access: time, last_modification: time })?;
-        }
-        fs::renameat(parent, temporary, parent, name)?;
-        Ok(())
-    })();
-    if written.is_err() {
-        let _ = fs::unlinkat(parent, temporary, AtFlags::empty());
-    }
-    written
-}
-
 fn open_at(
     start: &OwnedFd,
     path: &Path,
@@ -540,27 +396,6 @@ fn absent_is_none(result: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
         Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(err) => Err(err),
     }
-}
-
-/// A name under which a file is prepared before it is renamed into place; one that nobody knows
-/// beforehand, so that nobody can put something in its way.
-#[must_use]
-pub fn temporary_name(name: &OsStr) -> OsString {
-    let mut temporary = OsString::from(TEMPORARY_PREFIX);
-    temporary.push(name);
-    // The standard library has no other random numbers: each of these states is made of some.
-    temporary.push(format!("-{:016x}", RandomState::new().hash_one(())));
-    temporary
-}
-
-/// Whether the file at `path` has a name that [`temporary_name`] gave, of whatever version.
-#[must_use]
-pub fn is_temporary_of(path: &Path, name: &OsStr) -> bool {
-    let bytes = path.file_name().unwrap_or_default().as_bytes();
-    bytes
-        .strip_prefix(TEMPORARY_PREFIX.as_bytes())
-        .and_then(|rest| rest.strip_prefix(name.as_bytes()))
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! goes only if it is still what was made, every path is resolved inside the rootfs without
 //! leaving its mount, and whatever fails does not keep the rest from being done.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +14,8 @@ use rustix::fs::{self, AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::journal::{Created, Journal};
-use super::root::{Root, TEMPORARY_PREFIX, is_temporary_of, replace_in, temporary_name};
+use super::replace::{self, TEMPORARY_PREFIX, is_temporary_of, temporary_name};
+use super::root::Root;
 use crate::gpu::loader::{READ_LIMIT, cache, conf, musl};
 
 /// Something that could not be taken away.
@@ -45,9 +46,9 @@ pub fn undo(rootfs: &Path, journal: &[u8]) -> Vec<UndoError> {
     };
     let records: Vec<_> = records.collect();
     let mut parents = Parents { root: &root, last: None };
-    let temporary = temporary_of_cache(&records);
+    let noted = noted_temporary_of_cache(&records);
     for (kind, path) in records.into_iter().rev() {
-        match remove(&mut parents, kind, path, &temporary) {
+        match remove(&mut parents, kind, path, noted) {
             Err(err) if !is_gone(&err) => {
                 failures.push(UndoError { path: path.to_owned(), reason: err });
             }
@@ -78,7 +79,7 @@ fn remove<'a>(
     parents: &mut Parents<'a>,
     kind: Created<'_>,
     path: &'a Path,
-    temporary: &OsStr,
+    noted: Option<&OsStr>,
 ) -> io::Result<()> {
     let root = parents.root;
     let is_plain = path.is_absolute()
@@ -104,7 +105,7 @@ fn remove<'a>(
         (Created::Node(Some(device)), _) => device.is(&stat),
         (Created::Node(None), FileType::CharacterDevice | FileType::BlockDevice) => true,
         (Created::File, FileType::RegularFile) if path == Path::new(super::gpu::CACHE) => {
-            return undo_cache(root, path, parent, name, temporary);
+            return undo_cache(root, path, parent, name, noted);
         }
         (Created::File, FileType::RegularFile) => is_own_file(root, path)?,
         _ => false,
@@ -135,12 +136,11 @@ fn is_own_file(root: &Root, path: &Path) -> io::Result<bool> {
 /// The name under which the earlier cache is prepared: the one that the new cache had at first. It
 /// is in the journal, so that nothing stays where this ends half-way, and is no name that the
 /// container has ever seen.
-fn temporary_of_cache(records: &[(Created<'_>, &Path)]) -> OsString {
+fn noted_temporary_of_cache<'a>(records: &[(Created<'_>, &'a Path)]) -> Option<&'a OsStr> {
     let cache = Path::new(super::gpu::CACHE);
     let name = cache.file_name().unwrap_or_default();
     let is_it = |path: &&Path| path.parent() == cache.parent() && is_temporary_of(path, name);
-    let noted = records.iter().map(|(_, path)| *path).rfind(is_it);
-    noted.and_then(Path::file_name).map_or_else(|| temporary_name(name), OsStr::to_owned)
+    records.iter().map(|(_, path)| *path).rfind(is_it).and_then(Path::file_name)
 }
 
 /// Puts the loader's cache back that was there before, or none. One that the container wrote
@@ -150,7 +150,7 @@ fn undo_cache(
     path: &Path,
     parent: &OwnedFd,
     name: &OsStr,
-    temporary: &OsStr,
+    noted: Option<&OsStr>,
 ) -> io::Result<()> {
     let Some(content) = read(root, path, cache::READ_LIMIT)? else {
         return Ok(());
@@ -158,7 +158,13 @@ fn undo_cache(
     match cache::origin(&content) {
         cache::Origin::Foreign => Ok(()),
         cache::Origin::New => Ok(fs::unlinkat(parent, name, AtFlags::empty())?),
-        cache::Origin::Extended(original) => replace_in(parent, name, temporary, original, 0o644),
+        cache::Origin::Extended(original) => {
+            let temporary = match noted {
+                Some(noted) => noted.to_owned(),
+                None => temporary_name(name)?,
+            };
+            replace::in_directory(parent, name, &temporary, original, 0o644)
+        }
     }
 }
 

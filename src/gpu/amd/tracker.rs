@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ use super::{Amd, config};
 use crate::gpu::error::GpuError;
 use crate::gpu::plan::Plan;
 use crate::gpu::register::{Register, Registers};
+use crate::unguessable;
 
 /// The file.
 pub const FILE: &str = "/var/log/gpu-tracker.json";
@@ -234,10 +234,9 @@ fn read(file: &Path) -> Result<Option<Value>, TrackerError> {
 /// Replaces the file at once, as AMD's tools do. The new one is made under a name that nobody can
 /// have taken before: what is written there by another name would be another's file.
 fn write(file: &Path, list: &Value) -> Result<(), TrackerError> {
-    let name = format!("json.{:016x}", RandomState::new().build_hasher().finish());
-    let new = file.with_extension(name);
-    let fresh = open(&new, OpenOptions::new().write(true).create_new(true).mode(0o644));
-    let written = fresh.and_then(|mut out| {
+    let written = unguessable::part().and_then(|part| {
+        let new = file.with_extension(format!("json.{part}"));
+        let mut out = open(&new, OpenOptions::new().write(true).create_new(true).mode(0o644))?;
         let written = out
             .write_all(list.to_string().as_bytes())
             .and_then(|()| out.write_all(b"\n"))

@@ -12,7 +12,8 @@ use super::destination::Destinations;
 use super::error::{ApplyError, name_of};
 use crate::gpu::plan::{FileKind, FileMount, Plan};
 use crate::init::journal::Journal;
-use crate::init::root::{Parent, Root, Whereabouts};
+use crate::init::parent::Parent;
+use crate::init::root::{Root, Whereabouts};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// Filesystems whose files are the kernel's own (linux/magic.h): proc, sysfs, cgroup, cgroup2. The

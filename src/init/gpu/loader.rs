@@ -17,7 +17,8 @@ use crate::gpu::loader::layout::Layout;
 use crate::gpu::loader::{READ_LIMIT, conf, musl};
 use crate::gpu::plan::{Abi, FileKind, Place, Plan};
 use crate::init::journal::{Created, Journal};
-use crate::init::root::{Parent, Root};
+use crate::init::parent::Parent;
+use crate::init::root::Root;
 
 /// glibc's cache.
 pub(in crate::init) const CACHE: &str = "/etc/ld.so.cache";
