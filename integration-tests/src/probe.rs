@@ -16,6 +16,11 @@ pub fn prowl() -> io::Result<PathBuf> {
     compiled("prowl", include_str!("probe/prowl.c"), &["-static"])
 }
 
+/// `hijack`: static, speaks for the runtime's processes. See `probe/hijack.c`.
+pub fn hijack() -> io::Result<PathBuf> {
+    compiled("hijack", include_str!("probe/hijack.c"), &["-static"])
+}
+
 /// `faults`: lets system calls fail. See `probe/faults.c`.
 pub fn faults() -> io::Result<PathBuf> {
     compiled("faults", include_str!("probe/faults.c"), &["-static"])

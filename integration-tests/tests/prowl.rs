@@ -112,6 +112,34 @@ fn an_exec_gives_nothing_of_the_host_to_a_container_that_may_trace() {
     }
 }
 
+/// The line from a process of `exec` to the runtime is how the runtime learns which process it is:
+/// the one whose limits it sets, whose pid and pidfd the engine gets, and which it kills in the end.
+#[test]
+fn who_speaks_for_a_process_of_exec_cannot_pass_another_one_off_as_it() {
+    gpurun_only!("other runtimes have other means");
+    let mut victim = Command::new("sleep").arg("1000").spawn().unwrap();
+    let c = Container::native(Config::idle());
+    fs::copy(probe::hijack().expect("compile the probe"), c.rootfs().join("bin/hijack")).unwrap();
+    let args = ["hijack", "/tmp/log", &victim.id().to_string()];
+    c.configure(Config::args(&args).capabilities(DEBUGGER, false));
+    c.run_detached();
+    let log = || fs::read_to_string(c.rootfs().join("tmp/log")).unwrap_or_default();
+    wait_for("the attacker", || log().contains("begun"));
+    let mut refused = 0;
+    for _ in 0..300 {
+        let output = c.exec(&["true"]);
+        refused += usize::from(output.stderr.contains("speaks for it"));
+        if refused == 3 || victim.try_wait().unwrap().is_some() {
+            break;
+        }
+    }
+    let survived = victim.try_wait().unwrap().is_none();
+    let _ = victim.kill();
+    let _ = victim.wait();
+    assert!(survived, "the runtime killed a process of the host: {}", log());
+    assert!(refused > 0, "no process of the runtime was spoken for: {}", log());
+}
+
 #[test]
 fn a_container_that_joins_a_pid_namespace_gives_nothing_to_those_who_are_in_it() {
     gpurun_only!("other runtimes have other means");

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{ContainerState, LinuxSeccomp, Spec};
 use rustix::process::{
-    Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, WaitOptions, pidfd_getfd,
+    Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, WaitId, WaitIdOptions, WaitOptions,
+    pidfd_getfd,
 };
 
 use super::resctrl::Resctrl;
@@ -21,6 +22,10 @@ use crate::sys::clone::{CloneArgs, Forked, clone3};
 
 /// Somebody has killed it: `delete --force`, or the kernel for want of memory.
 const GONE: &str = "the container's init has gone: was it killed?";
+
+/// It says what only another process can want said.
+const SPOKEN_FOR: &str = "unable to start container process: another process of the container \
+                          speaks for it, which takes CAP_SYS_PTRACE there";
 
 /// A child of ours.
 #[derive(Debug)]
@@ -167,6 +172,9 @@ impl Launch<'_> {
         }
     }
 
+    /// Whoever of the container may trace the child can speak in its place, from the moment at which
+    /// it is in the pid namespace. So each message is taken only where the child has it to say, and
+    /// none of them can lead to a process that is not ours.
     fn talk(&mut self) -> Result<()> {
         self.cgroup.bring_in(self.child.pid)?;
         if let Some(resctrl) = self.resctrl {
@@ -186,21 +194,27 @@ impl Launch<'_> {
             Err(err) if err.raw_os_error() == Some(libc::EPIPE) => {}
             told => told.context("cannot tell the container's init to go on")?,
         }
+        // A container's first process asks for each of these once, another only to be followed.
+        let joins = self.joins.is_some();
+        let (mut followed, mut moved, mut hooked) = (false, joins, joins);
         loop {
             let message = self.channel.next().context("cannot hear the container's init")?;
             match message {
-                Some(FromInit::Pid(pid)) => {
+                Some(FromInit::Pid(pid)) if !followed && pid != self.child.pid => {
+                    followed = true;
                     self.follow(pid)?;
                     self.channel.tell(FromParent::Done).context("the process has gone")?;
                 }
-                Some(FromInit::MoveNetDevices) => {
+                Some(FromInit::MoveNetDevices) if !moved => {
+                    moved = true;
                     let linux = self.spec.linux().as_ref();
                     if let Some(devices) = linux.and_then(|linux| linux.net_devices().as_ref()) {
                         net_devices::move_into(devices, self.child.pid)?;
                     }
                     self.channel.tell(FromParent::Done).context(GONE)?;
                 }
-                Some(FromInit::RunHooks) => {
+                Some(FromInit::RunHooks) if !hooked => {
+                    hooked = true;
                     hooks::run_on_host(
                         self.spec,
                         self.hook_state,
@@ -221,6 +235,11 @@ impl Launch<'_> {
                 Some(FromInit::Failed(text)) => {
                     bail!("unable to start container process: {text}")
                 }
+                Some(
+                    message @ (FromInit::Pid(_) | FromInit::MoveNetDevices | FromInit::RunHooks),
+                ) => {
+                    bail!("{SPOKEN_FOR}: {message:?}")
+                }
                 None => bail!(
                     "unable to start container process: the container's init ended without a \
                      word: killed, or out of memory (see the kernel log; a memory limit below \
@@ -232,8 +251,8 @@ impl Launch<'_> {
 
     /// The intermediate process has made the real one and gone.
     fn follow(&mut self, pid: i32) -> Result<()> {
+        let raw = child_of_ours(pid)?;
         reap(self.child.pid);
-        let raw = Pid::from_raw(pid).context("the init has no pid")?;
         let pidfd = match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(error) => {
@@ -303,6 +322,21 @@ impl Ready {
             // The descriptor closed with the exec.
             _ => Ok(()),
         }
+    }
+}
+
+/// The process of this number, if it is a child of ours: nobody else's can be signalled by it, and
+/// as long as we have not reaped it the number is its own.
+fn child_of_ours(pid: i32) -> Result<Pid> {
+    let number = (pid > 0).then(|| Pid::from_raw(pid)).flatten();
+    let number = number.with_context(|| format!("{SPOKEN_FOR}: {pid} is no pid"))?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let look = || rustix::process::waitid(WaitId::Pid(number), options);
+    // Not to know would leave a child that nobody waits for.
+    match look().or_else(|_| look()) {
+        Err(rustix::io::Errno::CHILD) => bail!("{SPOKEN_FOR}: process {pid} is not the runtime's"),
+        Err(err) => Err(err).context("cannot look at the container's init"),
+        Ok(_) => Ok(number),
     }
 }
 
