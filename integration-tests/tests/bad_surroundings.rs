@@ -4,6 +4,7 @@ use integration_tests::console::ConsoleSocket;
 use integration_tests::container::text;
 use integration_tests::{Config, Container, Output, Runtime, gpurun_only, runtime, skipped};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -89,6 +90,21 @@ fn a_pid_file_that_cannot_be_written_is_named_and_nothing_stays() {
     let running = Container::idle();
     let output = running.exec_with(&["--pid-file", "/nonexistent/pid"], &["true"]);
     output.refused(255, &["/nonexistent/pid"]);
+}
+
+/// Beside the pid file is where it is made; what lies there may be somebody else's.
+#[test]
+fn a_pid_file_is_a_new_file_whatever_lies_in_its_way() {
+    gpurun_only!("runc refuses");
+    let c = Container::native(Config::idle());
+    let (path, way) = (c.path("pid"), c.path(".pid"));
+    let mut theirs = fs::File::create(&way).unwrap();
+    c.create_with(&["--pid-file", text(&path)]).silent();
+    theirs.write_all(b"x").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), c.pid().to_string());
+    assert!(Command::new("mkfifo").arg(&way).status().unwrap().success());
+    c.exec_with(&["--pid-file", text(&path)], &["true"]).silent();
+    assert!(!way.exists());
 }
 
 #[test]

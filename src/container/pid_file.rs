@@ -1,7 +1,7 @@
 //! The file that `--pid-file` names.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -24,14 +24,18 @@ pub fn write(path: &Path, pid: i32) -> Result<()> {
     {
         bail!("--pid-file {} is there and is not a regular file", path.display());
     }
+    // A new file: one that is there may have another owner, who could write another number into it,
+    // or be a fifo that nobody reads.
+    let open = || fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
     let replace = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&temporary)?;
+        let mut file = match open() {
+            // Left by a process that was killed here.
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&temporary)?;
+                open()?
+            }
+            file => file?,
+        };
         write!(file, "{pid}")?;
         fs::rename(&temporary, path)
     };
