@@ -18,6 +18,7 @@ use super::launch::{self, Entry, Launch};
 use super::lock::{Lock, LockError};
 use super::pidfd_socket::PidfdSocket;
 use super::process::ProcessId;
+use super::resctrl::{Resctrl, ResctrlError};
 use super::state::{Container, State};
 use super::store::Store;
 use super::traces::Traces;
@@ -106,7 +107,6 @@ pub(super) fn claim(
         decided.devices.clone(),
     );
     let mut container = Container { dir, state };
-    container.state.resctrl = decided.resctrl.clone();
     container.state.no_new_keyring = no_new_keyring;
     container.state.keyring_suffix = keyring_suffix;
     container.state.gpu_rules = gpu_rules;
@@ -205,9 +205,8 @@ fn build(
     let scope = unit.as_ref().map(|unit| (unit, resources));
     // Its being there also says that the cgroup is ours: see `delete`.
     let fifo = make_fifo(&container.dir.start_fifo())?;
-    let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
-    if let (Some(resctrl), Some(rdt)) = (&resctrl, rdt) {
-        resctrl.create(rdt)?;
+    if let Some(resctrl) = &resctrl {
+        make_resctrl(container, resctrl, &bundle.spec)?;
     }
 
     let shared_root = make_shared_root(container, &namespaces)?;
@@ -332,6 +331,21 @@ fn make_cgroup(
         warning.push_str("; nobody can tell its processes from others, so some may outlive it");
     }
     Ok((claim, Some(format!("{warning}: {refusal}"))))
+}
+
+/// The container's resctrl group. It is written down before it is there, and not if it is somebody
+/// else's.
+pub(super) fn make_resctrl(container: &mut Container, group: &Resctrl, spec: &Spec) -> Result<()> {
+    let linux = spec.linux().as_ref();
+    let Some(rdt) = linux.and_then(|linux| linux.intel_rdt().as_ref()) else { return Ok(()) };
+    group.refuse_foreign()?;
+    container.state.resctrl = Some(group.clone());
+    Traces::of(&container.state).save(&container.dir)?;
+    let made = group.create(rdt);
+    if matches!(made, Err(ResctrlError::Exists(_))) {
+        container.state.resctrl = None;
+    }
+    Ok(made?)
 }
 
 /// For a container without a mount namespace, the mount that holds all its mounts. It is written

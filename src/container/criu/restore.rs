@@ -151,14 +151,13 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
         cgroups: &cgroups,
         place: &place,
     };
-    let rdt = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
-    let resctrl = container.state.resctrl.clone();
-    if let (Some(resctrl), Some(rdt)) = (&resctrl, rdt) {
-        resctrl.create(rdt)?;
+    let resctrl = decided.resctrl.as_ref();
+    if let Some(resctrl) = resctrl {
+        create::make_resctrl(container, resctrl, spec)?;
     }
     let surroundings = Surroundings {
         cgroup: Some(entry),
-        resctrl: resctrl.as_ref(),
+        resctrl,
         own_mounts: true,
         stdio: true,
     };

@@ -4,7 +4,8 @@
 //!
 //! A group is a directory. It is made with its schemata before the container's first process,
 //! which the kernel then makes the parent of all others in it. Only what `create` has made is
-//! removed by `delete`: a group that the spec names (`closID`) belongs to whoever set it up.
+//! removed by `delete`: a group that the spec names (`closID`) belongs to whoever set it up, and
+//! one that has the container's name without being its own is not touched.
 //!
 //! Here is the group's life; `stats` is what the kernel counts for it.
 
@@ -87,6 +88,12 @@ pub enum ResctrlError {
         /// What the spec asks for.
         wanted: String,
     },
+    /// A group of the name that the container's own is to have.
+    #[error(
+        "the resctrl group {0:?} is there already and may be somebody else's: name it in \
+         linux.intelRdt.closID to use it, give the container another id, or remove it (rmdir)"
+    )]
+    Exists(PathBuf),
     /// The kernel refuses.
     #[error("cannot {doing} {path:?}: {source}{status}")]
     Io {
@@ -130,6 +137,23 @@ impl Resctrl {
         Ok(Self { root, group, ours: named.is_none(), monitoring })
     }
 
+    /// Refuses to take for the container's own what is there already: [`Resctrl::remove`] would take
+    /// it away. The name is an id, which containers of other state roots may have as well.
+    ///
+    /// # Errors
+    /// [`ResctrlError::Exists`].
+    pub fn refuse_foreign(&self) -> Result<(), ResctrlError> {
+        match self.own().find(|directory| directory.exists()) {
+            Some(directory) => Err(ResctrlError::Exists(directory.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What ends with the container, in the order in which it is removed.
+    fn own(&self) -> impl Iterator<Item = &PathBuf> {
+        self.monitoring.iter().chain(self.ours.then_some(&self.group))
+    }
+
     /// Makes the group and writes its schemata.
     ///
     /// # Errors
@@ -137,17 +161,22 @@ impl Resctrl {
     pub fn create(&self, spec: &LinuxIntelRdt) -> Result<(), ResctrlError> {
         let made = self.make(&self.group)?;
         let lines = schemata(spec);
-        if !self.ours && !made {
+        if !made {
+            if self.ours {
+                return Err(ResctrlError::Exists(self.group.clone()));
+            }
             // The members of an existing group share it: theirs is not changed behind their back.
             self.compare(&legacy(spec))?;
         }
         if !lines.is_empty() {
             self.write(&self.group.join("schemata"), &lines.join("\n"))?;
         }
-        if let Some(monitoring) = &self.monitoring {
-            self.make(monitoring)?;
+        match &self.monitoring {
+            Some(monitoring) if !self.make(monitoring)? => {
+                Err(ResctrlError::Exists(monitoring.clone()))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Puts process `pid`, and so all that it will start, into the group.
@@ -176,8 +205,7 @@ impl Resctrl {
     /// # Errors
     /// The kernel's.
     pub fn remove(&self) -> Result<(), ResctrlError> {
-        let group = self.ours.then_some(&self.group);
-        for directory in [self.monitoring.as_ref(), group].into_iter().flatten() {
+        for directory in self.own() {
             match fs::remove_dir(directory) {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 done => done.map_err(|err| self.failed("remove", directory, err))?,

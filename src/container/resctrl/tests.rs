@@ -61,6 +61,26 @@ fn a_group_of_the_containers_own_gets_its_schemata_in_order_and_goes_with_it() {
     group.remove().expect("nothing left to do");
 }
 
+/// An administrator's, or that of a container that has the same id in another state root.
+#[test]
+fn a_group_that_only_has_the_containers_name_is_neither_changed_nor_removed() {
+    let tree = Tree::new("foreign");
+    let wanted = spec(serde_json::json!({"l3CacheSchema": "L3:0=f"}));
+    tree.group("box", "L3:0=ff\n");
+    let group = tree.decide(&wanted).expect("decided");
+    assert!(matches!(group.refuse_foreign(), Err(ResctrlError::Exists(_))));
+    assert!(matches!(group.create(&wanted), Err(ResctrlError::Exists(_))), "also a moment later");
+    assert_eq!(tree.read("box/schemata"), "L3:0=ff\n");
+
+    let wanted = spec(serde_json::json!({"closID": "gold", "enableMonitoring": true}));
+    tree.group("gold", "");
+    let group = tree.decide(&wanted).expect("decided");
+    group.refuse_foreign().expect("the group is meant, and of the other there is none");
+    fs::create_dir(tree.0.join("gold/mon_groups/box")).expect("directory");
+    assert!(matches!(group.refuse_foreign(), Err(ResctrlError::Exists(_))));
+    assert!(matches!(group.create(&wanted), Err(ResctrlError::Exists(_))));
+}
+
 #[test]
 fn a_named_group_is_used_as_it_is_and_stays() {
     let tree = Tree::new("named");
@@ -111,8 +131,9 @@ fn values_and_resources_that_cannot_be_had_are_refused() {
         assert!(text.contains(word), "{text}");
     }
     fs::write(tree.0.join("info/last_cmd_status"), "too many groups\n").expect("status");
-    fs::write(tree.0.join("box"), "").expect("file");
-    let wanted = spec(serde_json::json!({"enableMonitoring": true}));
+    tree.group("gold", "");
+    fs::remove_dir(tree.0.join("gold/mon_groups")).expect("directory");
+    let wanted = spec(serde_json::json!({"closID": "gold", "enableMonitoring": true}));
     let text = tree.decide(&wanted).expect("decided").create(&wanted).expect_err("refused");
     assert!(text.to_string().contains("too many groups"), "{text}");
 }
@@ -126,9 +147,9 @@ fn statistics_are_what_the_machine_allocates_and_monitors() {
         fs::write(path, text).expect("file");
     };
     let wanted = spec(serde_json::json!({"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20",
-                                         "enableMonitoring": true}));
+                                         "closID": "gold", "enableMonitoring": true}));
+    tree.group("gold", "L3:0=f\nMB:0=20\n");
     let group = tree.decide(&wanted).expect("decided");
-    fs::create_dir_all(tree.0.join("box/mon_groups")).expect("group");
     group.create(&wanted).expect("created");
     put("schemata", "    MB:0=100\n    L3:0=fffff\n");
     let json = || serde_json::to_value(group.stats().expect("statistics")).expect("json");
@@ -145,9 +166,9 @@ fn statistics_are_what_the_machine_allocates_and_monitors() {
     put("info/MB/num_closids", "8\n");
     put("info/L3_MON/mon_features", "llc_occupancy\nmbm_total_bytes\nmbm_local_bytes\n");
     for (node, bytes) in [("mon_L3_00", "7"), ("mon_L3_01", "Unavailable")] {
-        put(&format!("box/mon_groups/box/mon_data/{node}/llc_occupancy"), bytes);
-        put(&format!("box/mon_groups/box/mon_data/{node}/mbm_total_bytes"), bytes);
-        put(&format!("box/mon_groups/box/mon_data/{node}/mbm_local_bytes"), bytes);
+        put(&format!("gold/mon_groups/box/mon_data/{node}/llc_occupancy"), bytes);
+        put(&format!("gold/mon_groups/box/mon_data/{node}/mbm_total_bytes"), bytes);
+        put(&format!("gold/mon_groups/box/mon_data/{node}/mbm_local_bytes"), bytes);
     }
     let expected = serde_json::json!({
         "l3_cache_info": {"cbm_mask": "fffff", "min_cbm_bits": 1, "num_closids": 16},
