@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -293,6 +294,41 @@ fn a_gpu_container_has_its_devices_and_driver_again() {
     it.container.assert_gone();
 }
 
+/// criu opens files there by name, as root, and does what they say.
+#[test]
+fn directories_that_others_can_write_are_no_place_for_images_and_logs() {
+    needs_criu!();
+    gpurun_only!("runc has criu follow links there");
+    let it = Checkpointed::running(Runtime::native(), Config::idle());
+    let (images, work) = (it.container.path("images"), it.container.path("work"));
+    let mine = it.container.path("mine");
+    fs::write(&mine, "root's own\n").expect("file");
+    let link = |name: &str| symlink(&mine, images.join(name)).expect("link");
+    fs::create_dir(&images).expect("directory");
+    fs::create_dir(&work).expect("directory");
+    chown(&images, Some(1000), None).expect("owner");
+    link("dump.log");
+    it.checkpoint(&[]).refused(1, &["images belongs to user 1000", "chown"]);
+    chown(&images, Some(0), None).expect("owner");
+    it.checkpoint(&[]).refused(1, &["images/dump.log is a link"]);
+    fs::remove_file(images.join("dump.log")).expect("link");
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o1777)).expect("mode");
+    it.checkpoint(&[]).refused(1, &["work can be written by everyone"]);
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o700)).expect("mode");
+    it.checkpoint(&[]).silent();
+
+    link("restore.log");
+    it.restore_fails(&images, &["images/restore.log is a link"]);
+    fs::remove_file(images.join("restore.log")).expect("link");
+    let image = images.join("inventory.img");
+    chown(&image, Some(1000), None).expect("owner");
+    it.restore_fails(&images, &["images/inventory.img belongs to user 1000"]);
+    chown(&image, Some(0), None).expect("owner");
+    it.container.assert_gone();
+    it.restore(&[]);
+    assert_eq!(fs::read_to_string(&mine).expect("file"), "root's own\n");
+}
+
 #[test]
 fn hooks_run_as_in_runc() {
     needs_criu!();
@@ -322,7 +358,7 @@ fn what_cannot_be_dumped_or_restored_is_said_and_nothing_is_left() {
     gpurun_only!("what gpurun says");
     let it = Checkpointed::new(Runtime::native(), Config::sh(COUNTER));
     it.container.call_on("checkpoint", &[]).refused(1, &["does not exist"]);
-    it.restore_fails(&it.container.path("none"), &["descriptors.json", "No such file"]);
+    it.restore_fails(&it.container.path("none"), &["/none: No such file"]);
     it.container.assert_gone();
     fs::create_dir(it.container.path("empty")).expect("directory");
     it.restore_fails(&it.container.path("empty"), &["is it the directory of a checkpoint"]);

@@ -4,6 +4,9 @@
 //! restores the container puts the pipe's successor in the same place. runc's file, with runc's
 //! content.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -32,14 +35,18 @@ pub fn pipes() -> Vec<String> {
     if all.iter().any(|name| name.starts_with(PIPE)) { all } else { Vec::new() }
 }
 
-/// Writes the file.
+/// Writes the file, for its owner alone as criu's own.
 ///
 /// # Errors
 /// Write errors.
 pub fn save(images: &Path, descriptors: &[String]) -> Result<()> {
     let path = images.join(NAME);
     let text = serde_json::to_vec(descriptors).context("cannot write descriptors.json")?;
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true);
+    let open = options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&path);
+    open.and_then(|mut file| file.write_all(&text))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads the file: the pipes to be replaced by our own descriptors of the same number.

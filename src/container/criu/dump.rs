@@ -8,10 +8,11 @@ use protobuf::MessageField;
 use rust_criu::rust_criu_protobuf::rpc::{
     Criu_features, Criu_page_server_info, Criu_req, Criu_req_type,
 };
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 
 use super::client::{Criu, Request, Surroundings};
 use super::options::Common;
-use super::{descriptors as stdio, external, log, namespaces, options::external_mount};
+use super::{descriptors as stdio, directory, external, log, namespaces, options::external_mount};
 use crate::cgroup::devices::DeviceRule;
 use crate::container::state::{Container, Status};
 use crate::gpu;
@@ -78,6 +79,7 @@ pub fn dump(container: &Container, mut options: Options) -> Result<()> {
         request.ps = MessageField::some(server);
     }
     if let Some(parent) = &options.parent {
+        directory::images(&options.common.images.join(parent))?;
         let parent = parent.to_str().context("--parent-path is not UTF-8")?;
         request.set_parent_img(parent.to_owned());
         request.set_track_mem(true);
@@ -153,10 +155,12 @@ fn open_device(container: &Container) -> Option<(i32, u32, u32)> {
     };
     container.state.cgroup.pids().ok()?.into_iter().find_map(|pid| {
         std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().find_map(|entry| {
-            // By number, without opening anything: a driver would notice.
-            let stat = rustix::fs::stat(entry.path()).ok()?;
-            let device = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_char_device();
-            let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+            // By number, without opening anything: a driver would notice. And without a question to
+            // whoever serves a file's filesystem, which may be the container.
+            let known = AtFlags::STATX_DONT_SYNC;
+            let stat = statx(CWD, entry.path(), known, StatxFlags::TYPE).ok()?;
+            let device = FileType::from_raw_mode(stat.stx_mode.into()).is_char_device();
+            let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
             (device && rules.iter().any(|rule| matches(rule, major, minor)))
                 .then_some((pid, major, minor))
         })

@@ -14,6 +14,7 @@
 //! | [`dump`] | `checkpoint` |
 //! | [`restore`] | `restore` |
 //! | [`options`] | what both requests have in common |
+//! | [`directory`] | whose the directories of images and logs are |
 //! | [`external`] | which mounts of a container come from outside; pure |
 //! | [`namespaces`] | namespaces that the container joined by path |
 //! | [`descriptors`] | pipes that the container inherited as stdin, stdout and stderr |
@@ -23,6 +24,7 @@
 
 pub mod client;
 pub mod descriptors;
+pub mod directory;
 pub mod dump;
 pub mod external;
 #[cfg(any(test, feature = "fuzzing"))]

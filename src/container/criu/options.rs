@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rust_criu::rust_criu_protobuf::rpc::{Criu_cg_mode, Criu_opts, Ext_mount_map};
-use rustix::fs::{Mode, OFlags};
 
+use super::directory;
 use crate::gpu::authors;
 
 /// The annotation that names another configuration file for criu; empty: none at all. The file can
@@ -80,6 +80,15 @@ impl Common {
         self.work.as_ref().unwrap_or(&self.images).join(file)
     }
 
+    /// Looks at the images before anything is read or made.
+    ///
+    /// # Errors
+    /// A directory that cannot be used.
+    pub fn check(&self) -> Result<()> {
+        directory::images(&self.images)?;
+        Ok(())
+    }
+
     /// The request's options, and the directories that they name. A work directory that does not
     /// exist is made.
     ///
@@ -90,7 +99,7 @@ impl Common {
         log_file: &str,
         annotations: &HashMap<String, String>,
     ) -> Result<(Criu_opts, Vec<OwnedFd>)> {
-        let images = open_directory(&self.images)?;
+        let images = directory::images(&self.images)?;
         let mut options = Criu_opts::new();
         options.set_images_dir_fd(images.as_raw_fd());
         options.set_log_level(LOG_LEVEL);
@@ -118,7 +127,7 @@ impl Common {
         let mut directories = vec![images];
         if let Some(path) = &self.work {
             make_directory(path)?;
-            let work = open_directory(path)?;
+            let work = directory::work(path)?;
             options.set_work_dir_fd(work.as_raw_fd());
             directories.push(work);
         }
@@ -136,12 +145,6 @@ pub fn make_directory(path: &Path) -> Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("cannot create {}", path.display()))
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty())
-        .with_context(|| format!("cannot open the directory {}", path.display()))
 }
 
 /// A mount from outside under its name.

@@ -76,6 +76,7 @@ pub fn restore(
     let as_created =
         decide::Options { systemd_cgroup: options.systemd_cgroup, ..decide::Options::default() };
     let decided = decide::decide(id, bundle, &as_created)?;
+    options.common.check()?;
     // Before there is anything to lock: who listens there may take its time.
     if let Some(path) = &options.console_socket {
         options.console = Some(console::connect(path)?);
