@@ -264,6 +264,19 @@ fn the_loopback_interface_is_on_after_a_restore() {
 }
 
 #[test]
+fn the_network_has_its_parameters_after_a_restore() {
+    needs_criu!();
+    gpurun_only!("under runc it has the kernel's");
+    let sysctls = json!({"net.core.somaxconn": "777", "kernel.msgmax": "9999"});
+    let config = Config::idle().set("/linux/sysctl", sysctls);
+    let it = Checkpointed::running(Runtime::native(), config);
+    it.checkpoint(&[]).silent();
+    it.restore(&[]);
+    let set = it.container.sh("cd /proc/sys; cat net/core/somaxconn kernel/msgmax");
+    assert_eq!(set, "777\n9999");
+}
+
+#[test]
 fn a_gpu_container_has_its_devices_and_driver_again() {
     needs_criu!();
     gpurun_only!("GPUs are gpurun's");

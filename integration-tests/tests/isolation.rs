@@ -7,8 +7,11 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use integration_tests::checkpoint::Checkpointed;
 use integration_tests::container::text;
-use integration_tests::{Config, Container, Output, Runtime, gpurun_only, json, runtime, wait_for};
+use integration_tests::{
+    Config, Container, Output, Runtime, gpurun_only, json, needs_criu, runtime, wait_for,
+};
 
 /// Lists, one `name: value` each, what a process has inherited.
 /// The descriptors first: the shell itself opens some for `$( )`.
@@ -137,41 +140,63 @@ fn nothing_of_the_container_arrives_in_the_caller() {
     let _ = running.wait();
 }
 
-/// A key in the session keyring of the caller. /proc/keys shows every key of the same user, and says
-/// of a keyring how many are in it.
+/// Calls with a key in the session keyring of the caller. /proc/keys shows every key of the same
+/// user, and says of a keyring how many are in it.
+fn with_key(mut command: Command) -> Output {
+    // SAFETY: two system calls between fork and exec, with static strings.
+    #[allow(unsafe_code, reason = "no crate of the tests wraps add_key(2)")]
+    unsafe {
+        command.pre_exec(|| {
+            keyctl::join_session(c"canary_ring");
+            keyctl::add(c"user", c"canary_key");
+            Ok(())
+        });
+    }
+    runtime::finish(&mut command, b"")
+}
+
+fn keys() -> String {
+    fs::read_to_string("/proc/keys").unwrap()
+}
+
+/// Asserts that the container's processes share one keyring with nothing in it.
+#[track_caller]
+fn assert_own_keyring(c: &Container) {
+    // A keyring lives for as long as somebody has it: the caller has ended, so nobody must.
+    wait_for("the end of the caller's keyring", || !keys().contains("canary_ring"));
+    let (all, ring) = (keys(), format!("_ses.{}", c.id()));
+    let own: Vec<&str> = all.lines().filter(|line| line.contains(&ring)).collect();
+    assert!(own.len() == 1 && own[0].ends_with(": empty"), "{own:?}");
+}
+
 #[test]
 fn the_session_keyring_is_the_containers_own_and_empty() {
     gpurun_only!("runc's keyring has other names");
     let c = Container::native(Config::idle().set("/linux/maskedPaths", json!([])));
     let bundle = c.bundle();
-    let with_key = |mut command: Command| {
-        // SAFETY: two system calls between fork and exec, with static strings.
-        #[allow(unsafe_code, reason = "no crate of the tests wraps add_key(2)")]
-        unsafe {
-            command.pre_exec(|| {
-                keyctl::join_session(c"canary_ring");
-                keyctl::add(c"user", c"canary_key");
-                Ok(())
-            });
-        }
-        runtime::finish(&mut command, b"")
-    };
     let mut own = Command::new("grep");
     own.args(["canary_ring", "/proc/keys"]);
     let seen = with_key(own);
     assert!(seen.ok().ends_with("canary_ring: 1"), "the caller has a key: {seen:?}");
 
-    // A keyring lives for as long as somebody has it: the caller has ended, so nobody must.
     with_key(c.command(&["run", "--detach", "--bundle", text(&bundle), c.id()])).ok();
-    let keys = || fs::read_to_string("/proc/keys").unwrap();
-    wait_for("the end of the caller's keyring", || !keys().contains("canary_ring"));
+    assert_own_keyring(&c);
     with_key(c.command(&["exec", "--detach", c.id(), "sleep", "1000"])).ok();
-    wait_for("the end of the caller's keyring", || !keys().contains("canary_ring"));
-    let ring = format!("_ses.{}", c.id());
-    let all = keys();
-    // One for both processes.
-    let own: Vec<&str> = all.lines().filter(|line| line.contains(&ring)).collect();
-    assert!(own.len() == 1 && own[0].ends_with(": empty"), "{own:?}");
+    assert_own_keyring(&c);
+}
+
+#[test]
+fn what_is_restored_does_not_have_its_callers_session_keyring() {
+    needs_criu!();
+    gpurun_only!("runc's has");
+    let it = Checkpointed::running(Runtime::native(), Config::idle());
+    it.checkpoint(&[]).silent();
+    let (bundle, images) = (it.container.bundle(), it.container.path("images"));
+    let places = ["restore", "--detach", "--bundle", text(&bundle), "--image-path", text(&images)];
+    with_key(it.container.command(&[&places[..], &[it.container.id()]].concat())).ok();
+    assert_own_keyring(&it.container);
+    with_key(it.container.command(&["exec", "--detach", it.container.id(), "sleep", "1000"])).ok();
+    assert_own_keyring(&it.container);
 }
 
 /// Another container of the same user may make a keyring of any name, and let the whole user join.

@@ -1,7 +1,10 @@
 //! Interfaces of the host that become the container's
 //! (runtime-spec config-linux.md, "Network Devices").
 
-use integration_tests::{Config, Container, Runtime, Value, gpurun_only, json, rootfs, skipped};
+use integration_tests::checkpoint::Checkpointed;
+use integration_tests::{
+    Config, Container, Runtime, Value, gpurun_only, json, needs_criu, rootfs, skipped, wait_for,
+};
 use serde_json::Map;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,15 +17,19 @@ impl Dummy {
     fn new() -> Option<Dummy> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("gt{}x{number}", std::process::id());
-        // Not every kernel has dummies; one end of a pair moves as well.
-        if ip(&["link", "add", &name, "type", "dummy"])
-            || ip(&["link", "add", &name, "type", "veth", "peer", "name", &format!("{name}p")])
-        {
-            return Some(Dummy(name));
+        let dummy = Dummy(format!("gt{}x{number}", std::process::id()));
+        if dummy.add() {
+            return Some(dummy);
         }
         skipped("no ip, or no right to add an interface");
         None
+    }
+
+    /// Not every kernel has dummies; one end of a pair moves as well.
+    fn add(&self) -> bool {
+        let (name, peer) = (&*self.0, &*format!("{}p", self.0));
+        ip(&["link", "add", name, "type", "dummy"])
+            || ip(&["link", "add", name, "type", "veth", "peer", "name", peer])
     }
 }
 
@@ -74,6 +81,20 @@ fn an_interface_moves_with_its_attributes_and_global_addresses_and_is_up() {
         }
         assert!(!shown.contains("10.99.1.1"), "an address of the link stays behind: {shown}");
     }
+}
+
+#[test]
+fn an_interface_moves_again_when_the_container_is_restored() {
+    needs_criu!();
+    gpurun_only!("runc leaves it on the host");
+    let Some(dummy) = Dummy::new() else { return };
+    let it = Checkpointed::running(Runtime::native(), devices(Config::idle(), &dummy, "ctr0"));
+    it.checkpoint(&[]).silent();
+    // It has gone with its namespace, a moment later.
+    wait_for("the end of the interface", || dummy.add());
+    it.restore(&[]);
+    let shown = it.container.sh("ip link show dev ctr0");
+    assert!(shown.contains("UP"), "{shown}");
 }
 
 #[test]

@@ -122,7 +122,7 @@ pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {
 /// With SELinux it has the program's label, so that the program can use it.
 ///
 /// `new`: nothing has this name yet, because nobody could know it; those who come later join it.
-pub(super) fn join_session_keyring(name: &str, selinux: Option<&str>, new: bool) -> Result<()> {
+pub(crate) fn join_session_keyring(name: &str, selinux: Option<&str>, new: bool) -> Result<()> {
     if let Some(label) = selinux {
         user::label_keys(label)?;
     }

@@ -127,7 +127,7 @@ impl Init<'_> {
             console::attach(&console::make(&root, socket.as_fd(), &self.program, journal)?)?;
         }
         let sysctls = linux.and_then(|linux| linux.sysctl().as_ref());
-        rootfs::write_sysctls(&root, sysctls.into_iter().flatten())?;
+        rootfs::write_sysctls(Some(&root), sysctls.into_iter().flatten())?;
         // Last: what is masked or read-only now, no step of ours needs to write any more.
         rootfs::finish(
             &root,

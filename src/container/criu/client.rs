@@ -32,6 +32,7 @@ use rustix::net::{
 use crate::container::launch::Entry;
 use crate::container::resctrl::Resctrl;
 use crate::init::channel::{Channel, FromInit, FromParent};
+use crate::init::handover::join_session_keyring;
 use crate::sys::clone::{CloneArgs, Forked, clone3};
 use crate::{log, sys};
 
@@ -62,6 +63,18 @@ pub struct Surroundings<'a> {
     pub own_mounts: bool,
     /// Whether it gets our stdin, stdout and stderr; otherwise /dev/null.
     pub stdio: bool,
+    /// The session keyring that it makes: what it restores has it from there, because images hold
+    /// none.
+    pub keyring: Option<Keyring<'a>>,
+}
+
+/// A session keyring that is made.
+#[derive(Debug)]
+pub struct Keyring<'a> {
+    /// Its name.
+    pub name: String,
+    /// The SELinux label of those who are to use it.
+    pub selinux: Option<&'a str>,
 }
 
 /// What criu is asked, and the descriptors that the question names, which criu inherits.
@@ -237,6 +250,9 @@ impl Criu {
     ) -> Result<Infallible> {
         parent.wait_for(FromParent::Go).context("the parent gave up")?;
         let Request { message, descriptors } = request()?;
+        if let Some(Keyring { name, selinux }) = &surroundings.keyring {
+            join_session_keyring(name, *selinux, true)?;
+        }
         let message = message.write_to_bytes().context("cannot write the request for criu")?;
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =

@@ -116,8 +116,8 @@ impl Common {
         options.set_file_locks(self.file_locks);
         options.set_auto_dedup(self.auto_dedup);
         options.set_lazy_pages(self.lazy_pages);
-        // The runtime manages no network devices: the namespace comes back empty, for hooks or
-        // the engine to set up.
+        // What is in the network is not the runtime's, but for what the spec has it move there: the
+        // namespace comes back empty, for hooks or the engine to set up.
         options.set_empty_ns(libc::CLONE_NEWNET.cast_unsigned());
         match authors::trusted(annotations, CONFIG_ANNOTATION) {
             None => options.set_config_file(CONFIG_FILE.to_owned()),

@@ -14,7 +14,7 @@ use rust_criu::rust_criu_protobuf::rpc::{
 };
 use rustix::process::{Pid, PidfdFlags};
 
-use super::client::{Criu, Request, Surroundings};
+use super::client::{Criu, Keyring, Request, Surroundings};
 use super::external::NULL_DEVICE;
 use super::options::{Common, external_mount};
 use super::{descriptors, log, namespaces};
@@ -29,11 +29,12 @@ use crate::container::process::ProcessId;
 use crate::container::state::Container;
 use crate::container::store::Store;
 use crate::container::traces::Traces;
-use crate::container::{console, holders, mount_sources, pid_file, rootless, start};
+use crate::container::{console, holders, mount_sources, net_devices, pid_file, rootless, start};
 use crate::gpu;
 use crate::init::console::send_master;
 use crate::init::hooks::{self, HookState};
 use crate::init::journal::Journal;
+use crate::init::rootfs;
 use crate::init::stage::Stage;
 use crate::sys;
 
@@ -156,11 +157,13 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
     if let Some(resctrl) = resctrl {
         create::make_resctrl(container, resctrl, spec)?;
     }
+    let keyring = container.state.keyring();
     let surroundings = Surroundings {
         cgroup: Some(entry),
         resctrl,
         own_mounts: true,
         stdio: true,
+        keyring: keyring.map(|name| Keyring { name, selinux: decided.program.selinux.as_deref() }),
     };
     let annotations = container.state.annotations.clone();
     // Made where criu will run: in its cgroup and its mount namespace.
@@ -266,13 +269,32 @@ impl Returning<'_> {
     /// Empty namespaces: time for whoever sets them up.
     fn namespaces_are_there(&self, pid: i32) -> Result<()> {
         if self.own_network {
-            loopback_up_in(pid)?;
+            in_network_of(pid, || {
+                sys::net::loopback_up().context("cannot turn the container's loopback interface on")
+            })?;
+            let linux = self.spec.linux().as_ref();
+            if let Some(devices) = linux.and_then(|linux| linux.net_devices().as_ref()) {
+                net_devices::move_into(devices, pid)?;
+            }
         }
         let init = Pid::from_raw(pid)
             .context("criu names no process")
             .and_then(|pid| Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
             .context("cannot follow the restored init")?;
-        Ok(hooks::run_on_host(self.spec, &self.hook_state, pid, init.as_fd())?)
+        hooks::run_on_host(self.spec, &self.hook_state, pid, init.as_fd())?;
+        self.set_network_parameters(pid)
+    }
+
+    /// Those of a new network namespace are the kernel's, and interfaces are there only now; what
+    /// belongs to other namespaces is in the images.
+    fn set_network_parameters(&self, pid: i32) -> Result<()> {
+        let linux = self.spec.linux().as_ref();
+        let all = linux.and_then(|linux| linux.sysctl().as_ref()).into_iter().flatten();
+        let of_network: Vec<_> = all.filter(|(key, _)| rootfs::is_of_network(key)).collect();
+        if of_network.is_empty() {
+            return Ok(());
+        }
+        in_network_of(pid, || Ok(rootfs::write_sysctls(None, of_network)?))
     }
 
     /// They stand still until this is answered.
@@ -288,16 +310,17 @@ impl Returning<'_> {
     }
 }
 
-/// A namespace that criu makes anew has its loopback interface off, as every new one has.
-fn loopback_up_in(pid: i32) -> Result<()> {
-    let failed = "cannot turn the container's loopback interface on";
+/// Does something in the network namespace of process `pid`. One that criu makes anew is as every
+/// new one is: its loopback interface is off, its parameters are the kernel's.
+fn in_network_of(pid: i32, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let failed = "cannot enter the container's network namespace";
     let own = File::open("/proc/self/ns/net").context(failed)?;
     let theirs = File::open(format!("/proc/{pid}/ns/net")).context(failed)?;
     sched::setns(&theirs, CloneFlags::CLONE_NEWNET).context(failed)?;
-    let up = sys::net::loopback_up().context(failed);
+    let done = work();
     sched::setns(&own, CloneFlags::CLONE_NEWNET)
         .context("cannot return to our own network namespace")?;
-    up
+    done
 }
 
 #[cfg(test)]

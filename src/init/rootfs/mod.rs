@@ -44,7 +44,7 @@ pub use pivot::{PivotError, pivot};
 pub use prepare::{PrepareError, Propagation, prepare_root};
 pub use shared::{SharedRoot, SharedRootError, change_root_to, unmount_shared};
 pub use sources::{SourcesWanted, open_sources};
-pub use sysctl::{SysctlError, write_sysctls};
+pub use sysctl::{SysctlError, is_of_network, write_sysctls};
 pub use validate::{
     InvalidMount, InvalidSysctl, SysctlNamespaces, ignored_options, validate_mounts,
     validate_sysctls,

@@ -35,12 +35,13 @@ pub enum SysctlError {
 /// [`finish`](super::finish()).
 ///
 /// What is mounted on or below the container's /proc has no influence: the files are reached
-/// through a procfs mount of its own, without links and without crossing into another mount.
+/// through a procfs mount of its own, without links and without crossing into another mount. `root`
+/// is where the container's is found if none can be mounted.
 ///
 /// # Errors
 /// [`SysctlError`], at the first sysctl that fails.
 pub fn write_sysctls<'a>(
-    root: &Root,
+    root: Option<&Root>,
     sysctls: impl IntoIterator<Item = (&'a String, &'a String)>,
 ) -> Result<(), SysctlError> {
     let mut procfs = None;
@@ -58,12 +59,13 @@ pub fn write_sysctls<'a>(
 }
 
 /// A procfs mount without anything mounted over it.
-fn own_procfs(root: &Root) -> Result<OwnedFd, Reason> {
+fn own_procfs(root: Option<&Root>) -> Result<OwnedFd, Reason> {
     let plan = Blueprint { fstype: "proc", source: None, data: &[], attrs: 0, superblock: 0 };
     let refused = match plan.make_detached() {
         Err(reason) if reason.is(Errno::PERM) => reason,
         done => return done,
     };
+    let Some(root) = root else { return Err(refused) };
     // A user namespace may mount procfs only where it sees a whole one. The container's own /proc
     // will do if it is one; what covers parts of it is refused when a file is opened.
     let found = root.resolve_nofollow(Path::new("/proc"))?;
@@ -78,6 +80,12 @@ fn write_one(procfs: &OwnedFd, key: &str, value: &str) -> Result<(), Reason> {
     let file = openat2(procfs, path, flags, Mode::empty(), resolve)?;
     // One write: the kernel takes a value as a whole.
     if write(&file, value.as_bytes())? == value.len() { Ok(()) } else { Err(Errno::INVAL.into()) }
+}
+
+/// Whether it belongs to the network namespace.
+#[must_use]
+pub fn is_of_network(key: &str) -> bool {
+    dotted(key).starts_with("net.")
 }
 
 /// `key` with dots as separators and slashes where a name contains a dot, whichever of the two

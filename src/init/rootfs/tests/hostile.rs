@@ -278,7 +278,7 @@ fn sysctls_are_not_written_through_a_link_on_proc() {
         symlink(&place.host, place.rootfs.join("proc")).unwrap();
         let root = prepared(place);
         let sysctls = [("net.ipv4.ip_forward".to_owned(), "1".to_owned())];
-        write_sysctls(&root, sysctls.iter().map(|(key, value)| (key, value))).unwrap();
+        write_sysctls(Some(&root), sysctls.iter().map(|(key, value)| (key, value))).unwrap();
         let canary = fs::read_to_string(place.host.join("sys/net/ipv4/ip_forward")).unwrap();
         assert_eq!(canary, "canary");
     });

@@ -180,13 +180,13 @@ fn sysctls_land_in_the_kernel_whatever_is_on_proc() {
             ("kernel.shmmni".to_owned(), "1234".to_owned()),
             ("net/ipv4/ip_forward".to_owned(), "1".to_owned()),
         ]);
-        write_sysctls(&root, &sysctls).unwrap();
+        write_sysctls(Some(&root), &sysctls).unwrap();
         assert_eq!(fs::read_to_string("/proc/sys/kernel/shmmni").unwrap(), "untouched");
         rustix::mount::unmount(c"/proc/sys", rustix::mount::UnmountFlags::DETACH).unwrap();
         assert_eq!(fs::read_to_string("/proc/sys/kernel/shmmni").unwrap().trim(), "1234");
         assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
         let missing = std::collections::BTreeMap::from([("net.none".to_owned(), "1".to_owned())]);
-        let err = write_sysctls(&root, &missing).unwrap_err().to_string();
+        let err = write_sysctls(Some(&root), &missing).unwrap_err().to_string();
         assert!(err.contains("net.none") && err.contains("no such file"), "{err}");
     });
 }

@@ -102,7 +102,7 @@ fn a_container_in_a_user_namespace_gets_its_filesystem() {
         pivot(&root, false).unwrap();
         let sysctls =
             std::collections::BTreeMap::from([("net.ipv4.ip_forward".to_owned(), "1".to_owned())]);
-        write_sysctls(&root, &sysctls).unwrap();
+        write_sysctls(Some(&root), &sysctls).unwrap();
         let masked = ["/proc/version".to_owned(), "/proc/scsi".to_owned()];
         finish(
             &root,
