@@ -116,7 +116,7 @@ impl Blueprint<'_> {
     /// mount(2), which takes a path: a directory of a private tmpfs on top of `target`, from
     /// where the mount is cloned and the tmpfs taken away again.
     fn make_staged(&self, target: BorrowedFd<'_>) -> Result<OwnedFd, Reason> {
-        let data = CString::new(self.data.join(",")).map_err(|_| Errno::INVAL)?;
+        let data = CString::new(classic_data(self.data)).map_err(|_| Errno::INVAL)?;
         if data.as_bytes().len() > LONGEST_DATA {
             return Err(Errno::TOOBIG.into());
         }
@@ -156,6 +156,16 @@ pub fn working_directory() -> rustix::io::Result<OwnedFd> {
 /// The value of a `key=value` parameter, or the key.
 fn value(item: &str) -> &str {
     item.split_once('=').map_or(item, |(_, value)| value)
+}
+
+/// Parameters as mount(2) takes them. Commas stand between them, and in SELinux's labels, which its
+/// parser takes in quotation marks.
+fn classic_data(items: &[&str]) -> String {
+    let one = |item: &&str| match item.split_once('=') {
+        Some(("context", label)) => format!("context=\"{label}\""),
+        _ => (*item).to_owned(),
+    };
+    items.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
 /// The layers in overlayfs's `lowerdir=`: separated by colons, which `\` escapes.
@@ -214,6 +224,13 @@ mod tests {
     #[test]
     fn overlay_layers_split_at_colons_that_are_not_escaped() {
         assert_eq!(layers_of("/a:/b\\:c:/d"), ["/a", "/b:c", "/d"]);
+    }
+
+    #[test]
+    fn a_label_with_commas_is_one_parameter_for_mount_2() {
+        let items = ["lowerdir=/a:/b", "context=u:object_r:container_file_t:s0:c1,c2", "ro"];
+        let expected = "lowerdir=/a:/b,context=\"u:object_r:container_file_t:s0:c1,c2\",ro";
+        assert_eq!(classic_data(&items), expected);
     }
 
     #[test]
