@@ -140,6 +140,18 @@ fn nothing_of_the_container_arrives_in_the_caller() {
     let _ = running.wait();
 }
 
+/// Whoever joins the container before its start may be able to look at what its init has open.
+#[test]
+fn numbers_that_are_preserved_and_free_hold_nothing_of_the_runtime() {
+    gpurun_only!("runc wants each of them to be there");
+    let c = Container::native(Config::idle());
+    c.create_with(&["--preserve-fds", "1000"]).silent();
+    let open = fs::read_dir(format!("/proc/{}/fd", c.pid())).unwrap().flatten();
+    let open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let own: Vec<_> = open.filter(|to| to.starts_with(c.state_root())).collect();
+    assert!(own.len() == 1 && own[0].ends_with("start.fifo"), "{own:?}");
+}
+
 /// Calls with a key in the session keyring of the caller. /proc/keys shows every key of the same
 /// user, and says of a keyring how many are in it.
 fn with_key(mut command: Command) -> Output {
