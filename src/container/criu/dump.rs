@@ -134,6 +134,10 @@ pub fn dump(container: &Container, mut options: Options) -> Result<()> {
         },
     );
     let Err(error) = done else { return Ok(()) };
+    if status == Status::Running {
+        // A criu that was killed thaws nothing.
+        let _ = container.state.cgroup.thaw();
+    }
     let error = log::explain(error, &options.common.log(LOG), "cannot dump the container");
     Err(match open_device(container) {
         Some((pid, major, minor)) => error.context(format!(
