@@ -276,6 +276,26 @@ fn the_network_has_its_parameters_after_a_restore() {
     assert_eq!(set, "777\n9999");
 }
 
+/// The images of cgroup v1 have device rules, too.
+#[test]
+fn device_rules_are_the_bundles_also_where_all_of_cgroups_is_restored() {
+    needs_criu!();
+    gpurun_only!("under runc they are the images'");
+    let numbers = json!({"path": "/dev/a0", "type": "c", "major": 195, "minor": 0});
+    let nothing = json!([{"allow": false, "access": "rwm"}]);
+    let rule = json!({"allow": true, "type": "c", "major": 195, "minor": 0, "access": "rwm"});
+    let after =
+        Config::idle().push("/linux/devices", numbers).set("/linux/resources/devices", nothing);
+    let before = after.clone().push("/linux/resources/devices", rule);
+    let it = Checkpointed::running(Runtime::native(), before);
+    let open = || it.container.exec(&["cat", "/dev/a0"]);
+    open().refused(1, &["No such device or address"]);
+    it.checkpoint(&[]).silent();
+    it.container.configure(after);
+    it.restore(&["--manage-cgroups-mode", "full"]);
+    open().refused(1, &["Operation not permitted"]);
+}
+
 #[test]
 fn a_gpu_container_has_its_devices_and_driver_again() {
     needs_criu!();

@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::client::{Criu, Keyring, Request, Surroundings};
 use super::external::NULL_DEVICE;
-use super::options::{Common, external_mount};
+use super::options::{CgroupsMode, Common, external_mount};
 use super::{descriptors, log, namespaces};
 use crate::cgroup::systemd::NewScope;
 use crate::cgroup::{CgroupError, Driver};
@@ -188,6 +188,7 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
         spec,
         console: options.console,
         own_network: decided.namespaces.creates(CloneFlags::CLONE_NEWNET),
+        all_of_cgroups: options.common.manage_cgroups_mode == CgroupsMode::Full,
         container,
     };
     let log_file = options.common.log(LOG);
@@ -245,6 +246,8 @@ struct Returning<'a> {
     hook_state: HookState,
     console: Option<OwnedFd>,
     own_network: bool,
+    /// Whether criu sets the limits of the cgroup as they are in the images.
+    all_of_cgroups: bool,
 }
 
 impl Returning<'_> {
@@ -304,6 +307,10 @@ impl Returning<'_> {
         if !self.container.state.cgroup.is_recognised() {
             self.container.state.cgroup.recognise();
             Traces::of(&self.container.state).save(&self.container.dir)?;
+        }
+        if self.all_of_cgroups {
+            // On cgroup v1 the images have device rules as well, and criu has set those.
+            self.container.state.cgroup.set_devices(&self.container.state.devices)?;
         }
         self.container.save_spec(self.spec)?;
         Ok(self.container.save()?)
