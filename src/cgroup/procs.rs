@@ -1,7 +1,9 @@
 //! The processes of the cgroup: join, list, kill.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -41,11 +43,13 @@ impl Cgroup {
         if self.mode != Mode::V2 {
             return Ok(self.clone());
         }
-        let text = file::read_path(Path::new(&format!("/proc/{pid}/cgroup")))?;
+        // A container may give its cgroups any names.
+        let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let text = fs::read(&path).map_err(|source| CgroupError::Read { file: path, source })?;
         let mut there = self.clone();
-        let place = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let place = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::/"));
         if let (Some(hierarchy), Some(place)) = (there.hierarchies.first_mut(), place) {
-            let place = Path::new(place);
+            let place = Path::new(OsStr::from_bytes(place));
             if place.starts_with(&hierarchy.path) {
                 place.clone_into(&mut hierarchy.path);
                 there.id = None;
@@ -143,9 +147,11 @@ impl Cgroup {
     pub fn hanging(&self) -> Result<Option<i32>, CgroupError> {
         let pids = self.pids()?;
         let asleep = pids.iter().find(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // The name before it may hold parentheses.
-            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'))
+            let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // The name before it may hold parentheses, and any byte.
+            String::from_utf8_lossy(&stat)
+                .rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('D'))
         });
         Ok(asleep.or(pids.first()).copied())
     }
