@@ -2,6 +2,7 @@
 //! else (`src/probe/prowl.c`): through /proc/PID/exe, root, cwd, fd, mem, environ, and ptrace.
 
 use integration_tests::container::text;
+use integration_tests::ordinary_user::{self, OrdinaryUser};
 use integration_tests::{
     Config, Container, Runtime, gpurun_only, json, probe, rootfs, runtime, wait_for,
 };
@@ -201,4 +202,70 @@ fn a_user_namespace_of_which_the_attacker_is_root_gives_nothing_of_the_runtime()
         it.call(&["exec", it.c.id(), "true"]).ok();
     }
     it.assert_nothing_gained(&[]);
+}
+
+/// Looks for a file of the host below the root of every process that there is.
+fn looks_for(canary: &Path) -> Config {
+    let script = format!(
+        "echo begun > /tmp/log; while :; do for p in /proc/[0-9]*; do \
+         [ -e $p/root{0} ] && echo found >> /tmp/log; done; done 2>/dev/null",
+        text(canary)
+    );
+    Config::sh(&script)
+        .capabilities(&[DEBUGGER, &["CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN"]].concat(), false)
+}
+
+#[test]
+fn who_may_trace_in_a_joined_user_namespace_does_not_see_the_host_through_the_joining_process() {
+    gpurun_only!("other runtimes have other means");
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let (it, other) = (Container::native(Config::idle()), Container::native(Config::idle()));
+    let canary = it.path("canary");
+    fs::write(&canary, "canary").unwrap();
+    it.configure(
+        looks_for(&canary)
+            .namespace("user", Some(""))
+            .set("/linux/uidMappings", map.clone())
+            .set("/linux/gidMappings", map)
+            .namespace("pid", None)
+            .without_mount("/proc")
+            .mount("/proc", "none", "/proc", &["rbind"])
+            .remove("/linux/maskedPaths")
+            .remove("/linux/readonlyPaths"),
+    );
+    rootfs::give_to(&it.rootfs(), 100_000, 100_000);
+    it.run_detached();
+    let log = || fs::read_to_string(it.rootfs().join("tmp/log")).unwrap_or_default();
+    wait_for("the attacker", || log().contains("begun"));
+    let user = format!("/proc/{}/ns/user", it.pid());
+    other.configure(Config::args(&["true"]).namespace("user", Some(&user)));
+    rootfs::give_to(&other.rootfs(), 100_000, 100_000);
+    for _ in 0..15 {
+        other.run().ok();
+    }
+    assert!(!log().contains("found"), "{} times", log().matches("found").count());
+}
+
+#[test]
+fn neither_where_an_ordinary_users_container_joins_another_one() {
+    gpurun_only!("other runtimes have other means");
+    let user = OrdinaryUser::new();
+    let canary = user.path("home/canary");
+    fs::write(&canary, "canary").unwrap();
+    user.start("one", &ordinary_user::config(looks_for(&canary)));
+    let log = || fs::read_to_string(user.path("home/one/rootfs/tmp/log")).unwrap_or_default();
+    wait_for("the attacker", || log().contains("begun"));
+    let pid = user.call(&["state", "one"]).json()["pid"].to_string();
+    let path = |kind: &str| format!("/proc/{pid}/ns/{kind}");
+    let other = ordinary_user::config(Config::args(&["true"]))
+        .namespace("user", Some(&path("user")))
+        .namespace("pid", Some(&path("pid")))
+        .remove("/linux/uidMappings")
+        .remove("/linux/gidMappings");
+    let bundle = user.bundle("two", &other);
+    for _ in 0..15 {
+        user.call(&["run", "--bundle", text(&bundle), "two"]).ok();
+    }
+    user.call(&["delete", "--force", "one"]).silent();
+    assert!(!log().contains("found"), "{} times", log().matches("found").count());
 }

@@ -165,6 +165,18 @@ impl Namespaces {
         self.join.iter().any(|join| join.kind == kind)
     }
 
+    /// Whether there is a namespace among them that others are in already.
+    #[must_use]
+    pub fn joins_any(&self) -> bool {
+        !self.join.is_empty()
+    }
+
+    /// Whether the init writes the offsets of a time namespace to a file of its own in /proc.
+    #[must_use]
+    pub fn shifts_own_clocks(&self) -> bool {
+        self.by_init.contains(NEWTIME) && !self.time_offsets.is_empty()
+    }
+
     /// The flags that the clone itself takes.
     #[must_use]
     pub fn clone_flags(&self) -> CloneFlags {

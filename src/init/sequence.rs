@@ -97,10 +97,8 @@ impl Init<'_> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .context("cannot ask to die with the parent")?;
         let _ = rustix::thread::set_name(c"gpurun:[INIT]");
-        if self.visible && !self.rootless {
-            // An ordinary user could not write the id maps.
-            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-                .context("cannot become undumpable")?;
+        if !self.rootless && (self.visible || self.namespaces.joins_any()) {
+            hide()?;
         }
         self.channel.wait_for(FromParent::Go).context("the parent gave up")?;
 
@@ -152,8 +150,20 @@ impl Init<'_> {
     }
 
     /// Joins, makes, and in one case forks once more.
+    ///
+    /// Whoever is root of a user namespace may look into its processes, and until the change of the
+    /// root directory we have the host's. So we are undumpable before we join it; an ordinary user
+    /// had to write the id maps before that, and to a file of ours the offsets of the clocks.
     fn enter_namespaces(&mut self) -> Result<()> {
-        if self.namespaces.enter()? {
+        let hides = self.rootless && self.namespaces.joins_any();
+        if hides && !self.namespaces.shifts_own_clocks() {
+            hide()?;
+        }
+        let forks = self.namespaces.enter()?;
+        if hides {
+            hide()?;
+        }
+        if forks {
             fork_into_pid_namespace(&self.channel)?;
         }
         self.namespaces.unshare_cgroup()?;
@@ -275,8 +285,7 @@ impl Init<'_> {
             // What runs in the container before the program does (an `exec`, a startContainer
             // hook) must not get at the runtime's binary through our /proc/PID/exe. An ordinary
             // user could then not look at our namespaces either, which `exec` has to.
-            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-                .context("cannot become undumpable")?;
+            hide()?;
         }
         user::bound_capabilities(&self.program)?;
         let entered = settle_in(&mut self.program, root);
@@ -306,6 +315,12 @@ impl Init<'_> {
         reset_signals()?;
         Err(executable::exec(&path, &self.program).into())
     }
+}
+
+/// Nobody but who has CAP_SYS_PTRACE where the runtime was executed may look into this process.
+fn hide() -> Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context("cannot become undumpable")
 }
 
 /// An absent list is an empty one.
