@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxTimeOffset};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::sys::clone::{CloneArgs, Forked, clone3};
 
@@ -167,8 +167,9 @@ fn put(pid: i32, file: &'static str, map: String) -> Result<(), IdMapError> {
 /// What the kernel refuses.
 pub fn namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd, IdMapError> {
     let args = CloneArgs { flags: u64::from(libc::CLONE_NEWUSER.cast_unsigned()), cgroup: None };
+    let parent = rustix::process::getpid();
     let (pid, pidfd) = match clone3(&args).map_err(IdMapError::Namespace)? {
-        Forked::Child => wait_to_be_killed(),
+        Forked::Child => wait_to_be_killed(parent),
         Forked::Parent { pid, pidfd } => (pid, pidfd),
     };
     let opened = write(pid, uids, gids).and_then(|()| {
@@ -180,9 +181,14 @@ pub fn namespace(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<Own
     opened
 }
 
-/// The process that keeps a namespace alive until there is a descriptor on it.
-fn wait_to_be_killed() -> ! {
+/// The process that keeps a namespace alive until there is a descriptor on it. It has copies of all
+/// that the runtime has open, the lock on the container among them: it must not outlive that.
+fn wait_to_be_killed(parent: Pid) -> ! {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // No signal comes of a death before that.
+    if rustix::process::getppid() != Some(parent) {
+        std::process::exit(0);
+    }
     loop {
         nix::unistd::pause();
     }
