@@ -188,12 +188,16 @@ impl Manager {
     fn job(&mut self, member: &str, unit: &str, rest: Vec<Value>) -> Result<(), DbusError> {
         let mut body = vec![Value::text(unit)];
         body.extend(rest);
-        let job = self.call(member, body)?.body("o")?.text()?;
+        let answer = self.call(member, body)?;
+        let job = answer.body("o")?.text()?;
         let deadline = Deadline::after(TIMEOUT);
         let mut pause = Duration::from_millis(50);
         while !deadline.is_over() {
             let wanted = |signal: &Message| {
-                let ours = signal.member == "JobRemoved" && signal.interface == MANAGER;
+                // Whoever is on the bus may say that, to us alone; the sender is the bus's word.
+                let ours = signal.member == "JobRemoved"
+                    && signal.interface == MANAGER
+                    && signal.sender == answer.sender;
                 ours.then(|| removed(signal)).flatten().filter(|(path, _)| *path == job)
             };
             match self.bus.signal(member, Deadline::after(pause), wanted) {
@@ -294,7 +298,61 @@ fn parse_version(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_version;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn align(bytes: &mut Vec<u8>, to: usize) {
+        bytes.resize(bytes.len().next_multiple_of(to), 0);
+    }
+
+    fn text(bytes: &mut Vec<u8>, text: &str) {
+        align(bytes, 4);
+        bytes.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+        bytes.extend(text.bytes().chain([0]));
+    }
+
+    /// A message of somebody on the bus: the answer to our first call (2), or a signal (4).
+    fn message(kind: u8, sender: &str, names: &[(u8, &str)], types: &str, body: &[u8]) -> Vec<u8> {
+        let mut fields = vec![5, 1, b'u', 0, 1, 0, 0, 0];
+        for (code, name) in names.iter().chain(&[(7, sender)]) {
+            align(&mut fields, 8);
+            fields.extend([*code, 1, b's', 0]);
+            text(&mut fields, name);
+        }
+        align(&mut fields, 8);
+        fields.extend([8, 1, b'g', 0, u8::try_from(types.len()).unwrap()]);
+        fields.extend(types.bytes().chain([0]));
+        let mut bytes = vec![b'l', kind, 0, 1];
+        for number in [body.len(), 1, fields.len()] {
+            bytes.extend(u32::try_from(number).unwrap().to_le_bytes());
+        }
+        bytes.extend(fields);
+        align(&mut bytes, 8);
+        bytes.extend(body);
+        bytes
+    }
+
+    fn job_removed(sender: &str, job: &str, result: &str) -> Vec<u8> {
+        let mut body = vec![7, 0, 0, 0];
+        [job, "x.scope", result].iter().for_each(|word| text(&mut body, word));
+        message(4, sender, &[(2, MANAGER), (3, "JobRemoved")], "uoss", &body)
+    }
+
+    #[test]
+    fn only_systemd_itself_can_say_that_a_job_has_ended() {
+        for (forged, said) in [("failed", "done"), ("done", "failed")] {
+            let (ours, mut peer) = UnixStream::pair().unwrap();
+            let mut job = Vec::new();
+            text(&mut job, "/j/7");
+            let answer = message(2, ":1.1", &[], "o", &job);
+            let signals = [job_removed(":1.66", "/j/7", forged), job_removed(":1.1", "/j/7", said)];
+            peer.write_all(&[answer, signals.concat()].concat()).unwrap();
+            let mut manager = Manager { bus: Connection::on(ours) };
+            assert_eq!(manager.stop("x.scope").is_ok(), said == "done", "forged: {forged}");
+        }
+    }
 
     #[test]
     fn a_version_is_the_number_at_its_start() {

@@ -5,13 +5,15 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::message::{self, FIXED, Kind};
+use super::message::{self, FIXED, Kind, MAX_MESSAGE};
 use super::{Address, DbusError, Message, Value};
 
 /// The longest line of the authentication.
 const MAX_LINE: usize = 1024;
 /// How many signals are kept that arrived before the answer to a call.
 const MAX_EARLY: usize = 1024;
+/// The longest of them: some names and a number.
+const MAX_EARLY_LENGTH: usize = 4096;
 
 /// When waiting ends.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +71,8 @@ pub struct Connection {
     early: VecDeque<Message>,
     /// The beginning of a message whose rest had not come when a time limit was over.
     begun: Vec<u8>,
+    /// So much is still to come of a message that is too long to be read.
+    passing: usize,
 }
 
 impl Connection {
@@ -84,9 +88,14 @@ impl Connection {
         let stream = address
             .connect()
             .map_err(|source| DbusError::Connect { address: address.to_string(), source })?;
-        let mut connection = Self { stream, serial: 0, early: VecDeque::new(), begun: Vec::new() };
+        let mut connection = Self::on(stream);
         connection.authenticate(address, identity, deadline)?;
         Ok(connection)
+    }
+
+    /// A connection that is made already, with somebody who does not ask who we are.
+    pub(in crate::cgroup::systemd) fn on(stream: UnixStream) -> Self {
+        Self { stream, serial: 0, early: VecDeque::new(), begun: Vec::new(), passing: 0 }
     }
 
     /// SASL with the one mechanism `EXTERNAL`: the kernel tells the other side who we are.
@@ -148,7 +157,12 @@ impl Connection {
                 Kind::Error if message.reply_serial == Some(serial) => {
                     return Err(message.to_error());
                 }
-                Kind::Signal if self.early.len() < MAX_EARLY => self.early.push_back(message),
+                Kind::Signal
+                    if self.early.len() < MAX_EARLY
+                        && message.body_length() <= MAX_EARLY_LENGTH =>
+                {
+                    self.early.push_back(message);
+                }
                 _ => {}
             }
         }
@@ -181,13 +195,32 @@ impl Connection {
     }
 
     /// The next message. One that is half there when the time is over stays in `begun`, so that
-    /// whoever waits again gets it whole.
+    /// whoever waits again gets it whole. What is too long is passed over: anybody may have sent it.
     fn next(&mut self, what: &str, deadline: Deadline) -> Result<Message, DbusError> {
-        self.fill(FIXED, what, deadline)?;
-        let fixed = self.begun.first_chunk().ok_or(DbusError::Protocol("a message is cut off"))?;
-        let length = FIXED + message::rest_length(fixed)?;
-        self.fill(length, what, deadline)?;
-        message::decode(&std::mem::take(&mut self.begun))
+        loop {
+            self.pass(what, deadline)?;
+            self.fill(FIXED, what, deadline)?;
+            let fixed =
+                self.begun.first_chunk().ok_or(DbusError::Protocol("a message is cut off"))?;
+            let rest = message::rest_length(fixed)?;
+            if rest > MAX_MESSAGE {
+                self.begun.clear();
+                self.passing = rest;
+                continue;
+            }
+            self.fill(FIXED + rest, what, deadline)?;
+            return message::decode(&std::mem::take(&mut self.begun));
+        }
+    }
+
+    /// Reads what is left of a message that is not kept.
+    fn pass(&mut self, what: &str, deadline: Deadline) -> Result<(), DbusError> {
+        let mut chunk = [0; 4096];
+        while self.passing > 0 {
+            let room = chunk.get_mut(..self.passing.min(4096)).unwrap_or_default();
+            self.passing -= self.receive(room, what, deadline)?;
+        }
+        Ok(())
     }
 
     /// Reads until `begun` has this length.
@@ -246,8 +279,7 @@ mod tests {
 
     fn pair() -> (Connection, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let begun = Vec::new();
-        (Connection { stream: ours, serial: 0, early: VecDeque::new(), begun }, theirs)
+        (Connection::on(ours), theirs)
     }
 
     fn soon() -> Deadline {
@@ -288,6 +320,27 @@ mod tests {
             peer.write_all(second).unwrap();
             assert_eq!(connection.next("it", soon()).unwrap().kind, Kind::Other, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_passed_over() {
+        let (mut connection, mut peer) = pair();
+        let long = 5_u32 << 20;
+        let mut bytes = vec![b'l', 4, 0, 1];
+        for number in [long, 1, 0] {
+            bytes.extend(number.to_le_bytes());
+        }
+        let writer = std::thread::spawn(move || {
+            peer.write_all(&bytes).unwrap();
+            for _ in 0..long / 4096 {
+                peer.write_all(&[0; 4096]).unwrap();
+            }
+            peer.write_all(&message::encode(&call(), 7).unwrap()).unwrap();
+            peer
+        });
+        let patience = Deadline::after(Duration::from_secs(20));
+        assert_eq!(connection.next("it", patience).unwrap().kind, Kind::Other);
+        drop(writer.join());
     }
 
     #[test]

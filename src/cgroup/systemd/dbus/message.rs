@@ -5,8 +5,8 @@
 use super::value::{Writer, alignment};
 use super::{Call, DbusError, Value};
 
-/// More than any answer or signal of systemd that gpurun reads. (D-Bus itself allows 128 MiB.)
-const MAX_MESSAGE: usize = 4 << 20;
+/// More than any answer or signal of systemd that gpurun reads.
+pub(super) const MAX_MESSAGE: usize = 4 << 20;
 /// The largest message that D-Bus allows.
 const MAX_SENT: usize = 128 << 20;
 /// What has a fixed size at the start: the fixed fields and the length of the others.
@@ -52,6 +52,8 @@ pub struct Message {
     pub member: String,
     /// Errors: the name.
     pub error_name: String,
+    /// The connection that sent it, as the bus says; empty where there is no bus to say it.
+    pub sender: String,
     /// The types of what it carries.
     signature: String,
     body: Vec<u8>,
@@ -93,14 +95,15 @@ pub(super) fn encode(call: &Call<'_>, serial: u32) -> Result<Vec<u8>, DbusError>
     }
 }
 
-/// How many bytes follow the fixed part of a message.
+/// How many bytes follow the fixed part of a message. More than [`MAX_MESSAGE`] are none of
+/// systemd's: whoever is on a bus may send a signal to anybody there.
 pub(super) fn rest_length(fixed: &[u8; FIXED]) -> Result<usize, DbusError> {
     let little = is_little(fixed)?;
     let mut reader = Reader { bytes: fixed, position: 4, little };
     let body = reader.u32()? as usize;
     reader.u32()?;
     let fields = reader.u32()? as usize;
-    if body > MAX_MESSAGE || fields > MAX_MESSAGE {
+    if body > MAX_SENT || fields > MAX_SENT {
         return Err(DbusError::Protocol("a message is too long"));
     }
     Ok(fields.next_multiple_of(8) + body)
@@ -140,6 +143,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, DbusError> {
         interface: String::new(),
         member: String::new(),
         error_name: String::new(),
+        sender: String::new(),
         signature: String::new(),
         body: Vec::new(),
         little,
@@ -153,8 +157,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, DbusError> {
             (field::MEMBER, "s") => message.member = reader.text()?,
             (field::ERROR_NAME, "s") => message.error_name = reader.text()?,
             (field::REPLY_SERIAL, "u") => message.reply_serial = Some(reader.u32()?),
+            (field::SENDER, "s") => message.sender = reader.text()?,
             (field::SIGNATURE, "g") => message.signature = reader.signature()?,
-            (field::PATH | field::DESTINATION | field::SENDER, _) | (9.., _) => {
+            (field::PATH | field::DESTINATION, _) | (9.., _) => {
                 reader.skip(&signature, 0)?;
             }
             _ => return Err(DbusError::Protocol("a header field has the wrong type")),
@@ -177,6 +182,11 @@ impl Message {
             return Err(DbusError::Protocol("a message carries something else than it should"));
         }
         Ok(Reader { bytes: &self.body, position: 0, little: self.little })
+    }
+
+    /// How long what it carries is.
+    pub(super) fn body_length(&self) -> usize {
+        self.body.len()
     }
 
     /// The error that an answer of that kind tells.
