@@ -176,3 +176,20 @@ fn an_empty_cgroup_of_that_name_is_made_again() {
         second.delete(&["--force"]).silent();
     }
 }
+
+#[test]
+fn a_restore_that_fails_kills_nobody_who_has_its_cgroup() {
+    gpurun_only!("what it says differs");
+    for runtime in Runtime::each() {
+        let first = Container::running(runtime, Config::idle());
+        let second = successor(&first);
+        let images = second.path("images");
+        fs::create_dir(&images).unwrap();
+        let bundle = second.bundle();
+        let args = ["restore", "--image-path", text(&images), "--bundle", text(&bundle)];
+        // With a criu or without.
+        assert_ne!(second.call(&[&args[..], &[second.id()]].concat()).code, 0);
+        assert_eq!(first.status(), "running");
+        second.call_on("state", &[]).refused(1, &["does not exist"]);
+    }
+}

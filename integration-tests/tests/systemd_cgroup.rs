@@ -4,8 +4,9 @@
 //! their own, for each cgroup version, and run this file in it.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use integration_tests::cgroup::Version;
@@ -401,6 +402,58 @@ fn a_stopped_container_does_not_stop_the_unit_of_the_one_that_has_its_name_now()
     first.container.delete(&[]).silent();
     assert_eq!(second.status(), "running");
     assert_eq!(first.property("ActiveState"), "active");
+    second.delete(&["--force"]).silent();
+    wait_for("the scope's end", || first.is_gone());
+}
+
+#[test]
+fn a_unit_of_that_name_in_another_slice_is_another_container_s() {
+    needs_systemd!();
+    let first = Scope::running(Config::idle());
+    first.container.stop();
+    wait_for("the scope's end", || first.is_gone());
+    let path = format!("gpuruntest-c.slice:test:{}", first.container.id());
+    let second = Container::native(Config::idle().set("/linux/cgroupsPath", json!(path)));
+    run(&second).silent();
+    first.container.delete(&[]).silent();
+    assert_eq!(second.status(), "running");
+    // One that fails before it has a scope.
+    first.container.configure(
+        Config::idle()
+            .set("/linux/cgroupsPath", json!(format!(":test:{}", first.container.id())))
+            .set("/linux/resources/unified", json!({"memory.max": "lots"})),
+    );
+    assert_ne!(first.run().code, 0);
+    first.container.call_on("state", &[]).refused(1, &["does not exist"]);
+    assert_eq!(second.status(), "running");
+    second.delete(&["--force"]).silent();
+    systemctl(&["stop", "gpuruntest-c.slice", "gpuruntest.slice"]);
+}
+
+#[test]
+fn a_create_that_was_killed_before_it_had_a_scope_has_none() {
+    needs_systemd!();
+    let first = Scope::new(Config::idle());
+    let c = &first.container;
+    // A bus that never answers.
+    let bus = c.path("bus");
+    let _listener = UnixListener::bind(&bus).unwrap();
+    let bundle = c.bundle();
+    let mut create = c
+        .command(&["--systemd-cgroup", "create", "--bundle", text(&bundle), c.id()])
+        .env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}", bus.display()))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the fifo", || c.state_root().join(c.id()).join("start.fifo").exists());
+    create.kill().unwrap();
+    create.wait().unwrap();
+    let path = format!(":test:{}", c.id());
+    let second = Container::native(Config::idle().set("/linux/cgroupsPath", json!(path)));
+    run(&second).silent();
+    c.delete(&["--force"]).ok();
+    assert_eq!(second.status(), "running");
+    second.exec(&["true"]).ok();
     second.delete(&["--force"]).silent();
     wait_for("the scope's end", || first.is_gone());
 }

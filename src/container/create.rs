@@ -142,7 +142,11 @@ pub(super) fn abandon(
         return error;
     }
     // The first failure is what the caller needs to hear; what could not be undone is added to it.
-    let traces = Traces::of(&container.state);
+    let traces = match container.state.cgroup.is_recognised() {
+        true => Traces::of(&container.state),
+        // systemd may have made it before that failed.
+        false => Traces::of_container(container),
+    };
     let left =
         delete::remove_traces(store, id, &container.dir, &traces).unwrap_or_else(|err| vec![err]);
     left.into_iter().fold(error, |error, more| {
@@ -262,7 +266,8 @@ fn build(
             Some((unit, resources)) => {
                 let properties = &properties;
                 let new = NewScope { id: &id, resources, devices: &devices, properties };
-                Entry::Adopt(&cgroup, unit, new)
+                let traces = Box::new(Traces::of(&container.state));
+                Entry::Adopt(&cgroup, unit, new, &container.dir, traces)
             }
             None if in_cgroup => Entry::Born,
             None => Entry::Join(&cgroup),
@@ -282,8 +287,8 @@ fn build(
     container.state.init = Some(
         ProcessId::of(ready.child.pid).context("the container's init ended while it was set up")?,
     );
-    if cgroup.is_refused() || unit.is_some() {
-        // Nothing else leads to its processes, or tells which cgroup systemd has made.
+    if cgroup.is_refused() {
+        // Nothing else leads to its processes.
         Traces::of(&container.state).save(&container.dir)?;
     }
     container.save_spec(&bundle.spec)?;

@@ -12,9 +12,11 @@ use rustix::process::{
 };
 
 use super::resctrl::Resctrl;
+use super::store::StateDir;
+use super::traces::Traces;
 use super::{idmap, net_devices};
 use crate::cgroup::systemd::{NewScope, Unit};
-use crate::cgroup::{Cgroup, CgroupError, Driver};
+use crate::cgroup::{Cgroup, Driver};
 use crate::init::channel::{Channel, FromInit, FromParent};
 use crate::init::hooks::{self, HookState};
 use crate::seccomp::notify;
@@ -43,21 +45,25 @@ pub enum Entry<'a> {
     Born,
     /// It is moved.
     Join(&'a Cgroup),
-    /// systemd makes the cgroup around it.
-    Adopt(&'a Cgroup, &'a Unit, NewScope<'a>),
+    /// systemd makes the cgroup around it, which is then written down.
+    Adopt(&'a Cgroup, &'a Unit, NewScope<'a>, &'a StateDir, Box<Traces>),
 }
 
 impl Entry<'_> {
     /// Brings the child into the cgroup.
     ///
     /// # Errors
-    /// The cgroup's.
-    pub fn bring_in(&self, pid: i32) -> Result<(), CgroupError> {
+    /// The cgroup's, and write errors.
+    pub fn bring_in(&self, pid: i32) -> Result<()> {
         match self {
-            Self::Born => Ok(()),
-            Self::Join(cgroup) => cgroup.join(pid),
-            Self::Adopt(cgroup, unit, scope) => cgroup.adopt(unit, pid, scope),
+            Self::Born => {}
+            Self::Join(cgroup) => cgroup.join(pid)?,
+            Self::Adopt(cgroup, unit, scope, dir, traces) => {
+                cgroup.adopt(unit, pid, scope)?;
+                Traces::clone(traces).save_recognised(dir)?;
+            }
         }
+        Ok(())
     }
 }
 

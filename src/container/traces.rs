@@ -14,7 +14,7 @@ use super::process::ProcessId;
 use super::resctrl::Resctrl;
 use super::state::{Container, State};
 use super::store::{StateDir, StoreError};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Driver};
 use crate::gpu::register::Register;
 
 /// The file's name.
@@ -124,16 +124,30 @@ impl Traces {
         }))
     }
 
+    /// Writes down which cgroup systemd has made, before anything of the container runs in it.
+    ///
+    /// # Errors
+    /// Write errors.
+    pub fn save_recognised(mut self, dir: &StateDir) -> Result<(), StoreError> {
+        self.cgroup.recognise();
+        self.save(dir)
+    }
+
     /// Whether processes in the cgroup are the container's. Where it is known which cgroup it was
-    /// they are, and another's are not seen. Otherwise (systemd has not made it yet, or an older
-    /// gpurun has written this): before there is a fifo `create` has not looked whose cgroup it is,
-    /// and has started nothing in it; `restore` has another mark. The fifo goes with `start`; by
-    /// then there is the spec.
+    /// they are, and another's are not seen. Where not, and systemd was to make it, nothing of the
+    /// container ever was in it, and who is there now is another's. Otherwise (an older gpurun has
+    /// written this): before there is a fifo `create` has not looked whose cgroup it is, and has
+    /// started nothing in it; `restore` has another mark. The fifo goes with `start`; by then there
+    /// is the spec.
     #[must_use]
     pub fn owns_cgroup(&self, dir: &StateDir) -> bool {
+        if self.cgroup.is_recognised() || self.init.is_some() {
+            return true;
+        }
         let spec = dir.path().join("config.json");
         let marks = [dir.start_fifo(), dir.restore_place(), spec];
-        self.cgroup.is_recognised() || self.init.is_some() || marks.iter().any(|mark| mark.exists())
+        !matches!(self.cgroup.driver(), Driver::Systemd(_))
+            && marks.iter().any(|mark| mark.exists())
     }
 }
 

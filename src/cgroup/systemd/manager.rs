@@ -165,15 +165,29 @@ impl Manager {
         }
     }
 
+    /// The slice that a scope is in; `None`: there is no such unit.
+    pub fn slice(&mut self, unit: &str) -> Result<Option<String>, DbusError> {
+        self.unit_property(unit, "Scope", "Slice")
+    }
+
     /// `active`, `inactive`, `failed` and so on; `None`: there is no such unit.
     fn active_state(&mut self, unit: &str) -> Result<Option<String>, DbusError> {
+        self.unit_property(unit, "Unit", "ActiveState")
+    }
+
+    fn unit_property(
+        &mut self,
+        unit: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<String>, DbusError> {
         let object = match self.call("GetUnit", vec![Value::text(unit)]) {
             Err(err) if err.is(NO_SUCH_UNIT) => return Ok(None),
             answer => answer?.body("o")?.text()?,
         };
-        match self.property_of(&object, "org.freedesktop.systemd1.Unit", "ActiveState") {
+        match self.property_of(&object, &format!("{SYSTEMD}.{kind}"), name) {
             Err(err) if err.is(NO_SUCH_UNIT) || err.is(UNKNOWN_OBJECT) => Ok(None),
-            state => state.map(Some),
+            value => value.map(Some),
         }
     }
 

@@ -206,8 +206,14 @@ impl Unit {
         }
     }
 
-    /// Ends the unit and everything in it. One that is gone already is fine.
+    /// Ends the unit and everything in it. One that is gone already is fine. A name is one unit's
+    /// whatever its slice: one in another slice, and so in another cgroup, is not this one, and
+    /// stays.
     pub(in crate::cgroup) fn stop(&self) -> Result<(), CgroupError> {
+        let slice = self.ask("look for", |manager| manager.slice(&self.name))?;
+        if slice.is_none_or(|slice| slice != self.slice) {
+            return Ok(());
+        }
         let gone = |done: Result<(), DbusError>| match done {
             Err(err) if err.is(NO_SUCH_UNIT) => Ok(()),
             done => done,

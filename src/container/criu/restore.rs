@@ -86,8 +86,12 @@ pub fn restore(
     match bring_back(&mut container, &decided, options) {
         Ok(init) => Ok(init),
         Err(error) => {
-            // Restored processes are our children: dead ones must not count as the container's.
-            let _ = container.state.cgroup.kill_all(nix::sys::signal::Signal::SIGKILL);
+            // Restored processes are our children: dead ones must not count as the container's. Of
+            // a cgroup that is another's nothing is killed.
+            let traces = Traces::of_container(&container);
+            if traces.cgroup.is_recognised() {
+                let _ = traces.cgroup.kill_all(nix::sys::signal::Signal::SIGKILL);
+            }
             while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
                 waitpid(None, Some(WaitPidFlag::WNOHANG))
             {}
@@ -116,7 +120,7 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
     }
     let mut journal = Journal::new(container.dir.journal()?);
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let id = container.state.id.clone();
+    let (id, dir) = (container.state.id.clone(), container.dir.clone());
     let mut claim = None;
     if matches!(container.state.cgroup.driver(), Driver::Cgroupfs) {
         claim = container.state.cgroup.create(resources, &decided.devices)?;
@@ -130,7 +134,8 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
             }
             let (devices, properties) = (&decided.devices, &decided.properties);
             let new = NewScope { id: &id, resources, devices, properties };
-            Entry::Adopt(&decided.cgroup, unit, new)
+            let traces = Box::new(Traces::of(&container.state));
+            Entry::Adopt(&decided.cgroup, unit, new, &dir, traces)
         }
         _ => Entry::Join(&decided.cgroup),
     };
