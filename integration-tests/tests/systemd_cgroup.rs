@@ -459,6 +459,30 @@ fn a_create_that_was_killed_before_it_had_a_scope_has_none() {
 }
 
 #[test]
+fn annotations_of_an_image_change_no_other_unit() {
+    needs_systemd!();
+    let other = format!("gpuruntest-other-{}", std::process::id());
+    let run = ["--quiet", &format!("--unit={other}"), "sleep", "1000"];
+    finish(Command::new("systemd-run").args(run), b"").ok();
+    let service = format!("{other}.service");
+    // As podman hands them on, from the manifest of an image.
+    let annotations = json!({
+        "io.container.manager": "libpod",
+        "org.systemd.property.Conflicts": format!("['{service}']"),
+        "org.systemd.property.Wants": format!("['{other}.target']"),
+        "org.systemd.property.PIDs": format!("@au [{}]", show(&service, "MainPID")),
+        "org.systemd.property.TimeoutStopUSec": "uint64 5000000",
+    });
+    let scope = Scope::running(Config::idle().set("/annotations", annotations));
+    assert_eq!(show(&service, "ActiveState"), "active");
+    assert_eq!(scope.property("TimeoutStopUSec"), "5s");
+    assert!(!scope.property("Wants").contains(&other));
+    scope.container.delete(&["--force"]).silent();
+    assert_eq!(show(&service, "ActiveState"), "active");
+    systemctl(&["stop", &service]);
+}
+
+#[test]
 fn processes_that_end_at_once_are_a_scope_for_as_long() {
     needs_systemd!();
     let scope = Scope::new(Config::args(&["true"]));

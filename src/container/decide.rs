@@ -17,8 +17,8 @@ use crate::cgroup::devices::{DeviceRule, DeviceRules, DeviceType};
 use crate::cgroup::systemd::{self, Property};
 use crate::cgroup::{Cgroup, Driver};
 use crate::gpu;
-use crate::gpu::Decision;
 use crate::gpu::plan::{DeviceKind, DeviceNode, Plan};
+use crate::gpu::{Decision, authors};
 use crate::init::affinity::ExecAffinity;
 use crate::init::namespaces::Namespaces;
 use crate::init::program::Program;
@@ -160,10 +160,19 @@ fn settle(
         linux.devices().as_deref().unwrap_or_default(),
     )?;
     let gpus = gpus::wanted(spec, plan.as_ref(), policy, &devices)?;
-    let properties = match (cgroup.driver(), spec.annotations()) {
-        (Driver::Systemd(_), Some(all)) => systemd::properties_of_annotations(all)?,
-        _ => Vec::new(),
+    let asked = match (cgroup.driver(), spec.annotations()) {
+        (Driver::Systemd(_), Some(all)) => {
+            let anyones = authors::are_anyones(all.keys().map(String::as_str));
+            systemd::properties_of_annotations(all, anyones)?
+        }
+        _ => systemd::Asked::default(),
     };
+    warnings.extend(asked.ignored.iter().map(|key| {
+        format!(
+            "the annotation {key:?} does not count: an image or a pod's author may have written \
+             it, and it could change other units than the container's"
+        )
+    }));
     let rdt = linux.intel_rdt().as_ref();
     let resctrl = rdt.map(|rdt| Resctrl::decide(id.as_str(), rdt)).transpose()?;
     Ok(Decided {
@@ -173,7 +182,7 @@ fn settle(
         seccomp,
         namespaces,
         cgroup,
-        properties,
+        properties: asked.properties,
         devices,
         gpus,
         resctrl,

@@ -10,13 +10,47 @@ use crate::cgroup::CgroupError;
 /// What such an annotation starts with.
 const PREFIX: &str = "org.systemd.property.";
 
-/// The properties that the annotations ask for, by name. As in runc, one that ends in `Sec` is
-/// given in seconds and set as the one in `USec`.
+/// The properties that reach no further than the scope itself: what podman and CRI-O write, and
+/// limits that systemd does not have a default for. Of the others some start, stop or kill whatever
+/// runs on the machine (`Wants`, `Conflicts`, `PIDs`).
+const OWN: [&str; 13] = [
+    "After",
+    "CPUQuotaPerSecUSec",
+    "CPUQuotaPeriodUSec",
+    "CollectMode",
+    "DefaultDependencies",
+    "Delegate",
+    "Description",
+    "KillSignal",
+    "MemoryHigh",
+    "MemoryMax",
+    "MemorySwapMax",
+    "RuntimeMaxUSec",
+    "TimeoutStopUSec",
+];
+
+/// What annotations ask for.
+#[derive(Debug, Default, PartialEq)]
+pub struct Asked {
+    /// The properties, by name.
+    pub properties: Vec<Property>,
+    /// The annotations that do not count.
+    pub ignored: Vec<String>,
+}
+
+/// The properties that the annotations ask for. As in runc, one that ends in `Sec` is given in
+/// seconds and set as the one in `USec`.
+///
+/// `anyones`: an image or the author of a pod may have written them. Then only those count that
+/// reach no further than the scope.
 ///
 /// # Errors
 /// [`CgroupError::Annotation`]: a name or a value that is none.
-pub fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>, CgroupError> {
-    let mut properties = Vec::new();
+pub fn properties(
+    annotations: &HashMap<String, String>,
+    anyones: bool,
+) -> Result<Asked, CgroupError> {
+    let mut asked = Asked::default();
     // Sorted, so that the same spec always gives the same first error.
     for (key, text) in annotations.iter().collect::<BTreeMap<_, _>>() {
         let Some(name) = key.strip_prefix(PREFIX) else { continue };
@@ -24,18 +58,22 @@ pub fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>
         if name.is_empty() || !name.bytes().all(|letter| letter.is_ascii_alphabetic()) {
             return Err(refuse("a property's name consists of letters".to_owned()));
         }
+        let in_seconds = name
+            .strip_suffix("Sec")
+            .filter(|stem| stem.ends_with(|letter: char| letter.is_ascii_lowercase()));
+        let name = in_seconds.map_or_else(|| name.to_owned(), |stem| format!("{stem}USec"));
+        if anyones && !OWN.contains(&name.as_str()) {
+            asked.ignored.push(key.clone());
+            continue;
+        }
         let mut value = parse(text).map_err(|reason| refuse(format!("{text:?} {reason}")))?;
-        let mut name = name.to_owned();
-        if let Some(stem) = name.strip_suffix("Sec")
-            && stem.ends_with(|letter: char| letter.is_ascii_lowercase())
-        {
-            name = format!("{stem}USec");
+        if in_seconds.is_some() {
             value = microseconds(&value)
                 .ok_or_else(|| refuse(format!("{text:?} is not a number of seconds from 0 on")))?;
         }
-        properties.push(Property { name, value });
+        asked.properties.push(Property { name, value });
     }
-    Ok(properties)
+    Ok(asked)
 }
 
 fn microseconds(seconds: &Value) -> Option<Value> {
@@ -244,7 +282,26 @@ mod tests {
             (format!("{PREFIX}{name}"), text.to_owned()),
             ("something.else".to_owned(), "[".to_owned()),
         ]);
-        properties(&annotations).map(|mut all| all.remove(0)).map_err(|err| err.to_string())
+        properties(&annotations, false)
+            .map(|mut asked| asked.properties.remove(0))
+            .map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn of_anyone_only_what_the_scope_alone_notices_counts() {
+        let annotations: HashMap<String, String> = [
+            ("Conflicts", "['sshd.service']"),
+            ("PIDs", "@au [1]"),
+            ("Wants", "['reboot.target'"),
+            ("CollectMode", "'inactive'"),
+            ("TimeoutStopSec", "5"),
+        ]
+        .map(|(name, text)| (format!("{PREFIX}{name}"), text.to_owned()))
+        .into();
+        let asked = properties(&annotations, true).unwrap();
+        let names: Vec<&str> = asked.properties.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["CollectMode", "TimeoutStopUSec"]);
+        assert_eq!(asked.ignored, ["Conflicts", "PIDs", "Wants"].map(|it| format!("{PREFIX}{it}")));
     }
 
     #[test]

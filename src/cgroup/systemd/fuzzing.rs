@@ -25,10 +25,10 @@ fn property(data: &[u8]) {
     for name in ["MemoryHigh", "TimeoutStopSec"] {
         let key = format!("org.systemd.property.{name}");
         let annotations = HashMap::from([(key, text(data).to_owned())]);
-        match annotation::properties(&annotations) {
+        match annotation::properties(&annotations, false) {
             Err(error) => assert!(!error.to_string().contains('\n'), "two lines: {error}"),
-            Ok(properties) => {
-                for property in properties {
+            Ok(asked) => {
+                for property in asked.properties {
                     dbus::call(property.value);
                 }
             }

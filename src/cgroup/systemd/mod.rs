@@ -35,7 +35,7 @@ use crate::sys;
 use manager::Manager;
 use name::Name;
 
-pub use annotation::properties as properties_of_annotations;
+pub use annotation::{Asked, properties as properties_of_annotations};
 pub use dbus::DbusError;
 pub use manager::Property;
 pub use scope::NewScope;
