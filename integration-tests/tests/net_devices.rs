@@ -147,6 +147,30 @@ fn it_moves_into_a_joined_network_and_stays_there_after_the_container() {
 }
 
 #[test]
+fn it_comes_home_where_the_container_comes_to_nothing() {
+    gpurun_only!("runc leaves it where it is, or has it end");
+    let Some(dummy) = Dummy::new() else { return };
+    let name = &dummy.0;
+    assert!(ip(&["addr", "add", "10.99.2.1/24", "dev", name]));
+    let v6 = ip(&["addr", "add", "fd00:99:2::1/64", "dev", name]);
+    assert!(ip(&["link", "set", name, "up"]));
+    let pod = Container::idle();
+    let joined = format!("/proc/{}/ns/net", pod.pid());
+    for path in ["", joined.as_str()] {
+        let config = devices(Config::args(&["/bin/nothing"]), &dummy, "ctr0");
+        let c = Container::native(config.namespace("network", Some(path)));
+        c.create().refused(1, &["/bin/nothing"]);
+        c.assert_gone();
+        let shown = Command::new("ip").args(["addr", "show", name]).output().expect("run ip");
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        for text in ["UP", "inet 10.99.2.1/24"] {
+            assert!(shown.contains(text), "{text}: {shown}");
+        }
+        assert!(!v6 || shown.contains("inet6 fd00:99:2::1/64"), "{shown}");
+    }
+}
+
+#[test]
 fn an_interface_that_cannot_be_moved_is_refused_and_named() {
     gpurun_only!("runc 1.1 does not know netDevices");
     let cases = [

@@ -16,6 +16,7 @@ use super::gpus::Gpus;
 use super::id::ContainerId;
 use super::launch::{self, Entry, Launch};
 use super::lock::{Lock, LockError};
+use super::net_devices::Moved;
 use super::pidfd_socket::PidfdSocket;
 use super::process::ProcessId;
 use super::resctrl::{Resctrl, ResctrlError};
@@ -276,8 +277,9 @@ fn build(
         map_ids: namespaces.creates(CloneFlags::CLONE_NEWUSER),
         joins: None,
         seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
+        moved: Moved::default(),
     };
-    let ready = launch.until_ready()?;
+    let mut ready = launch.until_ready()?;
     // Its process is in it.
     drop(claim);
     if unit.is_some() {

@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::decide::compile_seccomp;
 use super::launch::{self, Child, Entry, Launch};
+use super::net_devices::Moved;
 use super::pidfd_socket::PidfdSocket;
 use super::process::{Liveness, ProcessId};
 use super::state::{Container, Status};
@@ -259,8 +260,9 @@ pub fn exec(
         map_ids: false,
         joins: Some((status, init.pid)),
         seccomp: profile,
+        moved: Moved::default(),
     };
-    let ready = launch.until_ready()?;
+    let mut ready = launch.until_ready()?;
     if let Some(socket) = &pidfd_socket {
         socket.send(ready.child.pidfd.as_fd(), PidfdSocket::EXEC)?;
     }

@@ -11,6 +11,7 @@ use rustix::process::{
     pidfd_getfd,
 };
 
+use super::net_devices::Moved;
 use super::resctrl::Resctrl;
 use super::store::StateDir;
 use super::traces::Traces;
@@ -147,6 +148,8 @@ pub struct Launch<'a> {
     pub joins: Option<(ContainerState, i32)>,
     /// The profile, for its listener.
     pub seccomp: Option<&'a LinuxSeccomp>,
+    /// The network devices that the child has got.
+    pub moved: Moved,
 }
 
 /// A child that waits for [`Ready::commit`].
@@ -155,6 +158,7 @@ pub struct Ready {
     channel: Channel,
     /// The child.
     pub child: Child,
+    moved: Moved,
 }
 
 impl Launch<'_> {
@@ -164,7 +168,7 @@ impl Launch<'_> {
     /// The child's own words, or what failed here.
     pub fn until_ready(mut self) -> Result<Ready> {
         match self.talk() {
-            Ok(()) => Ok(Ready { channel: self.channel, child: self.child }),
+            Ok(()) => Ok(Ready { channel: self.channel, child: self.child, moved: self.moved }),
             Err(error) => {
                 // It may hang in a mount of a dead server; a signal and no wait would leave a
                 // zombie with the caller.
@@ -215,7 +219,7 @@ impl Launch<'_> {
                     moved = true;
                     let linux = self.spec.linux().as_ref();
                     if let Some(devices) = linux.and_then(|linux| linux.net_devices().as_ref()) {
-                        net_devices::move_into(devices, self.child.pid)?;
+                        net_devices::move_into(devices, self.child.pid, &mut self.moved)?;
                     }
                     self.channel.tell(FromParent::Done).context(GONE)?;
                 }
@@ -313,15 +317,17 @@ impl Ready {
     ///
     /// # Errors
     /// When it has died meanwhile.
-    pub fn commit(&self) -> Result<()> {
-        self.channel.tell(FromParent::Commit).context(GONE)
+    pub fn commit(&mut self) -> Result<()> {
+        self.channel.tell(FromParent::Commit).context(GONE)?;
+        self.moved.keep();
+        Ok(())
     }
 
     /// For a process that execs at once: lets it go on and waits until it has.
     ///
     /// # Errors
     /// What exec failed with.
-    pub fn commit_and_wait(&self) -> Result<()> {
+    pub fn commit_and_wait(&mut self) -> Result<()> {
         self.commit()?;
         match self.channel.next().context("cannot hear the process")? {
             Some(FromInit::Failed(text)) => bail!("unable to start container process: {text}"),

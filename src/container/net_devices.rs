@@ -2,8 +2,9 @@
 //! (runtime-spec, config-linux.md, "Network Devices").
 //!
 //! An interface keeps its attributes when it is moved, but loses its addresses; the permanent,
-//! global ones are given back. It is not moved home afterwards: what happens to it when its
-//! network namespace ends is the kernel's rule. The netlink messages are libcontainer's.
+//! global ones are given back. It is moved home where the container comes to nothing, and not
+//! afterwards: what happens to it when its network namespace ends is the kernel's rule. The netlink
+//! messages are libcontainer's.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,15 +14,14 @@ use libcontainer::network::NetworkError;
 use libcontainer::network::address::AddressClient;
 use libcontainer::network::cidr::CidrAddress;
 use libcontainer::network::link::LinkClient;
-use libcontainer::network::network_device::{
-    dev_change_net_namespace, setup_addresses_in_network_namespace,
-};
+use libcontainer::network::network_device::dev_change_net_namespace;
 use libcontainer::network::wrapper::create_network_client;
 use nix::sched::{self, CloneFlags};
 use oci_spec::runtime::LinuxNetDevice;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+use crate::log;
 use crate::sys::net::{interface_flags, set_interface_flags};
 
 /// The longest name of an interface (`IFNAMSIZ` without the end marker).
@@ -131,21 +131,92 @@ fn new_name<'a>(device: &'a str, spec: &'a LinuxNetDevice) -> &'a str {
     spec.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(device)
 }
 
-/// Moves `devices` into the network namespace of process `pid` and turns them on there.
+/// Interfaces that are in a container which is being made. With its network namespace most kinds of
+/// interface end, and in one that it joins they would stay: so those that are not kept there are
+/// brought home.
+#[derive(Debug, Default)]
+pub struct Moved(Vec<Away>);
+
+impl Moved {
+    /// Leaves them where they are.
+    pub fn keep(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        for away in self.0.drain(..).rev() {
+            if let Err(error) = away.bring_home() {
+                log::warn(error);
+            }
+        }
+    }
+}
+
+/// An interface in another network namespace.
+#[derive(Debug)]
+struct Away {
+    namespace: File,
+    name: String,
+    before: Before,
+}
+
+impl Away {
+    fn bring_home(&self) -> Result<(), NetDeviceError> {
+        let device = &self.before.device;
+        let home = own_namespace(device)?;
+        inside(&self.namespace, &home, device, || {
+            let mut as_before = LinuxNetDevice::default();
+            as_before.set_name(Some(device.clone()));
+            dev_change_net_namespace(&self.name, home.as_raw_fd(), &as_before)
+                .map_err(|err| netlink("bring home", device, &err))
+        })?;
+        self.before.restore()
+    }
+}
+
+/// What an interface was at home.
+#[derive(Debug)]
+struct Before {
+    device: String,
+    flags: i32,
+    addresses: Vec<CidrAddress>,
+}
+
+impl Before {
+    /// Gives the interface at home what the way has taken from it: it may be what the machine is
+    /// reached by.
+    fn restore(&self) -> Result<(), NetDeviceError> {
+        let device = &self.device;
+        let fails = |err| refused("set up again", device, err);
+        let index = index_of(device).map_err(fails)?;
+        let index = index.ok_or_else(|| NetDeviceError::Missing(device.clone()))?;
+        set_addresses(device, index, &self.addresses)?;
+        if self.flags & libc::IFF_UP != 0 {
+            let any = socket().map_err(fails)?;
+            set_interface_flags(any, device, self.flags).map_err(fails)?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves `devices` into the network namespace of process `pid` and turns them on there. What has
+/// been moved is entered in `moved`.
 ///
 /// # Errors
-/// The first one that cannot be moved; those before it are in the container.
+/// The first one that cannot be moved.
 pub fn move_into(
     devices: &HashMap<String, LinuxNetDevice>,
     pid: i32,
+    moved: &mut Moved,
 ) -> Result<(), NetDeviceError> {
     // In an order that does not change from run to run: templates count up.
     let mut sorted: Vec<_> = devices.iter().collect();
     sorted.sort_by_key(|(device, _)| *device);
     for (device, spec) in sorted {
         let fails = |doing, err: std::io::Error| refused(doing, device, err);
-        let home = File::open("/proc/self/ns/net")
-            .map_err(|err| fails("find the way back from the container's network for", err))?;
+        let home = own_namespace(device)?;
         let namespace = File::open(format!("/proc/{pid}/ns/net"))
             .map_err(|err| fails("open the container's network namespace for", err))?;
         let index = index_of(device).map_err(|err| fails("look for", err))?;
@@ -156,26 +227,48 @@ pub fn move_into(
         }
         // Now: the move turns it off, and with that the kernel forgets the IPv6 addresses.
         let addresses = addresses_of(device, index)?;
+        let before = Before { device: device.clone(), flags, addresses };
         let name = inside(&namespace, &home, device, || free_name(device, new_name(device, spec)))?;
         let mut renamed = spec.clone();
         renamed.set_name(Some(name.clone()));
         if let Err(err) = dev_change_net_namespace(device, namespace.as_raw_fd(), &renamed) {
-            // It stays, as it was: it may be what the machine is reached by.
-            if flags & libc::IFF_UP != 0 {
-                let _ = socket().and_then(|any| set_interface_flags(any, device, flags));
-            }
+            let _ = before.restore();
             return Err(netlink("move", device, &err));
         }
-        inside(&namespace, &home, device, || {
-            let index = index_of(&name).map_err(|err| fails("find the moved", err))?;
-            let index = index.ok_or_else(|| NetDeviceError::Missing(name.clone()))?;
+        let away = Away { namespace, name, before };
+        let set_up = inside(&away.namespace, &home, device, || {
+            let index = index_of(&away.name).map_err(|err| fails("find the moved", err))?;
+            let index = index.ok_or_else(|| NetDeviceError::Missing(away.name.clone()))?;
+            set_addresses(device, index, &away.before.addresses)?;
             let failed = |err: NetworkError| netlink("set up", device, &err);
-            let mut client = AddressClient::new(create_network_client()).map_err(failed)?;
-            setup_addresses_in_network_namespace(&addresses, index, &name, &mut client)
-                .map_err(failed)?;
             let mut client = LinkClient::new(create_network_client()).map_err(failed)?;
             client.set_up(index).map_err(failed)
-        })?;
+        });
+        moved.0.push(away);
+        set_up?;
+    }
+    Ok(())
+}
+
+fn own_namespace(device: &str) -> Result<File, NetDeviceError> {
+    File::open("/proc/self/ns/net")
+        .map_err(|err| refused("find the way back from the container's network for", device, err))
+}
+
+/// Gives an interface of the caller's network namespace those of the addresses that it does not
+/// have.
+fn set_addresses(
+    device: &str,
+    index: u32,
+    addresses: &[CidrAddress],
+) -> Result<(), NetDeviceError> {
+    let failed = |err: NetworkError| netlink("set up", device, &err);
+    let mut client = AddressClient::new(create_network_client()).map_err(failed)?;
+    for address in addresses {
+        match client.add(index, address.address, address.prefix_len) {
+            Err(err) if errno(&err) == Some(libc::EEXIST) => {}
+            done => done.map_err(failed)?,
+        }
     }
     Ok(())
 }
@@ -251,12 +344,19 @@ fn refused(doing: &'static str, device: &str, err: std::io::Error) -> NetDeviceE
 }
 
 /// libcontainer reports the kernel's answer as a number in a text: `Netlink error: -16`.
-fn netlink(doing: &'static str, device: &str, err: &NetworkError) -> NetDeviceError {
+fn errno(err: &NetworkError) -> Option<i32> {
     let text = err.to_string();
     let number = text.rsplit([' ', '=']).next().and_then(|number| number.parse::<i32>().ok());
-    match number.filter(|number| *number < 0).and_then(i32::checked_neg) {
+    number.filter(|number| *number < 0).and_then(i32::checked_neg)
+}
+
+fn netlink(doing: &'static str, device: &str, err: &NetworkError) -> NetDeviceError {
+    match errno(err) {
         Some(errno) => refused(doing, device, std::io::Error::from_raw_os_error(errno)),
-        None => NetDeviceError::Refused { doing, device: device.to_owned(), reason: text },
+        None => {
+            let reason = err.to_string();
+            NetDeviceError::Refused { doing, device: device.to_owned(), reason }
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::container::create;
 use crate::container::decide::{self, Decided};
 use crate::container::id::ContainerId;
 use crate::container::launch::Entry;
+use crate::container::net_devices::Moved;
 use crate::container::process::ProcessId;
 use crate::container::state::Container;
 use crate::container::store::Store;
@@ -194,6 +195,7 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
         console: options.console,
         own_network: decided.namespaces.creates(CloneFlags::CLONE_NEWNET),
         all_of_cgroups: options.common.manage_cgroups_mode == CgroupsMode::Full,
+        moved: Moved::default(),
         container,
     };
     let log_file = options.common.log(LOG);
@@ -203,12 +205,14 @@ fn bring_back(container: &mut Container, decided: &Decided, options: Options) ->
     if let Err(error) = done {
         return Err(log::explain(error, &log_file, "cannot restore the container"));
     }
+    let mut moved = std::mem::take(&mut returning.moved);
     drop(claim);
     let init = container.state.init.context("criu has restored nothing")?;
     let _ = fs::remove_dir(&place);
     if let Some(path) = &options.pid_file {
         pid_file::write(path, init.pid)?;
     }
+    moved.keep();
     Ok(init)
 }
 
@@ -253,6 +257,8 @@ struct Returning<'a> {
     own_network: bool,
     /// Whether criu sets the limits of the cgroup as they are in the images.
     all_of_cgroups: bool,
+    /// The network devices that it has got.
+    moved: Moved,
 }
 
 impl Returning<'_> {
@@ -275,14 +281,14 @@ impl Returning<'_> {
     }
 
     /// Empty namespaces: time for whoever sets them up.
-    fn namespaces_are_there(&self, pid: i32) -> Result<()> {
+    fn namespaces_are_there(&mut self, pid: i32) -> Result<()> {
         if self.own_network {
             in_network_of(pid, || {
                 sys::net::loopback_up().context("cannot turn the container's loopback interface on")
             })?;
             let linux = self.spec.linux().as_ref();
             if let Some(devices) = linux.and_then(|linux| linux.net_devices().as_ref()) {
-                net_devices::move_into(devices, pid)?;
+                net_devices::move_into(devices, pid, &mut self.moved)?;
             }
         }
         let init = Pid::from_raw(pid)
