@@ -77,6 +77,21 @@ fn cve_2023_25809_the_cgroups_of_the_user_cannot_be_changed_from_inside() {
     }
 }
 
+#[test]
+fn cve_2023_25809_neither_below_the_sysfs_of_the_host_that_stands_in_for_one() {
+    gpurun_only!("runc mounts sysfs or fails");
+    let Some(user) = OrdinaryUser::with_delegated_cgroup() else {
+        return skipped("no cgroup v2 to delegate from");
+    };
+    let script = "for d in $(find /sys/fs/cgroup -type d -name \"*$0*\"); do \
+                    mkdir $d/escape 2>/dev/null && rmdir $d/escape && echo made $d; done; echo tried";
+    // Without a network namespace of its own there is no sysfs of its own.
+    let config = ordinary_user::config(Config::sh(&script.replace("$0", user.mark())))
+        .without_mount("/sys")
+        .mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]);
+    assert_eq!(user.run("box", &config).ok(), "tried");
+}
+
 /// runc's ("Leaky Vessels"): a descriptor of a directory of the host is open in the new process, and
 /// is its working directory.
 #[test]

@@ -44,6 +44,15 @@ pub fn from_host(one: &mut OneMount<'_>, source: &Path, recursive: bool) -> Resu
     place(one, tree, source)
 }
 
+/// Shows the host's `source` with everything that is mounted below it at the destination of `one`:
+/// all of that is as read-only, and so on, as `one`, which would have nothing below it.
+pub fn all_from_host(one: &mut OneMount<'_>, source: &Path) -> Result<OwnedFd, Cause> {
+    let tree = open(source, true)?;
+    let attr = MountAttr { set: one.options.attrs.set & PLAIN, ..MountAttr::default() };
+    mount_setattr(&tree, &attr, true).map_err(Cause::system("set the attributes"))?;
+    place(one, tree, source)
+}
+
 /// A detached copy of what is mounted at the host's `source`.
 pub fn open(source: &Path, recursive: bool) -> Result<OwnedFd, Cause> {
     detached::clone_path(source, recursive).map_err(|err| unopened(source, err.into()))

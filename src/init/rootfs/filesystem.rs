@@ -64,7 +64,7 @@ pub fn mount(one: &mut OneMount<'_>, fstype: &str) -> Result<OwnedFd, Cause> {
         // network namespace of its own. Elsewhere the host's, with all that is mounted below it, is
         // no substitute.
         Err(reason) if fstype == "sysfs" && reason.is(Errno::PERM) && in_user_namespace(one) => {
-            return bind::from_host(one, Path::new("/sys"), true);
+            return bind::all_from_host(one, Path::new("/sys"));
         }
         Err(reason) => {
             return Err(Cause::System { doing: "make the filesystem", reason });
