@@ -1,9 +1,12 @@
 //! Namespaces: new ones, the host's, and those of other processes.
 
 use integration_tests::container::text;
-use integration_tests::{Config, Container, Runtime, gpurun_only, json, rootfs, skipped};
+use integration_tests::{
+    Config, Container, Runtime, gpurun_only, json, rootfs, runtime, skipped, wait_for,
+};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 
 /// The spec's names and the kernel's names in /proc/PID/ns.
 const KINDS: &[(&str, &str)] =
@@ -194,7 +197,7 @@ fn root_of_a_user_namespace_is_somebody_else_on_the_host() {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         assert!(status.contains("Uid:\t100000\t100000\t100000\t100000"), "{status}");
         assert!(status.contains("Gid:\t100000\t100000\t100000\t100000"), "{status}");
-        integration_tests::wait_for("the file", || c.rootfs().join("tmp/mine").exists());
+        wait_for("the file", || c.rootfs().join("tmp/mine").exists());
         assert_eq!(fs::metadata(c.rootfs().join("tmp/mine")).unwrap().uid(), 100_000);
         assert_eq!(c.sh("id -u"), "0");
         assert_eq!(c.sh("echo x > /dev/null && stat -c %t:%T /dev/zero"), "1:5");
@@ -243,6 +246,46 @@ fn a_user_namespace_can_be_joined_by_path() {
     output.silent();
     second.start().silent();
     assert_eq!(of(&second.pid().to_string(), "user"), of(&pid, "user"));
+}
+
+#[test]
+fn a_user_namespace_that_denies_setgroups_keeps_no_group_of_the_caller() {
+    gpurun_only!("runc 1.1 wants the mappings repeated");
+    // As an ordinary user makes it.
+    let mut keeper = Command::new("setpriv")
+        .args(["--reuid", "100000", "--regid", "100000", "--clear-groups", "unshare", "--user"])
+        .args(["--map-root-user", "sleep", "20"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = keeper.id();
+    let denied = || fs::read_to_string(format!("/proc/{pid}/setgroups")).unwrap_or_default();
+    wait_for("the namespace", || denied().starts_with("deny"));
+    wait_for("its maps", || {
+        fs::read_to_string(format!("/proc/{pid}/gid_map")).is_ok_and(|map| !map.is_empty())
+    });
+    let user = format!("/proc/{pid}/ns/user");
+    let config = Config::idle()
+        .namespace("user", Some(&user))
+        .without_mount("/dev/pts")
+        .remove("/process/rlimits");
+    let c = Container::native(config);
+    rootfs::give_to(&c.rootfs(), 100_000, 100_000);
+    let bundle = c.bundle();
+    let with_a_group = |args: &[&str]| {
+        let own = c.command(args);
+        let mut command = Command::new("setpriv");
+        command.args(["--groups", "54322"]).arg(own.get_program()).args(own.get_args());
+        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        runtime::finish(&mut command, b"")
+    };
+    with_a_group(&["run", "--detach", "--bundle", text(&bundle), c.id()]).silent();
+    let groups = "grep Groups /proc/1/status /proc/self/status | grep -c 65534; true";
+    let found = with_a_group(&["exec", c.id(), "sh", "-c", groups]);
+    keeper.kill().unwrap();
+    keeper.wait().unwrap();
+    assert_eq!(found.ok(), "0");
 }
 
 #[test]

@@ -161,7 +161,9 @@ impl Namespaces {
         self.creates(kind) || self.joins(kind)
     }
 
-    fn joins(&self, kind: CloneFlags) -> bool {
+    /// Whether a namespace of this kind is joined.
+    #[must_use]
+    pub fn joins(&self, kind: CloneFlags) -> bool {
         self.join.iter().any(|join| join.kind == kind)
     }
 

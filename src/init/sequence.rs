@@ -159,6 +159,9 @@ impl Init<'_> {
         if hides && !self.namespaces.shifts_own_clocks() {
             hide()?;
         }
+        if self.namespaces.joins(CloneFlags::CLONE_NEWUSER) && !self.rootless {
+            user::leave_groups(&self.program)?;
+        }
         let forks = self.namespaces.enter()?;
         if hides {
             hide()?;

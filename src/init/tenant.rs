@@ -83,6 +83,9 @@ impl Tenant<'_> {
             hide()?;
         }
 
+        if self.namespaces.contains(CloneFlags::CLONE_NEWUSER) && !self.rootless {
+            user::leave_groups(&self.program)?;
+        }
         // All at once, the user namespace first; the kernel checks them together.
         // With no flag at all the kernel takes the call for a mistake.
         if !self.namespaces.is_empty() {

@@ -107,6 +107,21 @@ pub fn become_user(program: &Program, root: &Root, entered: bool) -> Result<(), 
     check_directory(&program.cwd)
 }
 
+/// Gives up the caller's groups, on the way into a user namespace that exists: one that an ordinary
+/// user has made lets nobody do so inside. Whose own namespace does not let them keeps them.
+///
+/// # Errors
+/// No right to.
+pub fn leave_groups(program: &Program) -> Result<(), UserError> {
+    if program.keep_groups {
+        return Ok(());
+    }
+    match nix::unistd::setgroups(&[]) {
+        Err(nix::Error::EPERM) if setgroups_denied() => Ok(()),
+        done => done.map_err(|source| UserError::Groups { groups: Vec::new(), source }),
+    }
+}
+
 fn set_groups(program: &Program) -> Result<(), UserError> {
     if program.keep_groups {
         return Ok(());
