@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use integration_tests::container::text;
@@ -576,7 +577,7 @@ fn a_link_that_a_lost_container_left_is_no_hindrance_to_its_successor() {
         assert_eq!(target, container.container.state_root().join(container.container.id()));
         container.container.delete(&["--force"]).silent();
         fs::create_dir_all(entry.parent().unwrap()).unwrap();
-        std::os::unix::fs::symlink(&target, &entry).unwrap();
+        symlink(&target, &entry).unwrap();
         create(&container).silent();
         assert_eq!(holders(&container)[0].1, [container.container.id()]);
     }
@@ -596,7 +597,7 @@ fn links_that_lead_nowhere_are_removed_and_others_never_trusted() {
     fs::rename(&state, &kept).unwrap();
     let directory = host.root.join("holders/exclusive");
     for (name, target) in [("a", "/nonexistent/x"), ("b", "relative"), ("c", "/etc"), ("d", "/")] {
-        std::os::unix::fs::symlink(target, directory.join(name)).unwrap();
+        symlink(target, directory.join(name)).unwrap();
     }
     fs::File::create(directory.join("file")).unwrap().write_all(b"x").unwrap();
     fs::remove_file(directory.join("file")).unwrap();
@@ -614,7 +615,7 @@ fn what_is_wrong_with_one_vendors_files_hides_no_others_gpus() {
     let (host, _directory) = machine(&Layout::with_gpus(2), "");
     let class = host.root.join("sys/class");
     fs::create_dir_all(&class).unwrap();
-    std::os::unix::fs::symlink("accel", class.join("accel")).unwrap();
+    symlink("accel", class.join("accel")).unwrap();
     let container = asking(&host, "0");
     let listed = gpu_list(&container, &[]);
     assert!(listed.stdout.contains("nvidia.com/gpu=1"), "{listed:?}");
@@ -653,4 +654,21 @@ fn explain_tells_who_asks_for_a_gpu_alone() {
         let (table, json) = explained(lines, "false");
         assert!(!table.contains("Exclusive") && json.is_null(), "{table}");
     }
+}
+
+#[test]
+fn root_believes_no_entry_that_an_ordinary_user_has_made() {
+    gpurun_only!("the others have no GPUs to give");
+    let (host, _directory) = machine(&Layout::with_gpus(1), "");
+    let container = asking(&host, "0");
+    create(&container).silent();
+    // What su leaves in the environment, with a link to the same container by another way.
+    let run = tempfile::tempdir().expect("temporary directory");
+    let (entries, way) = (run.path().join("gpurun-gpus"), run.path().join("way"));
+    fs::create_dir(&entries).unwrap();
+    symlink(container.container.state_root(), &way).unwrap();
+    symlink(way.join(container.container.id()), entries.join("entry")).unwrap();
+    let mut list = container.command(&["gpu", "list", "--json"]);
+    let found = runtime::finish(list.env("XDG_RUNTIME_DIR", run.path()), b"").json();
+    assert_eq!(found["gpus"][0]["holders"].as_array().map(Vec::len), Some(1), "{found}");
 }

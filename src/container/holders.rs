@@ -29,6 +29,7 @@ use super::gpus::{self, Wanted};
 use super::id::ContainerId;
 use super::lock::{Lock, LockError, PATIENCE};
 use super::process::Liveness;
+use super::rootless;
 use super::state::{Container, StateError};
 use super::store::{Store, StoreError};
 use super::traces::Traces;
@@ -357,7 +358,12 @@ fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
+/// The user's own place. The machine's root has none, whatever the environment says that su(1) and
+/// sudo(8) may have left: in another user's directory anything can stand.
 fn of_user() -> Option<PathBuf> {
+    if !rootless::is_confined() {
+        return None;
+    }
     let directory = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty())?;
     Some(PathBuf::from(directory).join(OF_USER))
 }
