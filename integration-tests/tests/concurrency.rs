@@ -173,6 +173,27 @@ fn exec_and_delete_at_once_leave_nothing() {
     }
 }
 
+/// A frozen process does not die on cgroup v1; and a `pause` that waits for what a `kill` has just
+/// let go on would wait in vain.
+#[test]
+fn pause_and_kill_at_once_leave_a_container_that_has_stopped() {
+    gpurun_only!("runc may leave it frozen, with a signal that nobody delivers");
+    for runtime in Runtime::each() {
+        let c = Container::new(runtime, Config::idle());
+        for round in 0..ROUNDS {
+            c.run_detached();
+            let pausing = c.start_call(&["pause", c.id()]);
+            std::thread::sleep(Duration::from_micros(u64::from(round) * 200));
+            let killed = c.kill("KILL");
+            assert_eq!(killed.code, 0, "{killed:?}");
+            let paused = pausing.wait();
+            orderly(&paused, &["not running", "No such"]);
+            c.wait_until("stopped");
+            c.delete(&[]).silent();
+        }
+    }
+}
+
 #[test]
 fn of_updates_at_once_none_is_forgotten() {
     gpurun_only!("runc has no lock");

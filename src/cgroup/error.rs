@@ -171,6 +171,9 @@ pub enum CgroupError {
         /// How long it was tried.
         milliseconds: u64,
     },
+    /// Somebody else has thawed the cgroup while it was being frozen.
+    #[error("cannot freeze {}: somebody else has let its processes go on meanwhile", .0.display())]
+    Thawed(PathBuf),
     /// A process that was killed is still there.
     #[error(
         "process {pid} does not die: it hangs in the kernel (state D), usually in a driver or on a \

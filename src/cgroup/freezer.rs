@@ -13,6 +13,9 @@ use super::{Cgroup, CgroupError, file};
 /// How long a freeze may take: a process in an uninterruptible sleep freezes when it wakes.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often somebody else's change of mind is looked for meanwhile, which wakes no poll.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// The two interfaces.
 enum Freezer {
     V1(PathBuf),
@@ -23,7 +26,8 @@ impl Cgroup {
     /// Stops every process of the cgroup and those below; waits until they stand still.
     ///
     /// # Errors
-    /// [`CgroupError::FreezeTimeout`], after which the cgroup is thawed again; write errors.
+    /// [`CgroupError::FreezeTimeout`], after which the cgroup is thawed again;
+    /// [`CgroupError::Thawed`] (v2); write errors.
     pub fn freeze(&self) -> Result<(), CgroupError> {
         let freezer = self.freezer()?;
         let done = match &freezer {
@@ -123,6 +127,10 @@ fn freeze_v2(dir: &Path) -> Result<(), CgroupError> {
         if left.is_zero() {
             return Err(timeout(dir));
         }
+        if !is_frozen_dir(dir)? {
+            return Err(CgroupError::Thawed(dir.to_owned()));
+        }
+        let left = left.min(LOOK);
         let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

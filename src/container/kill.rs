@@ -82,8 +82,9 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
             members::kill_all(container, signal)?;
         }
     }
-    if status == Status::Paused {
-        // A frozen process dies only when it is thawed (cgroup v1).
+    // A frozen process dies only when it is thawed (cgroup v1). Asked now: a `pause` may have come
+    // meanwhile; one that comes after this sees what its process is going to die of.
+    if container.state.cgroup.is_frozen().unwrap_or(false) {
         container.state.cgroup.thaw().context("cannot thaw the container that was killed")?;
     }
     Ok(())

@@ -5,7 +5,8 @@ use anyhow::{Context, Result, bail};
 use super::lock::Lock;
 use super::state::{Container, Status};
 
-/// Freezes all processes of the container. Of two at once one finds it paused already.
+/// Freezes all processes of the container. Of two at once one finds it paused already; of this and
+/// a `kill` at once the `kill` has its way.
 ///
 /// # Errors
 /// It does not run.
@@ -13,7 +14,13 @@ pub fn pause(container: &Container) -> Result<()> {
     let _lock = Lock::take(&container.dir).context("cannot freeze the container")?;
     match container.status() {
         Status::Running | Status::Created => {
-            container.state.cgroup.freeze().context("cannot freeze the container")
+            let frozen = container.state.cgroup.freeze();
+            // A frozen process does not die on cgroup v1, and `kill` has not seen that it is frozen.
+            if container.state.init.is_none_or(|init| init.is_doomed()) {
+                let _ = container.state.cgroup.thaw();
+                bail!("container not running: it was killed meanwhile");
+            }
+            frozen.context("cannot freeze the container")
         }
         status => bail!("container not running: it is {status}"),
     }

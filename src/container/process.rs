@@ -47,6 +47,14 @@ impl ProcessId {
         }
     }
 
+    /// Whether it has ended, or will as soon as it runs: a SIGKILL is waiting for it.
+    #[must_use]
+    pub fn is_doomed(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let is_killed = status.is_ok_and(|status| has_pending_kill(&status));
+        is_killed || self.liveness() == Liveness::Ended
+    }
+
     /// A descriptor on it, with its pid. `None`: it has ended.
     #[must_use]
     pub fn open(&self) -> Option<(i32, OwnedFd)> {
@@ -86,6 +94,16 @@ pub fn send(pid: i32, number: i32) -> Result<(), Errno> {
     }
 }
 
+/// Whether `/proc/PID/status` has a SIGKILL among the signals that the process, or its first thread,
+/// has yet to take.
+fn has_pending_kill(status: &str) -> bool {
+    status.lines().any(|line| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(|mask| mask & (1 << (libc::SIGKILL - 1)) != 0)
+    })
+}
+
 /// The state letter and the start time out of `/proc/PID/stat`
 /// ([proc_pid_stat(5)](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)).
 fn read_stat(pid: i32) -> Option<(u8, u64)> {
@@ -116,6 +134,13 @@ mod tests {
         assert_eq!(parse_stat(stat), Some((b'Z', 777)));
         assert_eq!(parse_stat(b"42 (x"), None);
         assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn a_kill_that_waits_is_seen_among_other_signals() {
+        assert!(has_pending_kill("SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"));
+        assert!(has_pending_kill("SigPnd:\t0000000000000000\nShdPnd:\t0000000000004100\n"));
+        assert!(!has_pending_kill("ShdPnd:\t0000000000004000\nSigBlk:\t0000000000000100\n"));
     }
 
     #[test]

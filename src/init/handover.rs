@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use rustix::process::{DumpableBehavior, Signal};
@@ -95,9 +95,15 @@ pub(super) fn change_into(
 /// Returns in the child, which has the channel.
 pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {
     let flags = CloneFlags::CLONE_PARENT.bits() as u64;
-    match clone3(&CloneArgs { flags, cgroup: None })
-        .context("cannot fork into the new pid namespace")?
-    {
+    let forked = clone3(&CloneArgs { flags, cgroup: None }).map_err(|error| {
+        // pid_namespaces(7): so it is once the first process has ended, killed meanwhile.
+        let why = match error.raw_os_error() {
+            Some(libc::ENOMEM) => ": its first process has ended, or there is no memory",
+            _ => "",
+        };
+        Error::new(error).context(format!("cannot fork into the pid namespace{why}"))
+    })?;
+    match forked {
         Forked::Parent { pid, pidfd } => {
             if let Err(error) = channel.report(&FromInit::Pid(pid)) {
                 // The parent does not know of it.
