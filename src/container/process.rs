@@ -50,8 +50,9 @@ impl ProcessId {
     /// Whether it has ended, or will as soon as it runs: a SIGKILL is waiting for it.
     #[must_use]
     pub fn is_doomed(&self) -> bool {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
-        let is_killed = status.is_ok_and(|status| has_pending_kill(&status));
+        // The name in it may hold any byte.
+        let status = std::fs::read(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let is_killed = has_pending_kill(&String::from_utf8_lossy(&status));
         is_killed || self.liveness() == Liveness::Ended
     }
 
