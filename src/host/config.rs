@@ -12,6 +12,7 @@ use toml_edit::{Document, Item, Table, TableLike};
 
 use super::cache::is_machines_root;
 use super::predecessor::{Entry, Fallback, Predecessor};
+use super::trust::{self, Other};
 
 /// Where the file is when the environment does not say otherwise.
 pub const DEFAULT_PATH: &str = "/etc/gpurun/config.toml";
@@ -259,14 +260,12 @@ impl Settings {
 
 /// Who besides root can write a file, and the command against it.
 fn distrust(metadata: &Metadata) -> Option<(String, &'static str)> {
-    let (mode, user, group) = (metadata.mode(), metadata.uid(), metadata.gid());
-    if user != 0 {
-        return Some((format!("it belongs to user {user}"), "make it root's: chown root"));
-    }
-    let writers = match mode {
-        mode if mode & 0o002 != 0 => "everyone".to_owned(),
-        mode if mode & 0o020 != 0 && group != 0 => format!("group {group}"),
-        _ => return None,
+    let writers = match trust::besides_root(metadata.mode(), metadata.uid(), metadata.gid())? {
+        Other::Owner(user) => {
+            return Some((format!("it belongs to user {user}"), "make it root's: chown root"));
+        }
+        Other::Everyone => "everyone".to_owned(),
+        Other::Group(group) => format!("group {group}"),
     };
     Some((format!("{writers} can write it"), "take that away: chmod go-w"))
 }

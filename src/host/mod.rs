@@ -15,6 +15,7 @@ pub mod modules;
 pub mod predecessor;
 pub mod program;
 pub mod tree;
+pub mod trust;
 
 #[cfg(test)]
 pub(crate) mod testing;

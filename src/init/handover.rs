@@ -91,6 +91,12 @@ pub(super) fn change_into(
     Ok(path)
 }
 
+/// Nobody but who has CAP_SYS_PTRACE where the runtime was executed may look into this process.
+pub(super) fn hide() -> Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context("cannot become undumpable")
+}
+
 /// A pid namespace takes effect on children only: forks one, tells the parent its pid and ends.
 /// Returns in the child, which has the channel.
 pub(super) fn fork_into_pid_namespace(channel: &Channel) -> Result<()> {

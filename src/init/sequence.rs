@@ -11,7 +11,7 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use super::channel::{Channel, FromInit, FromParent};
 use super::handover::{
-    change_into, fork_into_pid_namespace, join_session_keyring, reset_signals, settle_in,
+    change_into, fork_into_pid_namespace, hide, join_session_keyring, reset_signals, settle_in,
 };
 use super::hooks::{self, HookState, Surroundings};
 use super::journal::Journal;
@@ -318,12 +318,6 @@ impl Init<'_> {
         reset_signals()?;
         Err(executable::exec(&path, &self.program).into())
     }
-}
-
-/// Nobody but who has CAP_SYS_PTRACE where the runtime was executed may look into this process.
-fn hide() -> Result<()> {
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .context("cannot become undumpable")
 }
 
 /// An absent list is an empty one.

@@ -11,11 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use nix::sched::{self, CloneFlags};
-use rustix::process::{DumpableBehavior, Signal};
+use rustix::process::Signal;
 
 use super::channel::{Channel, FromInit, FromParent};
 use super::handover::{
-    change_into, fork_into_pid_namespace, join_session_keyring, reset_signals, settle_in,
+    change_into, fork_into_pid_namespace, hide, join_session_keyring, reset_signals, settle_in,
     still_needed,
 };
 use super::program::Program;
@@ -68,10 +68,6 @@ impl Tenant<'_> {
     fn steps(&mut self) -> Result<Infallible> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
             .context("cannot ask to die with the parent")?;
-        let hide = || {
-            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-                .context("cannot become undumpable")
-        };
         if !self.rootless {
             hide()?;
         }

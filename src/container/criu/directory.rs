@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 
 use crate::container::rootless;
+use crate::host::trust::{self, Other};
 
 /// The link that criu makes from images to the earlier ones that they are the difference to.
 const PARENT: &str = "parent";
@@ -92,7 +93,12 @@ fn check_one(dir: &OwnedFd, path: &Path) -> Result<()> {
 
 /// Refuses what others than root can write.
 fn refuse(stat: &Stat, path: &Path) -> Result<()> {
-    if let Some(fault) = distrust(stat.st_mode, stat.st_uid, stat.st_gid) {
+    if let Some(other) = trust::besides_root(stat.st_mode, stat.st_uid, stat.st_gid) {
+        let fault = match other {
+            Other::Owner(user) => format!("belongs to user {user}"),
+            Other::Everyone => "can be written by everyone".to_owned(),
+            Other::Group(group) => format!("can be written by group {group}"),
+        };
         bail!(
             "{} {fault}: criu does with root's rights what images say; give them to root alone \
              (chown -R root, chmod -R go-w), or have them in another directory",
@@ -100,34 +106,4 @@ fn refuse(stat: &Stat, path: &Path) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Who besides root can write it.
-fn distrust(mode: u32, user: u32, group: u32) -> Option<String> {
-    match mode {
-        _ if user != 0 => Some(format!("belongs to user {user}")),
-        mode if mode & 0o002 != 0 => Some("can be written by everyone".to_owned()),
-        mode if mode & 0o020 != 0 && group != 0 => Some(format!("can be written by group {group}")),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distrust;
-
-    #[test]
-    fn only_what_root_alone_can_write_is_trusted() {
-        for (mode, user, group, trusted) in [
-            (0o040_700, 0, 0, true),
-            (0o040_755, 0, 1000, true),
-            (0o040_775, 0, 0, true),
-            (0o040_775, 0, 1000, false),
-            (0o041_777, 0, 0, false),
-            (0o100_666, 0, 0, false),
-            (0o040_700, 1000, 0, false),
-        ] {
-            assert_eq!(distrust(mode, user, group).is_none(), trusted, "{mode:o} {user}:{group}");
-        }
-    }
 }
